@@ -1,0 +1,31 @@
+"""SVAG, stochastic variance amplified gradient, for Keras.
+
+Li, Malladi, Arora, "On the Validity of Modeling SGD with Stochastic Differential Equations (SDEs)",
+NeurIPS 2021, arXiv 2102.12470.
+"""
+
+from keras_svag._backend import check_backend
+
+check_backend()
+
+from keras_svag.coefficients import svag_coefficients, svag_epochs, svag_steps  # noqa: E402
+from keras_svag.optimizers import SVAG  # noqa: E402
+from keras_svag.trainer import (  # noqa: E402
+    SVAGFunctional,
+    SVAGModel,
+    SVAGSequential,
+    from_keras,
+)
+from keras_svag.version import __version__  # noqa: E402
+
+__all__ = [
+    "SVAG",
+    "SVAGFunctional",
+    "SVAGModel",
+    "SVAGSequential",
+    "__version__",
+    "from_keras",
+    "svag_coefficients",
+    "svag_epochs",
+    "svag_steps",
+]

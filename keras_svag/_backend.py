@@ -1,0 +1,31 @@
+"""Which Keras backend is in use, checked before anything else of the package is imported."""
+
+import os
+
+SUPPORTED_BACKENDS = ("tensorflow",)
+
+
+def _refuse(name, source):
+    raise ValueError(
+        f"keras_svag needs one of the Keras backends {', '.join(SUPPORTED_BACKENDS)}. "
+        f"Received: backend={name!r} (from {source}). "
+        "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+
+
+def check_backend():
+    """Returns the name of the Keras backend, or raises if the package cannot run on it.
+
+    Raises:
+        ValueError: if the backend is not one of `SUPPORTED_BACKENDS`.
+    """
+    requested = os.environ.get("KERAS_BACKEND")
+    if requested and requested not in SUPPORTED_BACKENDS:
+        # Before Keras is imported: its own error would only say that, say, torch is missing.
+        _refuse(requested, "the environment variable KERAS_BACKEND")
+    import keras
+
+    backend = keras.backend.backend()
+    if backend not in SUPPORTED_BACKENDS:
+        _refuse(backend, "keras.backend.backend()")
+    return backend

@@ -1,0 +1,73 @@
+"""Checks of user input that several modules share: one wording for one mistake."""
+
+import math
+import numbers
+
+
+def finite_float(name, value, expectation, minimum=None, exclusive=False):
+    """Returns `value` as a Python float, or says what is wrong with it.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What the user passed.
+        expectation: What was expected, for the message, as in "a number >= 0.5".
+        minimum: Smallest allowed value, or `None`.
+        exclusive: Whether `minimum` itself is refused.
+
+    Returns:
+        A Python float (Keras refuses ints and NumPy scalars in many places).
+
+    Raises:
+        ValueError: if `value` is not a finite number in range.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan
+    too_small = minimum is not None and (number <= minimum if exclusive else number < minimum)
+    if not math.isfinite(number) or too_small:
+        raise ValueError(f"`{name}` must be {expectation}. Received: {name}={value!r}")
+    return number
+
+
+def positive_int(name, value, minimum=1):
+    """Returns `value` as a Python int, or says what is wrong with it.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What the user passed.
+        minimum: Smallest allowed value.
+
+    Returns:
+        A Python int.
+
+    Raises:
+        ValueError: if `value` is not an integer >= `minimum`.
+    """
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or value < minimum:
+        raise ValueError(
+            f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def one_of(name, value, allowed):
+    """Returns `value` if it is in `allowed`, else lists what is allowed.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What the user passed.
+        allowed: Iterable of allowed values.
+
+    Returns:
+        `value`.
+
+    Raises:
+        ValueError: if `value` is not in `allowed`.
+    """
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
+            f"Received: {name}={value!r}"
+        )
+    return value

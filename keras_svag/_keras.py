@@ -1,0 +1,50 @@
+"""Every private name of Keras that the package relies on, in one place.
+
+`tests/keras_private_test.py` fails when one of them moves. The optimizer mixin also overrides
+three private methods of `keras.optimizers.Optimizer`; they are listed in `OPTIMIZER_HOOKS`.
+"""
+
+from keras.src.losses.loss import unscale_loss_for_distribution
+from keras.src.models.functional import Functional
+from keras.src.models.model import functional_init_arguments
+
+OPTIMIZER_HOOKS = (
+    "_apply_weight_decay",
+    "_backend_apply_gradients",
+    "_get_current_learning_rate",
+)
+
+__all__ = [
+    "OPTIMIZER_HOOKS",
+    "Functional",
+    "call_for_training",
+    "functional_init_arguments",
+    "loss_for_training",
+    "share_compiled_state",
+    "track_loss",
+]
+
+
+def call_for_training(model, x):
+    """Forward pass in training mode, also for a `call` that has no `training` argument."""
+    return model(x, training=True) if model._call_has_training_arg else model(x)
+
+
+def loss_for_training(model, x, y, y_pred, sample_weight):
+    """The model's total loss (a scalar), also for a `compute_loss` without `training`."""
+    return model._compute_loss(
+        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+    )
+
+
+def track_loss(model, loss, sample_weight):
+    """Adds `loss` to the mean that `fit` logs as "loss"."""
+    model._loss_tracker.update_state(
+        unscale_loss_for_distribution(loss), sample_weight=sample_weight
+    )
+
+
+def share_compiled_state(source, target):
+    """Lets `target.compute_loss` and `.compute_metrics` use what `source` was compiled with."""
+    target._compile_loss = source._compile_loss
+    target._compile_metrics = source._compile_metrics

@@ -1,0 +1,29 @@
+"""scikit-learn's bundled digits: real images that need no download."""
+
+import numpy as np
+
+from keras_svag.datasets.dataset import Dataset
+
+TEST_SIZE = 360
+
+
+def digits(split_seed=0):
+    """Loads the 1,797 handwritten digits, 8x8 grey images in ten classes.
+
+    Args:
+        split_seed: int, decides which 1,437 images are for training and which 360 for testing.
+            Defaults to `0`.
+
+    Returns:
+        A `Dataset` of float32 images of shape `(8, 8)`, pixel values `x / 16 - 0.3` (between -0.3
+        and 0.7), and int32 labels.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    images = (data.images / 16.0 - 0.3).astype(np.float32)
+    train_x, test_x, train_y, test_y = train_test_split(
+        images, data.target.astype(np.int32), test_size=TEST_SIZE, random_state=split_seed
+    )
+    return Dataset("digits", train_x, train_y, test_x, test_y, num_classes=10)

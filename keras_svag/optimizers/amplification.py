@@ -1,0 +1,218 @@
+"""The amplification mixin: what turns a Keras optimizer into its SVAG version.
+
+Li, Malladi, Arora (NeurIPS 2021, arXiv 2102.12470): the step is
+`x <- x - (eta / l) (r1 g1 + r2 g2)`, with `g1`, `g2` the gradients of two independent batches.
+
+The user's hyperparameters stay as they are (those of the SGD run that is modelled); the scaled
+ones are put in place only while Keras' own update runs. `ell` and `r1` are optimizer variables,
+so one compiled program serves every `ell`.
+"""
+
+import contextlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_svag.coefficients import svag_coefficients, validate_ell
+from keras_svag.optimizers import tensorflow as backend_ops
+
+
+class _ScaledView:
+    """Read-only stand-in for an optimizer in which some hyperparameters are replaced.
+
+    Swapping the attributes of the optimizer itself would not do: the threads of replicas
+    interleave.
+    """
+
+    def __init__(self, optimizer, **replaced):
+        self._optimizer = optimizer
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name):
+        return getattr(self._optimizer, name)
+
+
+class AmplificationMixin:
+    """Adds amplification to a Keras optimizer; goes in front of it among the bases.
+
+    Two ways in:
+
+    - `keras_svag.SVAGModel` differentiates both halves in one step, combines them with `combine`
+      and applies the result inside `with optimizer.combined()`.
+    - Under any other model each `apply` brings one batch. The first of two consecutive calls
+      stores `r1 g1`, the second adds `r2 g2` and steps; `iterations`, weight decay and moving
+      averages advance once a pair. (A non-finite batch that a `LossScaleOptimizer` drops leaves the
+      stored half waiting for the next good one.)
+    """
+
+    def _init_amplification(self, ell):
+        """Creates the amplification variables; called once, after the Keras constructor."""
+        ell = validate_ell(ell)
+        self._refuse_unsupported(ell)
+        self._ell_config = ell
+        self._combined_gradients = False
+        self._ell = self._scalar("ell", ell, keras.backend.floatx())
+        self._r1 = self._scalar("r1", svag_coefficients(ell)[0], keras.backend.floatx())
+        self._half_stored = self._scalar("half_stored", 0, "int32")
+
+    def _scalar(self, name, value, dtype):
+        variable = keras.Variable(
+            value, name=name, dtype=dtype, trainable=False, aggregation="only_first_replica"
+        )
+        self._track_variable(variable)
+        return variable
+
+    def _refuse_unsupported(self, ell):
+        if self.gradient_accumulation_steps:
+            raise ValueError(
+                "`gradient_accumulation_steps` is not supported: it averages batches with equal "
+                "weights, SVAG weights exactly two. Received: gradient_accumulation_steps="
+                f"{self.gradient_accumulation_steps}. Use a larger batch size instead."
+            )
+        clip = {
+            name: getattr(self, name)
+            for name in ("clipnorm", "clipvalue", "global_clipnorm")
+            if getattr(self, name) is not None
+        }
+        if clip and ell > 1:
+            name, value = next(iter(clip.items()))
+            raise ValueError(
+                f"`{name}` cannot be used with `ell > 1`: the amplified gradient is clipped far "
+                "more often than the gradient of the run that is modelled, which biases it. "
+                f"Received: {name}={value}, ell={ell}. Set ell=1 or remove `{name}`."
+            )
+        momentum = getattr(self, "momentum", 0.0)
+        if momentum and ell != 1:
+            raise ValueError(
+                "`momentum` must be 0 unless `ell` is 1: amplification with momentum follows "
+                f"another SDE. Received: momentum={momentum}, ell={ell}. Set momentum=0.0."
+            )
+
+    @property
+    def ell(self):
+        """Amplification of the noise covariance, a float; assignable, also between fits."""
+        value = float(self._ell.numpy())
+        # float32 turns 7.3 into 7.30000019; give back what the user wrote.
+        return self._ell_config if np.float32(self._ell_config) == np.float32(value) else value
+
+    @ell.setter
+    def ell(self, ell):
+        ell = validate_ell(ell)
+        self._refuse_unsupported(ell)
+        self._ell_config = ell
+        self._ell.assign(ell)
+        self._r1.assign(svag_coefficients(ell)[0])
+
+    @property
+    def effective_step(self):
+        """SVAG steps taken divided by `ell`, rounded down: the step that schedules see."""
+        steps = ops.cast(self._iterations, self._ell.dtype)
+        return ops.cast(ops.floor(steps / self._ell), "int32")
+
+    def build(self, variables):
+        """Creates the optimizer's variables, with one float32 accumulator per weight.
+
+        The accumulators are there even if they are not used: a different number of variables
+        would make Keras skip the optimizer when it loads a file.
+
+        Args:
+            variables: list of model variables.
+        """
+        if self.built:
+            return
+        super().build(variables)
+        self._stored_gradients = [
+            self.add_variable(
+                shape=v.shape,
+                initializer="zeros",
+                dtype=keras.backend.result_type(v.dtype, "float32"),
+                name=f"stored_gradient_{i}",
+            )
+            for i, v in enumerate(variables)
+        ]
+
+    def combine(self, first, second):
+        """The amplified gradient `r1 g1 + r2 g2`, in float32 or better.
+
+        Args:
+            first: list of gradients of the first half; entries may be `None`.
+            second: list of gradients of the second half, of the same structure.
+
+        Returns:
+            A list of tensors, with `None` where a gradient is missing.
+        """
+        return [
+            None if g1 is None or g2 is None else self._weighted(g1, 1) + self._weighted(g2, 2)
+            for g1, g2 in zip(first, second)
+        ]
+
+    def _weighted(self, gradient, half):
+        gradient = backend_ops.densify(gradient)
+        gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
+        r1 = ops.cast(self._r1, gradient.dtype)
+        # 1 - r1 is exact in floating point, so the weights sum to exactly 1.
+        return gradient * (r1 if half == 1 else 1.0 - r1)
+
+    @contextlib.contextmanager
+    def combined(self):
+        """Context in which `apply` takes its gradients as already combined."""
+        self._combined_gradients = True
+        try:
+            yield
+        finally:
+            self._combined_gradients = False
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        if self._combined_gradients:
+            super()._backend_apply_gradients(grads, trainable_variables)
+        else:
+            self._apply_pair(grads, trainable_variables)
+
+    def _apply_pair(self, grads, trainable_variables):
+        stored = [self._stored_gradients[self._get_variable_index(v)] for v in trainable_variables]
+
+        def store_first():
+            for accumulator, gradient in zip(stored, grads):
+                accumulator.assign(self._weighted(gradient, 1))
+            self._half_stored.assign(1)
+            # Keras counts every call; `iterations` counts SVAG steps.
+            self._iterations.assign_sub(1)
+
+        def add_second_and_step():
+            total = [a + self._weighted(g, 2) for a, g in zip(stored, grads)]
+            super(AmplificationMixin, self)._backend_apply_gradients(total, trainable_variables)
+            self._half_stored.assign(0)
+
+        ops.cond(ops.equal(self._half_stored, 0), store_first, add_second_and_step)
+
+    def _get_current_learning_rate(self):
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.effective_step)
+        return super()._get_current_learning_rate()
+
+    def _step_size(self, learning_rate):
+        learning_rate = ops.convert_to_tensor(learning_rate)
+        return learning_rate / ops.cast(self._ell, learning_rate.dtype)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Keras' update with the step size eta / ell.
+
+        Args:
+            gradient: the amplified gradient of one weight.
+            variable: the weight.
+            learning_rate: eta, the learning rate of the SGD run that is modelled.
+        """
+        super().update_step(gradient, variable, self._step_size(learning_rate))
+
+    def _apply_weight_decay(self, variables):
+        view = _ScaledView(self, learning_rate=self._step_size(self.learning_rate))
+        super()._apply_weight_decay.__func__(view, variables)
+
+    def get_config(self):
+        """Returns the arguments of the constructor, for serialization.
+
+        Returns:
+            A dict.
+        """
+        return {**super().get_config(), "ell": self.ell}

@@ -1,0 +1,201 @@
+"""The split-batch train step on TensorFlow, and a loop of many steps in one XLA program."""
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+from keras_svag import _keras
+from keras_svag.noise import noise_and_signal
+from keras_svag.optimizers.tensorflow import densify
+
+
+def batch_length(x):
+    """Number of examples in a batch, a scalar tensor; `None` leaves are skipped."""
+    return tf.shape(_first_leaf(x))[0]
+
+
+def _first_leaf(x):
+    return next(leaf for leaf in tree.flatten(x) if leaf is not None)
+
+
+def _map_arrays(function, *structures):
+    def on_leaf(*leaves):
+        return None if leaves[0] is None else function(*leaves)
+
+    return tree.map_structure(on_leaf, *structures, none_is_leaf=True)
+
+
+def split_batch(data, drop_odd):
+    """Splits a batch into its even positions (first half) and odd positions (second half).
+
+    Args:
+        data: structure of tensors that share their first axis, of length n >= 1.
+        drop_odd: whether the last example of an odd batch is left out, so that both halves are of
+            equal size. Otherwise the first half has one example more.
+
+    Returns:
+        A tuple `(first, second)`. A batch of one example gives that example twice.
+    """
+    length = batch_length(data)
+    half = tf.maximum(length // 2, 1)
+    start = tf.minimum(1, length - 1)
+
+    def even(array):
+        return array[::2][:half] if drop_odd else array[::2]
+
+    return _map_arrays(even, data), _map_arrays(lambda array: array[start::2], data)
+
+
+def join_halves(first, second, length):
+    """Concatenates two halves, cut to `length` (a single example that was used twice)."""
+    return _map_arrays(lambda a, b: tf.concat([a, b], axis=0)[:length], first, second)
+
+
+class TensorFlowStep:
+    """`train_step` for the TensorFlow backend; what is common is in `trainer/model.py`."""
+
+    def train_step(self, data):
+        """One SVAG step on a batch of 2B examples: two forward passes, one update.
+
+        Args:
+            data: a batch as `fit` hands it over: `x`, `(x, y)` or `(x, y, sample_weight)`, each a
+                structure of tensors with 2B examples.
+
+        Returns:
+            A dict of logs: loss, compiled metrics, gradient noise and signal.
+        """
+        length = _first_leaf(data).shape[0]
+        self._check_batch_length(length)
+        data = keras.utils.unpack_x_y_sample_weight(data)
+        first, second = split_batch(data, drop_odd=self._svag is not None)
+        pred1, gradients1 = self._half_pass(first, batch_length(first))
+        # The second half of a batch of one is that example again: it counts for nothing.
+        paired = batch_length(data) > 1
+        weight2 = tf.where(paired, batch_length(second), 0)
+        pred2, gradients2 = self._half_pass(second, weight2)
+        if self.measure_noise:
+            self._record_noise(gradients1, gradients2, weight2)
+        self._apply(gradients1, gradients2, batch_length(first), weight2)
+        total = batch_length(first) + weight2
+        (x, y, sample_weight), y_pred = join_halves(
+            (first, pred1), (second, pred2), total
+        )
+        logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return {**logs, **self._noise_logs()}
+
+    def _half_pass(self, half, weight):
+        x, y, sample_weight = half
+        with tf.GradientTape() as tape:
+            y_pred = _keras.call_for_training(self, x)
+            loss = _keras.loss_for_training(self, x, y, y_pred, sample_weight)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        _keras.track_loss(self, loss, sample_weight=weight)
+        gradients = tape.gradient(scaled_loss, self.trainable_weights)
+        return y_pred, [None if g is None else densify(g) for g in gradients]
+
+    def _record_noise(self, gradients1, gradients2, weight):
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        # Keras divides the loss by the number of replicas and multiplies it by the loss scale.
+        unit = replicas / tf.cast(self.optimizer.scale_loss(1.0), tf.float32)
+        penalties = self._penalty_gradients()
+
+        def loss_gradient(gradient, penalty):
+            if gradient is None:
+                return None
+            gradient = tf.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
+            gradient = gradient * tf.cast(unit, gradient.dtype)
+            return gradient if penalty is None else gradient - tf.cast(penalty, gradient.dtype)
+
+        noise, signal = noise_and_signal(
+            [loss_gradient(g, p) for g, p in zip(gradients1, penalties)],
+            [loss_gradient(g, p) for g, p in zip(gradients2, penalties)],
+        )
+        # The noise of a batch split over replicas is that of one replica's share, averaged.
+        self._gradient_statistics.update_state(noise / replicas, signal, sample_weight=weight)
+
+    def _penalty_gradients(self):
+        """Gradients of the weight regularisers, which are no part of noise and signal."""
+        weights = [w for w in self.trainable_weights if w.regularizer is not None]
+        if not weights:
+            return [None] * len(self.trainable_weights)
+        with tf.GradientTape() as tape:
+            penalty = tf.add_n([tf.cast(w.regularizer(w), tf.float32) for w in weights])
+        by_id = dict(zip(map(id, weights), tape.gradient(penalty, [w.value for w in weights])))
+        return [by_id.get(id(w)) for w in self.trainable_weights]
+
+    def _apply(self, gradients1, gradients2, size1, size2):
+        weights = self.trainable_weights
+        if self._svag is None:
+            share = tf.cast(size1, tf.float32) / tf.cast(size1 + size2, tf.float32)
+            gradients = [
+                None if g1 is None else _mix(g1, g2, share)
+                for g1, g2 in zip(gradients1, gradients2)
+            ]
+            self.optimizer.apply(gradients, weights)
+            return
+        gradients = self._svag.combine(gradients1, gradients2)
+        with self._svag.combined():
+            self.optimizer.apply(gradients, weights)
+
+
+def _mix(first, second, share):
+    share = tf.cast(share, first.dtype)
+    return first * share + second * (1 - share)
+
+
+class ResidentLoop:
+    """Many train steps in one compiled program, over arrays that stay on the device.
+
+    The program gathers each batch by a row of example indices, so nothing is copied from the host
+    but those rows. Rows are padded to `steps_per_call`, so that the number of steps is data and
+    the program is compiled once.
+
+    Args:
+        model: a built, compiled `SVAGModel`.
+        data: structure of arrays as `fit` takes it, such as `(x, y)`, of n examples each.
+        steps_per_call: largest number of steps in one call of the program.
+    """
+
+    def __init__(self, model, data, steps_per_call):
+        self._model = model
+        self._data = tree.map_structure(tf.constant, data)
+        self._steps_per_call = steps_per_call
+        self.num_traces = 0
+        self._program = tf.function(self._many_steps, jit_compile=True)
+
+    def _many_steps(self, rows, count):
+        self.num_traces += 1
+        model = self._model
+
+        def body(step, loss):
+            batch = tree.map_structure(lambda a: tf.gather(a, rows[step]), self._data)
+            return step + 1, tf.cast(model.train_step(batch)["loss"], loss.dtype)
+
+        def go_on(step, loss):
+            # `loss` is the running mean: once not finite it stays so, and the loop ends there.
+            return (step < count) & tf.math.is_finite(loss)
+
+        step, _ = tf.while_loop(go_on, body, [tf.constant(0), tf.constant(0.0)])
+        return step, {**model.get_metrics_result(), **model._noise_logs()}
+
+    def run(self, rows):
+        """Takes one step for each row.
+
+        Args:
+            rows: integer array of shape `(steps, 2B)`: the examples of each step.
+
+        Returns:
+            A tuple `(steps, logs)`: the number of steps taken (fewer than asked for if the loss
+            stopped being finite; the last one taken is the one at fault) and the model's metrics.
+        """
+        done = 0
+        while True:
+            part = rows[done : done + self._steps_per_call]
+            count = len(part)
+            padding = self._steps_per_call - count
+            if padding:
+                part = tf.pad(part, [[0, padding], [0, 0]])
+            taken, logs = self._program(tf.constant(part, tf.int32), tf.constant(count))
+            done += int(taken)
+            if int(taken) < count or done >= len(rows):
+                return done, {name: float(value) for name, value in logs.items()}
