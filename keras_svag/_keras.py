@@ -17,12 +17,18 @@ OPTIMIZER_HOOKS = (
 __all__ = [
     "OPTIMIZER_HOOKS",
     "Functional",
+    "build_for_training",
     "call_for_training",
     "functional_init_arguments",
     "loss_for_training",
     "share_compiled_state",
     "track_loss",
 ]
+
+
+def build_for_training(model, batch):
+    """Creates the variables of model, optimizer, loss and metrics, so that `fit` traces once."""
+    model._symbolic_build(data_batch=batch)
 
 
 def call_for_training(model, x):

@@ -199,3 +199,33 @@ class ResidentLoop:
             done += int(taken)
             if int(taken) < count or done >= len(rows):
                 return done, {name: float(value) for name, value in logs.items()}
+
+
+class ResidentEvaluation:
+    """Loss and metrics over arrays that stay on the device, in one compiled program.
+
+    Args:
+        model: a built, compiled model.
+        data: structure of arrays as `evaluate` takes it.
+        batch_size: largest number of examples in one forward pass. Defaults to `2048`.
+    """
+
+    def __init__(self, model, data, batch_size=2048):
+        self._model = model
+        length = len(_first_leaf(data))
+        self._batches = [
+            tree.map_structure(lambda a: tf.constant(a[start : start + batch_size]), data)
+            for start in range(0, length, batch_size)
+        ]
+        self._step = tf.function(model.test_step, jit_compile=True)
+
+    def run(self):
+        """Evaluates the model as it is now.
+
+        Returns:
+            A dict of floats.
+        """
+        self._model.reset_metrics()
+        for batch in self._batches:
+            logs = self._step(batch)
+        return {name: float(value) for name, value in logs.items()}

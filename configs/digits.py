@@ -1,0 +1,71 @@
+"""Default studies on scikit-learn's digits (1,797 real 8x8 images): small enough for a laptop.
+
+    python -m trainers.sde_validity --config=configs/digits.py --workdir=/tmp/digits
+
+Is SGD well modelled by its SDE? 32 runs (batch sizes 8 and 256, ell = 1, 2, 4, 8, four seeds),
+about two minutes on 2 cores. Expect "valid" at batch size 8 and "invalid" at batch size 256.
+
+The network is scale invariant in what it trains (group norm without scale and offset, last layer
+fixed), SGD has no momentum, weight decay 5e-3; learning rate 0.2 at batch size 8 and in proportion
+elsewhere, times 0.1 after 80 % of the run. N, G and R are averaged over 40 % to 80 %.
+
+Argument `quick` (`--config=configs/digits.py:quick`): a run of some 20 seconds, for tests; its
+verdicts mean nothing.
+"""
+
+import math
+
+import ml_collections
+
+
+def get_config(variant="default"):
+    """Returns the config; `variant` is `"default"` or `"quick"`."""
+    if variant not in ("default", "quick"):
+        raise ValueError(
+            "The argument after `configs/digits.py:` must be 'default' or 'quick'. "
+            f"Received: {variant!r}"
+        )
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.num_seeds = 4
+    config.epochs = 30.0  # of the SGD run: epochs * n / B effective steps
+    config.num_records = 60  # rows of metrics.jsonl
+    config.num_checkpoints = 10  # per run, at the same effective steps for every ell
+
+    config.dataset = ml_collections.ConfigDict()
+    config.dataset.name = "digits"
+    config.dataset.split_seed = 0
+    # with_replacement, without_replacement, shuffled_epochs or fixed_order
+    config.sampling = "with_replacement"
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "mlp"
+    config.model.depth = 2
+    config.model.width = 1
+    config.model.norm = "group"
+    config.model.affine = False
+    config.model.train_last_layer = False
+    config.model.epsilon = 1e-5
+
+    # Of the SGD run at base_batch_size; the studies keep learning_rate / batch_size fixed.
+    config.base_batch_size = 8
+    config.learning_rate = 0.2
+    config.weight_decay = 5e-3
+    config.decay_at = (0.8,)  # fractions of the run
+    config.decay_factor = 0.1
+
+    config.closeness = math.sqrt(2.0)
+    config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged
+
+    config.sde_validity = ml_collections.ConfigDict()
+    config.sde_validity.batch_sizes = (8, 256)
+    config.sde_validity.ells = (1.0, 2.0, 4.0, 8.0)
+
+    if variant == "quick":
+        config.num_seeds = 2
+        config.epochs = 2.0
+        config.num_records = 10
+        config.num_checkpoints = 2
+        config.sde_validity.batch_sizes = (32, 128)
+        config.sde_validity.ells = (1.0, 2.0, 4.0)
+    return config

@@ -1,0 +1,152 @@
+"""What a study's config must hold: checked once, before anything is written."""
+
+import math
+
+from keras_svag._checks import finite_float, one_of, positive_int
+from keras_svag.coefficients import validate_ell
+from keras_svag.datasets import DATASETS
+from keras_svag.datasets.sampling import SAMPLING_MODES
+from keras_svag.models import MODELS
+from keras_svag.validity import validate_closeness
+
+# Changing these adds or re-judges runs but leaves finished runs as they are.
+GROWABLE = ("closeness", "equilibrium", "num_seeds", "sde_validity")
+
+
+def validate_config(config):
+    """Checks every field of a study's config.
+
+    Args:
+        config: nested dict, such as `configs/digits.py` gives as a `ConfigDict`.
+
+    Returns:
+        A plain nested dict with the same content, numbers as Python ints and floats.
+
+    Raises:
+        ValueError: naming the field, what was expected, and what was received.
+    """
+    config = _to_plain(config)
+    config["seed"] = positive_int("seed", config["seed"], minimum=0)
+    for name in ("num_seeds", "num_records", "num_checkpoints", "base_batch_size"):
+        config[name] = positive_int(name, config[name])
+    for name in ("epochs", "learning_rate", "decay_factor"):
+        config[name] = finite_float(name, config[name], "a number > 0", 0.0, exclusive=True)
+    config["weight_decay"] = finite_float("weight_decay", config["weight_decay"], ">= 0", 0.0)
+    config["closeness"] = validate_closeness(config["closeness"])
+    one_of("sampling", config["sampling"], SAMPLING_MODES)
+    one_of("dataset.name", config["dataset"]["name"], DATASETS)
+    one_of("model.name", config["model"]["name"], MODELS)
+    config["decay_at"] = _fractions("decay_at", config["decay_at"])
+    config["equilibrium"] = _fractions("equilibrium", config["equilibrium"])
+    if len(config["equilibrium"]) != 2:
+        raise ValueError(
+            "`equilibrium` must be two fractions, the start and end of the averaging window. "
+            f"Received: equilibrium={config['equilibrium']}"
+        )
+    _validate_grid(config["sde_validity"])
+    return config
+
+
+def _validate_grid(grid):
+    grid["batch_sizes"] = _listed(
+        "sde_validity.batch_sizes", grid["batch_sizes"], lambda b: positive_int("batch_size", b)
+    )
+    grid["ells"] = _listed("sde_validity.ells", grid["ells"], validate_ell)
+    if 1.0 not in grid["ells"]:
+        raise ValueError(
+            "`sde_validity.ells` must contain 1, which is SGD itself. "
+            f"Received: ells={grid['ells']}"
+        )
+
+
+def _listed(name, values, check):
+    values = sorted({check(value) for value in _as_list(values)})
+    if not values:
+        raise ValueError(f"`{name}` must not be empty. Received: {name}={values}")
+    return values
+
+
+def _as_list(values):
+    return list(values) if isinstance(values, (list, tuple)) else [values]
+
+
+def _fractions(name, values):
+    values = [finite_float(name, value, "fractions in [0, 1]", 0.0) for value in _as_list(values)]
+    if sorted(set(values)) != values or (values and values[-1] > 1):
+        raise ValueError(
+            f"`{name}` must be increasing fractions of the run, in [0, 1]. "
+            f"Received: {name}={values}"
+        )
+    return values
+
+
+def _to_plain(config):
+    if hasattr(config, "items"):
+        return {name: _to_plain(value) for name, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [_to_plain(value) for value in config]
+    return config
+
+
+def effective_steps(config, num_train, batch_size):
+    """Steps of the SGD run at `batch_size`: `epochs * n / B`, rounded.
+
+    Args:
+        config: a validated config.
+        num_train: n, number of training examples.
+        batch_size: B.
+
+    Returns:
+        An int >= 1.
+    """
+    return max(1, round(config["epochs"] * num_train / batch_size))
+
+
+def scaled_learning_rate(config, batch_size):
+    """Learning rate at `batch_size` by the linear scaling rule.
+
+    Args:
+        config: a validated config.
+        batch_size: B.
+
+    Returns:
+        A float.
+    """
+    return config["learning_rate"] * batch_size / config["base_batch_size"]
+
+
+def differences(old, new, ignore=GROWABLE, prefix=""):
+    """Fields in which two configs differ, as `name: old -> new`.
+
+    Args:
+        old: nested dict.
+        new: nested dict.
+        ignore: top-level names that may differ.
+        prefix: for recursion.
+
+    Returns:
+        A list of strings.
+    """
+    changed = []
+    for name in sorted(set(old) | set(new)):
+        if not prefix and name in ignore:
+            continue
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            changed += differences(a, b, (), f"{prefix}{name}.")
+        elif a != b and not (a != a and b != b):
+            changed.append(f"{prefix}{name}: {a!r} -> {b!r}")
+    return changed
+
+
+def schedule_boundaries(config, total):
+    """Effective steps after which the learning rate drops.
+
+    Args:
+        config: a validated config.
+        total: effective steps of the run.
+
+    Returns:
+        A list of ints.
+    """
+    return [math.ceil(fraction * total) for fraction in config["decay_at"]]

@@ -1,0 +1,165 @@
+"""One compiled program for all runs of a shape: `ell`, seed and weights are data to it."""
+
+import keras
+import numpy as np
+
+from keras_svag import _keras
+from keras_svag.models import MODELS
+from keras_svag.optimizers import SVAG
+from keras_svag.study.config import effective_steps, scaled_learning_rate, schedule_boundaries
+from keras_svag.trainer import from_keras
+from keras_svag.trainer.tensorflow import ResidentEvaluation, ResidentLoop
+
+MAX_STEPS_PER_CALL = 512
+
+
+def build_network(config, dataset, seed):
+    """The network of a study with the initial weights that belong to `seed`.
+
+    Args:
+        config: a validated config.
+        dataset: a `keras_svag.datasets.Dataset`.
+        seed: int.
+
+    Returns:
+        A `keras.Model` of logits.
+    """
+    options = {name: value for name, value in config["model"].items() if name != "name"}
+    build = MODELS[config["model"]["name"]]
+    return build(dataset.train_x.shape[1:], dataset.num_classes, seed=seed, **options)
+
+
+def build_schedule(config, learning_rate, total):
+    """The learning rate over effective steps: `learning_rate`, times a factor at each decay.
+
+    Args:
+        config: a validated config.
+        learning_rate: eta at the start.
+        total: effective steps of the run.
+
+    Returns:
+        A float, or a Keras schedule.
+    """
+    boundaries = schedule_boundaries(config, total)
+    if not boundaries:
+        return learning_rate
+    values = [learning_rate * config["decay_factor"] ** i for i in range(len(boundaries) + 1)]
+    # Keras keeps a value up to and including its boundary.
+    return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], values)
+
+
+class Program:
+    """The compiled train step and evaluation of one setting (batch size, learning rate).
+
+    Args:
+        config: a validated config.
+        dataset: a `keras_svag.datasets.Dataset`; its arrays are put on the device once.
+        batch_size: B.
+    """
+
+    def __init__(self, config, dataset, batch_size):
+        self._config = config
+        self._dataset = dataset
+        self.total = effective_steps(config, dataset.num_train, batch_size)
+        self.learning_rate = scaled_learning_rate(config, batch_size)
+        self.model = from_keras(build_network(config, dataset, seed=0))
+        schedule = build_schedule(config, self.learning_rate, self.total)
+        self.model.compile(
+            optimizer=SVAG(schedule, weight_decay=config["weight_decay"]),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=True,
+        )
+        train = (dataset.train_x, dataset.train_y)
+        _keras.build_for_training(self.model, tuple(array[:1] for array in train))
+        self._loop = ResidentLoop(self.model, train, MAX_STEPS_PER_CALL)
+        self._evaluations = {
+            "train": ResidentEvaluation(self.model, train),
+            "test": ResidentEvaluation(self.model, (dataset.test_x, dataset.test_y)),
+        }
+        self._initial_optimizer = _values(self.model.optimizer.variables)
+
+    @property
+    def num_traces(self):
+        """How often the train step was traced so far."""
+        return self._loop.num_traces
+
+    def start(self, ell, seed):
+        """Puts the program at the beginning of a run.
+
+        Args:
+            ell: amplification.
+            seed: decides the initial weights.
+        """
+        fresh = build_network(self._config, self._dataset, seed)
+        _assign(self.model.variables[: len(fresh.variables)], _values(fresh.variables))
+        _assign(self.model.optimizer.variables, self._initial_optimizer)
+        self.model.optimizer.ell = ell
+        self.model.reset_metrics()
+
+    def advance(self, rows):
+        """Takes one step for each row of example indices.
+
+        Args:
+            rows: int array of shape `(steps, 2 B)`.
+
+        Returns:
+            A tuple `(steps, logs)`: steps taken (fewer if the loss stopped being finite) and the
+            means over them of loss, accuracy, noise and signal.
+        """
+        steps, logs = self._loop.run(rows)
+        self.model.reset_metrics()
+        return steps, logs
+
+    def evaluate(self):
+        """Loss and accuracy on the whole training and test set.
+
+        Returns:
+            A dict with `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`.
+        """
+        results = {}
+        for split, evaluation in self._evaluations.items():
+            results |= {f"{split}_{name}": value for name, value in evaluation.run().items()}
+        self.model.reset_metrics()
+        return results
+
+    def weight_norm(self):
+        """R, the squared norm of the trainable weights, summed in float64."""
+        weights = _values(self.model.trainable_variables)
+        return float(sum(np.sum(np.square(w, dtype=np.float64)) for w in weights))
+
+    def learning_rates(self, ell, start, stop):
+        """Learning rates (of the SGD run) at the SVAG steps `start` to `stop - 1`."""
+        # The same float32 division as in the optimizer, so that no step falls on another side.
+        steps = np.arange(start, stop, dtype=np.float32)
+        effective = np.floor(steps / np.float32(ell))
+        factor = np.zeros(len(effective))
+        for boundary in schedule_boundaries(self._config, self.total):
+            factor += effective >= boundary
+        return self.learning_rate * self._config["decay_factor"] ** factor
+
+    def state(self):
+        """Everything that a run is, as lists of arrays: see `restore`."""
+        return {
+            "model": _values(self.model.variables),
+            "optimizer": _values(self.model.optimizer.variables),
+        }
+
+    def restore(self, state):
+        """Puts the program where `state` was taken.
+
+        Args:
+            state: what `state()` returned.
+        """
+        _assign(self.model.variables, state["model"])
+        _assign(self.model.optimizer.variables, state["optimizer"])
+        self.model.reset_metrics()
+
+
+def _values(variables):
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,101 @@
+"""The report of a study: one self-contained HTML page, verdict first."""
+
+import base64
+import importlib.resources
+import pathlib
+import shlex
+
+import jinja2
+
+TITLES = {
+    "weight_norm": "R",
+    "gradient_noise": "N",
+    "gradient_signal": "G",
+    "noise_to_signal": "N/G",
+    "equilibrium_train_loss": "train loss (window)",
+    "train_loss": "train loss (end)",
+    "test_accuracy": "test accuracy (end)",
+}
+
+
+def render(verdict, figures, config, setting, table, workdir):
+    """Renders `report.html`.
+
+    Args:
+        verdict: the dict of `verdict.json`, as JSON holds it.
+        figures: what `figures.draw_sde_validity` returned.
+        config: a validated config.
+        setting: what `workdir.environment` returned.
+        table: rows of `results.csv`.
+        workdir: folder of the study, where the figures are.
+
+    Returns:
+        A string.
+    """
+    pages = importlib.resources.files("keras_svag.study") / "report.html.jinja"
+    template = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(pages.read_text(encoding="utf-8"))
+    return template.render(
+        verdict=verdict,
+        figures=[{**figure, "data": _data_url(workdir, figure["file"])} for figure in figures],
+        titles=TITLES,
+        config=list(_flat(config)),
+        setting=setting,
+        command=shlex.join(setting["command"]),
+        cost=_cost(table),
+        window=config["equilibrium"],
+        interval=_format_interval,
+        settle=_advice(verdict),
+    )
+
+
+def _data_url(workdir, file):
+    data = (pathlib.Path(workdir) / file).read_bytes()
+    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+
+
+def _flat(config, prefix=""):
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _cost(table):
+    return {
+        "runs": len(table),
+        "steps": sum(row["steps"] for row in table),
+        "gradients": sum(row["gradient_evaluations"] for row in table),
+        "seconds": sum(row["seconds"] for row in table),
+    }
+
+
+def _format_interval(value):
+    if value is None or value["mean"] is None:
+        return "–"
+    low = "?" if value["ci_low"] is None else f"{value['ci_low']:.3g}"
+    high = "?" if value["ci_high"] is None else f"{value['ci_high']:.3g}"
+    return f"{value['mean']:.4g} [{low}, {high}]"
+
+
+def _advice(verdict):
+    found = {entry["verdict"] for entry in verdict["verdicts"]}
+    advice = []
+    if "valid" in found:
+        advice.append(
+            "Where the verdict is valid, conclusions drawn from the SDE (such as the linear "
+            "scaling rule between two such batch sizes) may be expected to hold for SGD."
+        )
+    if "invalid" in found:
+        advice.append(
+            "Where it is invalid, SGD is not in the regime of its SDE: a smaller batch size with "
+            "the learning rate in proportion brings it there."
+        )
+    if "inconclusive" in found:
+        advice.append(
+            "Where it is inconclusive, the same command with more seeds (--config.num_seeds) on "
+            "the same workdir keeps the finished runs and narrows the intervals."
+        )
+    return advice

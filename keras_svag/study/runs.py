@@ -1,0 +1,215 @@
+"""The runs of a study: each is trained, recorded and checkpointed by itself.
+
+`runs/<name>/metrics.jsonl` holds a row per record, `checkpoint/latest.npz` the state at the last
+checkpoint and `result.json` the end. A run that was interrupted goes on from its checkpoint and
+ends with the same rows as if it had not been, since its batches are a function of seed and step.
+"""
+
+import dataclasses
+import math
+import pathlib
+import time
+
+import numpy as np
+
+from keras_svag.coefficients import svag_steps
+from keras_svag.datasets import Sampler
+from keras_svag.study import records
+
+DONE, FAILED = "done", "failed"
+STATE_GROUPS = ("model", "optimizer")
+
+
+class TrainingDivergedError(RuntimeError):
+    """Raised when a run's loss or weights stop being finite.
+
+    Args:
+        run: name of the run.
+        step: the SVAG step at fault, counted from 0.
+    """
+
+    def __init__(self, run, step):
+        self.run, self.step = run, step
+        super().__init__(
+            f"Run {run}: the loss or the weights were no longer finite after step {step}. Lower "
+            "`learning_rate`; the last good checkpoint is kept."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One cell of the grid.
+
+    Attributes:
+        batch_size: B, examples in one half.
+        learning_rate: eta at the start, of the SGD run that is modelled.
+        ell: amplification.
+        seed: decides initial weights and batches.
+        total: length in effective steps.
+    """
+
+    batch_size: int
+    learning_rate: float
+    ell: float
+    seed: int
+    total: int
+
+    @property
+    def name(self):
+        """Folder name, such as `b8_ell2_seed0`."""
+        return f"b{self.batch_size}_ell{self.ell:g}_seed{self.seed}"
+
+    @property
+    def steps(self):
+        """Number of SVAG steps."""
+        return svag_steps(self.total, self.ell)
+
+
+def record_points(total, count):
+    """Effective steps at which a row is recorded: `count` of them, evenly spaced.
+
+    Args:
+        total: effective steps of the run.
+        count: wanted number of rows; fewer where the run is shorter.
+
+    Returns:
+        An increasing list of ints that ends with `total`.
+    """
+    return sorted({max(1, round(i * total / count)) for i in range(1, count + 1)})
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        workdir: folder of the study.
+        name: name of the run.
+    """
+
+    def __init__(self, workdir, name):
+        self.path = pathlib.Path(workdir) / "runs" / name
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoint = self.path / "checkpoint" / "latest.npz"
+        self.result = self.path / "result.json"
+
+
+def execute(run, program, config, num_train, workdir, on_steps=lambda steps: None):
+    """Trains a run to its end, or goes on with it, or returns its result if it is finished.
+
+    Args:
+        run: the `Run`.
+        program: the `Program` of its batch size.
+        config: a validated config.
+        num_train: n, number of training examples.
+        workdir: folder of the study.
+        on_steps: called with the number of SVAG steps just taken (or found taken).
+
+    Returns:
+        The dict that stands in `result.json`: `status` is `"done"` or `"failed"`.
+    """
+    folder = RunFolder(workdir, run.name)
+    result = records.read_json(folder.result)
+    if result is not None:
+        on_steps(run.steps)
+        return result
+    started = time.perf_counter()
+    result = {**dataclasses.asdict(run), "name": run.name, "status": DONE}
+    try:
+        _train(run, program, config, num_train, folder, on_steps)
+    except TrainingDivergedError as error:
+        result |= {"status": FAILED, "failed_step": error.step, "message": str(error)}
+    result["seconds"] = round(time.perf_counter() - started, 3)
+    records.write_json(folder.result, result)
+    return result
+
+
+def _train(run, program, config, num_train, folder, on_steps):
+    sampler = Sampler(num_train, run.batch_size, config["sampling"], _stream_seed(config, run))
+    points = record_points(run.total, config["num_records"])
+    every = math.ceil(len(points) / config["num_checkpoints"])
+    program.start(run.ell, config["seed"] + run.seed)
+    rows = _resume(program, folder)
+    clock = rows[-1]["time"] if rows else 0.0
+    step = rows[-1]["step"] if rows else 0
+    on_steps(step)
+    for index in range(len(rows), len(points)):
+        stop = svag_steps(points[index], run.ell)
+        taken, logs = program.advance(sampler.rows(step, stop))
+        weight_norm = program.weight_norm()
+        if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
+            raise TrainingDivergedError(run.name, step + taken - 1)
+        rates = program.learning_rates(run.ell, step, stop)
+        clock += float(rates.sum()) / run.ell
+        rows.append(
+            {
+                "step": stop,
+                "effective_step": points[index],
+                "time": clock,
+                "learning_rate": float(rates[-1]),
+                **logs,
+                "weight_norm": weight_norm,
+                **program.evaluate(),
+            }
+        )
+        on_steps(stop - step)
+        step = stop
+        if (index + 1) % every == 0 or index + 1 == len(points):
+            _save(program, folder, rows)
+
+
+def _stream_seed(config, run):
+    """Seed of the batches: another one for each run, so that runs are independent."""
+    identity = [config["seed"], run.seed, run.batch_size, round(run.ell * 2**16)]
+    return int(np.random.SeedSequence(identity).generate_state(1, np.uint64)[0])
+
+
+def _save(program, folder, rows):
+    # Rows first: a checkpoint never counts rows that are not there.
+    records.write_jsonl(folder.metrics, rows)
+    records.save_arrays(folder.checkpoint, program.state(), num_rows=len(rows))
+
+
+def _resume(program, folder):
+    loaded = records.load_arrays(folder.checkpoint, STATE_GROUPS)
+    if loaded is None:
+        return []
+    state, numbers = loaded
+    program.restore(state)
+    return records.read_jsonl(folder.metrics)[: numbers["num_rows"]]
+
+
+def window_means(rows, total, window):
+    """Means of a run over part of its length.
+
+    N, G and the running loss and accuracy are means over all steps of the window; R and the
+    evaluations are means over its records.
+
+    Args:
+        rows: rows of `metrics.jsonl`.
+        total: effective steps of the run.
+        window: tuple of two fractions of the run.
+
+    Returns:
+        A dict from the name of a column to a float, or an empty one if no record lies inside.
+    """
+    ends = [row["effective_step"] for row in rows]
+    starts = [0, *ends[:-1]]
+    first, last = window[0] * total, window[1] * total
+    # Records end on whole effective steps, the window need not: hence the 1.
+    inside = [
+        (row, end - start)
+        for row, start, end in zip(rows, starts, ends)
+        if start > first - 1 and end < last + 1
+    ]
+    if not inside:
+        return {}
+    weights = [length for _, length in inside]
+    return {
+        name: float(np.average([_number(row[name]) for row, _ in inside], weights=weights))
+        for name in rows[0]
+        if name not in ("step", "effective_step", "time", "noise_to_signal")
+    }
+
+
+def _number(value):
+    return math.nan if value is None else value

@@ -1,0 +1,308 @@
+"""The study "is SGD well modelled by its SDE?": a grid of runs, tables, verdict, report.
+
+Li, Malladi, Arora 2021 (arXiv 2102.12470), sections 4 and 5: SGD is compared with the limit of
+SVAG(l), extrapolated from the two largest l.
+"""
+
+import collections
+import csv
+import io
+import math
+
+import numpy as np
+from tqdm import tqdm
+
+from keras_svag import validity
+from keras_svag.datasets import DATASETS
+from keras_svag.datasets.sampling import MODES_WITHOUT_SDE, SHUFFLED_EPOCHS
+from keras_svag.study import figures, records, report, runs
+from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
+from keras_svag.study.program import Program
+from keras_svag.study.workdir import claim, default_command, environment
+
+STUDY = "sde_validity"
+# Means over the equilibrium window, and values at the end of the run.
+WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss")
+END_COLUMNS = ("train_loss", "test_accuracy", "test_loss")
+
+
+def run_sde_validity(config, workdir, command=None, show_progress=True):
+    """Runs the study, or goes on with it, and writes everything it leaves behind.
+
+    Args:
+        config: nested dict or `ConfigDict`, such as `configs/digits.py` gives.
+        workdir: folder for all files.
+        command: list of strings, the command to show in the report. Defaults to that of this
+            process.
+        show_progress: whether to show a progress bar. Defaults to `True`.
+
+    Returns:
+        The dict that stands in `verdict.json`.
+
+    Raises:
+        ValueError: if the config is wrong or `workdir` belongs to another one.
+    """
+    config = validate_config(config)
+    dataset = DATASETS[config["dataset"]["name"]](
+        **{name: value for name, value in config["dataset"].items() if name != "name"}
+    )
+    grid = build_grid(config, dataset.num_train)
+    workdir = claim(workdir, STUDY, config)
+    setting = environment(command or default_command())
+    records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
+    results = _execute_all(grid, config, dataset, workdir, show_progress)
+    table = summarize_runs(grid, results, config, dataset.num_train, workdir)
+    verdict = build_verdict(table, config)
+    _write_outputs(workdir, table, verdict, config, setting)
+    return verdict
+
+
+def build_grid(config, num_train):
+    """All runs of the study.
+
+    Args:
+        config: a validated config.
+        num_train: n, number of training examples.
+
+    Returns:
+        A list of `Run`.
+    """
+    grid = config["sde_validity"]
+    return [
+        runs.Run(
+            batch_size=batch_size,
+            learning_rate=scaled_learning_rate(config, batch_size),
+            ell=ell,
+            seed=seed,
+            total=effective_steps(config, num_train, batch_size),
+        )
+        for batch_size in grid["batch_sizes"]
+        for ell in grid["ells"]
+        for seed in range(config["num_seeds"])
+    ]
+
+
+def _execute_all(grid, config, dataset, workdir, show_progress):
+    by_batch_size = collections.defaultdict(list)
+    for run in grid:
+        by_batch_size[run.batch_size].append(run)
+    results = {}
+    total = sum(run.steps for run in grid)
+    with tqdm(total=total, unit="step", disable=not show_progress, smoothing=0.05) as bar:
+        for batch_size, group in by_batch_size.items():
+            program = Program(config, dataset, batch_size)
+            for run in group:
+                bar.set_description(run.name)
+                goal = bar.n + run.steps
+                results[run.name] = runs.execute(
+                    run, program, config, dataset.num_train, workdir, bar.update
+                )
+                bar.update(goal - bar.n)  # what a failed run did not take
+                if results[run.name]["status"] == runs.FAILED:
+                    bar.write(results[run.name]["message"])
+    return results
+
+
+def summarize_runs(grid, results, config, num_train, workdir):
+    """A row per run: its cell of the grid, its means over the window, its end.
+
+    Args:
+        grid: list of `Run`.
+        results: dict from run name to the dict of `runs.execute`.
+        config: a validated config.
+        num_train: n, number of training examples.
+        workdir: folder of the study.
+
+    Returns:
+        A list of dicts; failed runs have the columns of their cell and `status` only.
+    """
+    table = []
+    for run in grid:
+        result = results[run.name]
+        row = {
+            "name": run.name,
+            "batch_size": run.batch_size,
+            "learning_rate": run.learning_rate,
+            "ell": run.ell,
+            "seed": run.seed,
+            "status": result["status"],
+            "message": result.get("message", ""),
+            "steps": run.steps,
+            "gradient_evaluations": 2 * run.steps,
+            "seconds": result["seconds"],
+        }
+        if result["status"] == runs.DONE:
+            rows = records.read_jsonl(runs.RunFolder(workdir, run.name).metrics)
+            means = runs.window_means(rows, run.total, config["equilibrium"])
+            if config["sampling"] == SHUFFLED_EPOCHS:
+                # Halves of one epoch share no example: G is low by S^2/n = (B/n) N.
+                means["gradient_signal"] += run.batch_size / num_train * means["gradient_noise"]
+            row |= {name: means.get(name, math.nan) for name in WINDOW_COLUMNS}
+            row["noise_to_signal"] = row["gradient_noise"] / row["gradient_signal"]
+            row |= {f"final_{name}": rows[-1][name] for name in END_COLUMNS}
+        table.append(row)
+    return table
+
+
+def build_verdict(table, config):
+    """What the table says: the dict of `verdict.json`.
+
+    Args:
+        table: list of dicts from `summarize_runs`.
+        config: a validated config.
+
+    Returns:
+        A dict: the verdict on the study (that on the batch size that fares worst), one verdict for
+        each batch size under `verdicts`, and under `settings` each quantity over seeds.
+    """
+    settings, verdicts = [], []
+    for batch_size in config["sde_validity"]["batch_sizes"]:
+        cells = {
+            ell: [r for r in table if r["batch_size"] == batch_size and r["ell"] == ell]
+            for ell in config["sde_validity"]["ells"]
+        }
+        settings += [_summarize_cell(rows) for rows in cells.values()]
+        verdicts.append(_judge_batch_size(cells, config))
+    severity = [validity.INVALID, validity.INCONCLUSIVE, validity.VALID]
+    worst = min(verdicts, key=lambda v: severity.index(v["verdict"]))
+    return {
+        "study": STUDY,
+        "verdict": worst["verdict"],
+        "closeness": config["closeness"],
+        "measured_closeness": worst["measured_closeness"],
+        "necessary_condition": worst["necessary_condition"],
+        "verdicts": verdicts,
+        "settings": settings,
+        "failed_runs": {r["name"]: r["message"] for r in table if r["status"] == runs.FAILED},
+    }
+
+
+def _column(rows, name):
+    return [row[name] for row in rows if row["status"] == runs.DONE]
+
+
+def _summarize_cell(rows):
+    summary = {name: rows[0][name] for name in ("batch_size", "learning_rate", "ell")}
+    summary["num_seeds"] = len(_column(rows, "seed"))
+    if not summary["num_seeds"]:
+        return summary
+    for name in WINDOW_COLUMNS:
+        target = "equilibrium_train_loss" if name == "train_loss" else name
+        summary[target] = validity.mean_interval(_column(rows, name))
+    summary["noise_to_signal"] = validity.ratio_of_means(
+        _column(rows, "gradient_noise"), _column(rows, "gradient_signal")
+    )
+    for name in END_COLUMNS:
+        summary[name] = validity.mean_interval(_column(rows, f"final_{name}"))
+    return summary
+
+
+def _judge_batch_size(cells, config):
+    closeness = config["closeness"]
+    sgd = [row for row in cells[1.0] if row["status"] == runs.DONE]
+    head = {name: cells[1.0][0][name] for name in ("batch_size", "learning_rate")}
+    verdict = _compare_with_limit(cells, sgd, config)
+    ratio = validity.ratio_of_means(
+        _column(sgd, "gradient_noise") or [math.nan], _column(sgd, "gradient_signal") or [math.nan]
+    )
+    threshold = validity.sde_threshold(closeness)
+    holds = None
+    if ratio.ci_low >= threshold or ratio.ci_high < threshold:
+        holds = bool(ratio.ci_low >= threshold)
+    return {
+        **head,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "measured_closeness": verdict.measured_closeness,
+        "ratios": verdict.ratios,
+        "necessary_condition": {
+            "noise_to_signal": ratio,
+            "threshold": threshold,
+            "holds": holds,
+        },
+    }
+
+
+def _compare_with_limit(cells, sgd, config):
+    def inconclusive(reason):
+        nothing = validity.Interval(math.nan, 1.0, math.inf)
+        return validity.Verdict(validity.INCONCLUSIVE, reason, nothing, {})
+
+    if config["sampling"] in MODES_WITHOUT_SDE:
+        return inconclusive(
+            f"sampling={config['sampling']!r} has no SDE limit, so there is nothing to compare "
+            "with. Use sampling='with_replacement'."
+        )
+    amplified = [ell for ell in cells if ell > 1]
+    if len(amplified) < 2:
+        return inconclusive(
+            "at least two values of ell above 1 are needed to extrapolate to the SDE. Add some to "
+            "sde_validity.ells."
+        )
+    small, large = amplified[-2:]
+    pairs = [
+        (a, b)
+        for a, b in zip(cells[small], cells[large])
+        if a["status"] == b["status"] == runs.DONE
+    ]
+    if len(sgd) < 2 or len(pairs) < 2:
+        return inconclusive(
+            "fewer than two seeds finished, so there are no intervals. Use num_seeds >= 2, or a "
+            "learning rate at which runs do not diverge."
+        )
+    limit = {
+        name: validity.extrapolate(
+            small, [a[name] for a, _ in pairs], large, [b[name] for _, b in pairs]
+        )
+        for name in validity.QUANTITIES
+    }
+    return validity.judge(
+        {name: np.array(_column(sgd, name)) for name in validity.QUANTITIES}, limit,
+        config["closeness"],
+    )
+
+
+def _write_outputs(workdir, table, verdict, config, setting):
+    records.write_json(workdir / "verdict.json", verdict)
+    columns = list(dict.fromkeys(name for row in table for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    records.write_text(workdir / "results.csv", text.getvalue())
+    drawn = figures.draw_sde_validity(workdir, table, verdict, config)
+    html = report.render(records.to_json(verdict), drawn, config, setting, table, workdir)
+    records.write_text(workdir / "report.html", html)
+
+
+def format_table(verdict):
+    """The table that the trainer prints at its end.
+
+    Args:
+        verdict: the dict of `verdict.json`.
+
+    Returns:
+        A string of several lines.
+    """
+    columns = ("gradient_noise", "gradient_signal", "noise_to_signal", "weight_norm")
+    columns += ("train_loss", "test_accuracy")
+    header = ("B", "ell", "seeds", "N", "G", "N/G", "R", "train loss", "test accuracy")
+    lines = [header]
+    for setting in records.to_json(verdict["settings"]):
+        cells = [f"{setting['batch_size']}", f"{setting['ell']:g}", f"{setting['num_seeds']}"]
+        lines.append((*cells, *(_format_interval(setting.get(name)) for name in columns)))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
+    for entry in verdict["verdicts"]:
+        text.append("")
+        text.append(f"Batch size {entry['batch_size']}: {entry['verdict']}. SGD {entry['reason']}")
+    return "\n".join(text)
+
+
+def _format_interval(value):
+    if value is None or value["mean"] is None:
+        return "-"
+    low, high = value["ci_low"], value["ci_high"]
+    if low is None or high is None:
+        return f"{value['mean']:.4g} (no interval)"
+    return f"{value['mean']:.4g} +- {(high - low) / 2:.2g}"

@@ -1,0 +1,79 @@
+"""The folder of a study: what was asked for, and with what it was run."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+
+import keras
+
+from keras_svag.study import records
+from keras_svag.study.config import differences
+from keras_svag.version import __version__
+
+PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "scipy", "scikit-learn")
+
+
+def claim(workdir, study, config):
+    """Writes `config.json`, or checks that the folder belongs to the same study.
+
+    The grid (seeds, batch sizes, ells) and the way it is judged may change from one call to the
+    next: finished runs are used again. Anything that would change a run may not.
+
+    Args:
+        workdir: folder of the study; made if it does not exist.
+        study: name of the study.
+        config: a validated config.
+
+    Returns:
+        The folder as a `pathlib.Path`.
+
+    Raises:
+        ValueError: if the folder belongs to another study or config; nothing is written then.
+    """
+    workdir = pathlib.Path(workdir)
+    requested = {"study": study, **config}
+    existing = records.read_json(workdir / "config.json")
+    if existing is not None:
+        changed = differences(existing, records.to_json(requested))
+        if changed:
+            raise ValueError(
+                "`workdir` must be empty or belong to the same config: its runs were made with "
+                f"other settings ({'; '.join(changed)}). Received: workdir={str(workdir)!r}. "
+                "Use another --workdir, or undo the changes."
+            )
+    records.write_json(workdir / "config.json", requested)
+    return workdir
+
+
+def environment(command):
+    """Versions, devices and command of this process.
+
+    Args:
+        command: the command line, a list of strings.
+
+    Returns:
+        A dict.
+    """
+    versions = {"python": platform.python_version(), "keras_svag": __version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": command,
+        "versions": versions,
+        "backend": keras.backend.backend(),
+        "devices": keras.distribution.list_devices(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def default_command():
+    """The command that started this process, as the user can repeat it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["python", "-m", spec.name] if spec else [pathlib.Path(sys.argv[0]).name]
+    return [*program, *sys.argv[1:]]

@@ -1,0 +1,303 @@
+"""Closeness of runs and the verdict on an SDE, with intervals over seeds (NumPy only).
+
+Two runs are C-close when squared weight norm R, gradient noise N and gradient signal G each agree
+within a factor C (Li, Malladi, Arora 2021, arXiv 2102.12470, section 5). SGD is judged against the
+limit l -> infinity of SVAG(l), extrapolated from the two largest l with the first-order error of
+their Theorem 4.3: being close to SVAG(l) itself is weaker (for l <= C^2 it says nothing).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import stats
+
+from keras_svag._checks import finite_float
+
+DEFAULT_CLOSENESS = math.sqrt(2.0)
+CONFIDENCE = 0.95
+QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
+
+VALID, INVALID, INCONCLUSIVE = "valid", "invalid", "inconclusive"
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A point estimate with its confidence interval.
+
+    Attributes:
+        mean: the estimate.
+        ci_low: lower end of the interval.
+        ci_high: upper end; `inf` where there is none.
+    """
+
+    mean: float
+    ci_low: float
+    ci_high: float
+
+    def to_json(self):
+        """Returns a dict that JSON can hold: what is not finite becomes `None`."""
+        return {
+            name: value if math.isfinite(value) else None
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+
+def mean_interval(values, confidence=CONFIDENCE):
+    """Mean over seeds with its t interval.
+
+    Args:
+        values: one number per seed.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        An `Interval`; unbounded with fewer than two values.
+
+    Example:
+
+    >>> mean_interval([1.0, 1.0, 1.0])
+    Interval(mean=1.0, ci_low=1.0, ci_high=1.0)
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        mean = float(values.mean()) if len(values) else math.nan
+        return Interval(mean, -math.inf, math.inf)
+    half = _t_quantile(confidence, len(values) - 1) * _standard_error(values)
+    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+def ratio_interval(a, b, confidence=CONFIDENCE):
+    """Ratio of two independent samples of positive numbers, by Welch's t interval of the logs.
+
+    Args:
+        a: one positive number per seed.
+        b: one positive number per seed; may differ in length from `a`.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        An `Interval` around the ratio of geometric means `a / b`; from 0 to infinity where there
+        are fewer than two values or one is not positive.
+
+    Example:
+
+    >>> ratio_interval([2.0, 2.0], [1.0, 1.0]).mean
+    2.0
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if len(a) == 0 or len(b) == 0 or min(a.min(), b.min()) <= 0:
+        return Interval(math.nan, 0.0, math.inf)
+    log_a, log_b = np.log(a), np.log(b)
+    difference = log_a.mean() - log_b.mean()
+    if len(a) < 2 or len(b) < 2:
+        return Interval(math.exp(difference), 0.0, math.inf)
+    var_a, var_b = _standard_error(log_a) ** 2, _standard_error(log_b) ** 2
+    if var_a + var_b == 0:
+        return Interval(*(3 * [math.exp(difference)]))
+    dof = (var_a + var_b) ** 2 / (var_a**2 / (len(a) - 1) + var_b**2 / (len(b) - 1))
+    half = _t_quantile(confidence, dof) * math.sqrt(var_a + var_b)
+    return Interval(
+        math.exp(difference), math.exp(difference - half), math.exp(difference + half)
+    )
+
+
+def ratio_of_means(numerator, denominator, confidence=CONFIDENCE):
+    """Ratio of two paired means by Fieller's theorem.
+
+    Where the denominator's interval reaches zero the ratio has no upper end, which the delta
+    method would hide.
+
+    Args:
+        numerator: one number per seed.
+        denominator: one number per seed, from the same runs.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        An `Interval`.
+
+    Example:
+
+    >>> ratio_of_means([2.0, 2.0], [1.0, 1.0])
+    Interval(mean=2.0, ci_low=2.0, ci_high=2.0)
+    """
+    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
+    count = len(numerator)
+    top, bottom = float(np.mean(numerator)), float(np.mean(denominator))
+    ratio = top / bottom if bottom > 0 else math.inf
+    if count < 2:
+        return Interval(ratio, -math.inf, math.inf)
+    t = _t_quantile(confidence, count - 1)
+    cov = np.cov(numerator, denominator) / count
+    # {rho : (top - rho bottom)^2 <= t^2 var(top - rho bottom)} is a quadratic inequality in rho.
+    quadratic = bottom**2 - t**2 * cov[1, 1]
+    linear = top * bottom - t**2 * cov[0, 1]
+    constant = top**2 - t**2 * cov[0, 0]
+    discriminant = max(linear**2 - quadratic * constant, 0.0)
+    if quadratic > 0:
+        root = math.sqrt(discriminant)
+        return Interval(ratio, (linear - root) / quadratic, (linear + root) / quadratic)
+    # No upper end. The ratio's lower end is the positive root, if numerator is clearly positive.
+    low = (linear - math.sqrt(discriminant)) / quadratic if quadratic < 0 and constant > 0 else 0.0
+    return Interval(ratio, max(low, 0.0), math.inf)
+
+
+def extrapolate(ell_a, values_a, ell_b, values_b):
+    """Limit l -> infinity of a quantity known at two l, its error being of order 1/l.
+
+    `Q_inf = (l_b Q_b - l_a Q_a) / (l_b - l_a)`, seed by seed; for `l_b = 2 l_a` that is
+    `2 Q(2 l) - Q(l)`.
+
+    Args:
+        ell_a: the smaller amplification.
+        values_a: the quantity at `ell_a`, one number per seed.
+        ell_b: the larger amplification.
+        values_b: the quantity at `ell_b`, for the same seeds.
+
+    Returns:
+        An array with one number per seed.
+
+    Example:
+
+    >>> extrapolate(4, [1.25], 8, [1.125])  # 1 + 1/l
+    array([1.])
+    """
+    values_a, values_b = np.asarray(values_a, float), np.asarray(values_b, float)
+    return (ell_b * values_b - ell_a * values_a) / (ell_b - ell_a)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the intervals allow to say.
+
+    Attributes:
+        verdict: `"valid"`, `"invalid"` or `"inconclusive"`.
+        reason: one sentence; for "inconclusive" it says what would settle it.
+        measured_closeness: `Interval`, the largest factor by which a quantity differs.
+        ratios: dict from quantity to the `Interval` of its ratio.
+    """
+
+    verdict: str
+    reason: str
+    measured_closeness: Interval
+    ratios: dict
+
+
+def judge(sgd, limit, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
+    """Verdict on whether SGD is C-close to its SDE.
+
+    "valid" if every ratio's interval lies inside `[1/C, C]`; "invalid" if some interval,
+    Bonferroni-corrected for the number of quantities, lies wholly outside; else "inconclusive".
+
+    Args:
+        sgd: dict from quantity to one number per seed, of the SGD runs.
+        limit: the same of the SDE, extrapolated with `extrapolate`.
+        closeness: C, a float > 1. Defaults to `sqrt(2)`.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        A `Verdict`.
+
+    Raises:
+        ValueError: if `closeness` is not greater than 1.
+
+    Example:
+
+    >>> judge({"weight_norm": [1.0, 1.01]}, {"weight_norm": [1.0, 1.02]}).verdict
+    'valid'
+    """
+    validate_closeness(closeness)
+    ratios = {q: ratio_interval(sgd[q], limit[q], confidence) for q in sgd}
+    strict = 1 - (1 - confidence) / len(ratios)
+    outside = [
+        q for q in sgd if _is_outside(ratio_interval(sgd[q], limit[q], strict), closeness)
+    ]
+    undecided = [
+        q
+        for q, r in ratios.items()
+        if not (1 / closeness <= r.ci_low and r.ci_high <= closeness)
+    ]
+    measured = _measured_closeness(ratios.values())
+    if outside:
+        listed = ", ".join(f"{q} (ratio {ratios[q].mean:.3g})" for q in outside)
+        reason = f"differs from the SDE by more than a factor {closeness:.3g} in {listed}."
+        return Verdict(INVALID, reason, measured, ratios)
+    if not undecided:
+        reason = (
+            f"agrees with the SDE within a factor {closeness:.3g} in every quantity "
+            f"(measured {measured.mean:.3g}, at most {measured.ci_high:.3g})."
+        )
+        return Verdict(VALID, reason, measured, ratios)
+    listed = ", ".join(
+        f"{q} (ratio {ratios[q].mean:.3g}, interval {ratios[q].ci_low:.3g} to "
+        f"{ratios[q].ci_high:.3g})"
+        for q in undecided
+    )
+    reason = (
+        f"the interval of {listed} reaches beyond a factor {closeness:.3g} but is not wholly "
+        "outside it. More seeds or longer runs would narrow it"
+        + (
+            "; the limit came out negative in some seed, for which larger ell helps."
+            if any(math.isnan(ratios[q].mean) for q in undecided)
+            else "."
+        )
+    )
+    return Verdict(INCONCLUSIVE, reason, measured, ratios)
+
+
+def sde_threshold(closeness=DEFAULT_CLOSENESS):
+    """Smallest noise-to-signal ratio N/G at which SGD can be C-close to its SDE.
+
+    In equilibrium of a scale-invariant loss with weight decay, SGD has
+    `(2 lambda - eta lambda^2) R = eta (G + N)` and its SDE `2 lambda R' = eta N'`. If R, N, G are
+    within a factor C, then `(G' + N') / C <= G + N <= C N'` up to a term in `eta lambda`, hence
+    `N'/G' >= 1 / (C^2 - 1)`; the same holds for the N and G of SGD.
+
+    Args:
+        closeness: C, a float > 1. Defaults to `sqrt(2)`.
+
+    Returns:
+        A float.
+
+    Raises:
+        ValueError: if `closeness` is not greater than 1.
+
+    Example:
+
+    >>> sde_threshold(2.0) == 1 / 3
+    True
+    """
+    return 1.0 / (validate_closeness(closeness) ** 2 - 1.0)
+
+
+def validate_closeness(closeness):
+    """Returns `closeness` as a float, or raises a `ValueError` that says what is wrong with it."""
+    return finite_float("closeness", closeness, "a number > 1", minimum=1.0, exclusive=True)
+
+
+def _is_outside(interval, closeness):
+    return interval.ci_low > closeness or interval.ci_high < 1 / closeness
+
+
+def _measured_closeness(ratios):
+    factors = [_factor(ratio) for ratio in ratios]
+    return Interval(
+        max(f.mean for f in factors),
+        max(f.ci_low for f in factors),
+        max(f.ci_high for f in factors),
+    )
+
+
+def _factor(ratio):
+    """A ratio as a factor >= 1, whichever of the two is larger."""
+    if math.isnan(ratio.mean):
+        return Interval(math.inf, 1.0, math.inf)
+    inverse_high = 1 / ratio.ci_low if ratio.ci_low > 0 else math.inf
+    low = 1.0 if ratio.ci_low <= 1 <= ratio.ci_high else max(ratio.ci_low, 1 / ratio.ci_high)
+    return Interval(max(ratio.mean, 1 / ratio.mean), low, max(ratio.ci_high, inverse_high))
+
+
+def _standard_error(values):
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _t_quantile(confidence, dof):
+    return float(stats.t.ppf(0.5 + confidence / 2, dof))

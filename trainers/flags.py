@@ -1,0 +1,74 @@
+"""Flags and errors that all trainers share (two modules may not define one flag each)."""
+
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    default=None,
+    help_string="Config file, such as configs/digits.py or configs/digits.py:quick.",
+    lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that the study leaves.")
+
+
+def run(study, argv=None):
+    """Parses the flags and runs `study(config, workdir)`; wrong input ends with one sentence.
+
+    Args:
+        study: function of a `ConfigDict` and a path.
+        argv: command line, with the program's name first. Defaults to that of the process.
+    """
+
+    def main(args):
+        if len(args) > 1:
+            raise app.UsageError(f"Unexpected arguments: {args[1:]}. All options are flags.")
+        try:
+            study(_CONFIG.value, _WORKDIR.value)
+        except ValueError as error:
+            raise app.UsageError(str(error)) from error
+
+    app.run(main, argv=argv, flags_parser=_parse)
+
+
+def _parse(argv):
+    argv = [argv[0], *map(_resolve_config, argv[1:])]
+    try:
+        rest = flags.FLAGS(argv)
+        config = _CONFIG.value
+    except (AttributeError, KeyError, TypeError) as error:
+        _usage_error(
+            f"{error}. A flag --config.x=value must name a field that the config file has, "
+            "with a value of its type, and must come after --config."
+        )
+    except (OSError, ValueError, flags.Error) as error:
+        _usage_error(str(error))
+    for name, value in (("config", config), ("workdir", _WORKDIR.value)):
+        if not value:
+            _usage_error(
+                f"Flag --{name} must be given. Received: {name}={value!r}. "
+                "Example: --config=configs/digits.py --workdir=/tmp/digits"
+            )
+    return rest
+
+
+def _resolve_config(argument):
+    """Lets `--config=configs/x.py` work from any folder, also where the package is installed."""
+    prefix = "--config="
+    if not argument.startswith(prefix):
+        return argument
+    file, colon, rest = argument[len(prefix) :].partition(":")
+    installed = ROOT / file
+    if not pathlib.Path(file).exists() and installed.exists():
+        file = str(installed)
+    return f"{prefix}{file}{colon}{rest}"
+
+
+def _usage_error(message):
+    print(f"{message}\nRun with --help for all flags.", file=sys.stderr)
+    sys.exit(1)
