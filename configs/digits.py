@@ -28,6 +28,8 @@ def get_config(variant="default"):
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.num_seeds = 4
+    config.max_num_seeds = 16  # seeds are doubled up to here while a verdict is inconclusive
+    config.num_workers = 0  # processes; 0 means one for each core, 1 this process alone
     config.epochs = 30.0  # of the SGD run: epochs * n / B effective steps
     config.num_records = 60  # rows of metrics.jsonl
     config.num_checkpoints = 10  # per run, at the same effective steps for every ell
@@ -63,6 +65,8 @@ def get_config(variant="default"):
 
     if variant == "quick":
         config.num_seeds = 2
+        config.max_num_seeds = 2
+        config.num_workers = 1
         config.epochs = 2.0
         config.num_records = 10
         config.num_checkpoints = 2

@@ -10,7 +10,14 @@ from keras_svag.models import MODELS
 from keras_svag.validity import validate_closeness
 
 # Changing these adds or re-judges runs but leaves finished runs as they are.
-GROWABLE = ("closeness", "equilibrium", "num_seeds", "sde_validity")
+GROWABLE = (
+    "closeness",
+    "equilibrium",
+    "max_num_seeds",
+    "num_seeds",
+    "num_workers",
+    "sde_validity",
+)
 
 
 def validate_config(config):
@@ -29,6 +36,10 @@ def validate_config(config):
     config["seed"] = positive_int("seed", config["seed"], minimum=0)
     for name in ("num_seeds", "num_records", "num_checkpoints", "base_batch_size"):
         config[name] = positive_int(name, config[name])
+    config["max_num_seeds"] = positive_int(
+        "max_num_seeds", config["max_num_seeds"], minimum=config["num_seeds"]
+    )
+    config["num_workers"] = positive_int("num_workers", config["num_workers"], minimum=0)
     for name in ("epochs", "learning_rate", "decay_factor"):
         config[name] = finite_float(name, config[name], "a number > 0", 0.0, exclusive=True)
     config["weight_decay"] = finite_float("weight_decay", config["weight_decay"], ">= 0", 0.0)

@@ -95,7 +95,6 @@ class Program:
         _assign(self.model.variables[: len(fresh.variables)], _values(fresh.variables))
         _assign(self.model.optimizer.variables, self._initial_optimizer)
         self.model.optimizer.ell = ell
-        self.model.reset_metrics()
 
     def advance(self, rows):
         """Takes one step for each row of example indices.
@@ -107,9 +106,7 @@ class Program:
             A tuple `(steps, logs)`: steps taken (fewer if the loss stopped being finite) and the
             means over them of loss, accuracy, noise and signal.
         """
-        steps, logs = self._loop.run(rows)
-        self.model.reset_metrics()
-        return steps, logs
+        return self._loop.run(rows)
 
     def evaluate(self):
         """Loss and accuracy on the whole training and test set.
@@ -120,7 +117,6 @@ class Program:
         results = {}
         for split, evaluation in self._evaluations.items():
             results |= {f"{split}_{name}": value for name, value in evaluation.run().items()}
-        self.model.reset_metrics()
         return results
 
     def weight_norm(self):
@@ -153,7 +149,6 @@ class Program:
         """
         _assign(self.model.variables, state["model"])
         _assign(self.model.optimizer.variables, state["optimizer"])
-        self.model.reset_metrics()
 
 
 def _values(variables):

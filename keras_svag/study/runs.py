@@ -93,12 +93,13 @@ class RunFolder:
         self.result = self.path / "result.json"
 
 
-def execute(run, program, config, num_train, workdir, on_steps=lambda steps: None):
+def execute(run, get_program, config, num_train, workdir, on_steps=lambda steps: None):
     """Trains a run to its end, or goes on with it, or returns its result if it is finished.
 
     Args:
         run: the `Run`.
-        program: the `Program` of its batch size.
+        get_program: function that returns the `Program` of its batch size; called only if there
+            is something to do.
         config: a validated config.
         num_train: n, number of training examples.
         workdir: folder of the study.
@@ -115,7 +116,7 @@ def execute(run, program, config, num_train, workdir, on_steps=lambda steps: Non
     started = time.perf_counter()
     result = {**dataclasses.asdict(run), "name": run.name, "status": DONE}
     try:
-        _train(run, program, config, num_train, folder, on_steps)
+        _train(run, get_program(), config, num_train, folder, on_steps)
     except TrainingDivergedError as error:
         result |= {"status": FAILED, "failed_step": error.step, "message": str(error)}
     result["seconds"] = round(time.perf_counter() - started, 3)

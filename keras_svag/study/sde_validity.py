@@ -4,8 +4,8 @@ Li, Malladi, Arora 2021 (arXiv 2102.12470), sections 4 and 5: SGD is compared wi
 SVAG(l), extrapolated from the two largest l.
 """
 
-import collections
 import csv
+import functools
 import io
 import math
 
@@ -17,7 +17,7 @@ from keras_svag.datasets import DATASETS
 from keras_svag.datasets.sampling import MODES_WITHOUT_SDE, SHUFFLED_EPOCHS
 from keras_svag.study import figures, records, report, runs
 from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
-from keras_svag.study.program import Program
+from keras_svag.study.pool import RunPool
 from keras_svag.study.workdir import claim, default_command, environment
 
 STUDY = "sde_validity"
@@ -43,26 +43,65 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
         ValueError: if the config is wrong or `workdir` belongs to another one.
     """
     config = validate_config(config)
-    dataset = DATASETS[config["dataset"]["name"]](
-        **{name: value for name, value in config["dataset"].items() if name != "name"}
-    )
-    grid = build_grid(config, dataset.num_train)
+    load_dataset = functools.partial(_load_dataset, config["dataset"])
+    num_train = load_dataset().num_train
+    build_grid(config, num_train)
     workdir = claim(workdir, STUDY, config)
     setting = environment(command or default_command())
     records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
-    results = _execute_all(grid, config, dataset, workdir, show_progress)
-    table = summarize_runs(grid, results, config, dataset.num_train, workdir)
-    verdict = build_verdict(table, config)
+    num_seeds = dict.fromkeys(config["sde_validity"]["batch_sizes"], config["num_seeds"])
+    with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
+        while True:
+            grid = build_grid(config, num_train, num_seeds)
+            results = _execute(pool, grid, show_progress)
+            table = summarize_runs(grid, results, config, num_train, workdir)
+            verdict = build_verdict(table, config)
+            more = _seeds_to_add(verdict, num_seeds, config)
+            if not more:
+                break
+            num_seeds |= more
     _write_outputs(workdir, table, verdict, config, setting)
     return verdict
 
 
-def build_grid(config, num_train):
+def _load_dataset(fields):
+    options = {name: value for name, value in fields.items() if name != "name"}
+    return DATASETS[fields["name"]](**options)
+
+
+def _seeds_to_add(verdict, num_seeds, config):
+    """Twice the seeds for batch sizes that seeds can still settle, within `max_num_seeds`."""
+    return {
+        entry["batch_size"]: min(2 * num_seeds[entry["batch_size"]], config["max_num_seeds"])
+        for entry in verdict["verdicts"]
+        if entry["verdict"] == validity.INCONCLUSIVE
+        and entry["ratios"]
+        and num_seeds[entry["batch_size"]] < config["max_num_seeds"]
+    }
+
+
+def confidence_of_each_look(config):
+    """Confidence of one look at the verdict, so that all looks together have 95 %.
+
+    Seeds are doubled while a verdict is inconclusive; each doubling is another chance to err.
+
+    Args:
+        config: a validated config.
+
+    Returns:
+        A float.
+    """
+    doublings = math.ceil(math.log2(max(1, config["max_num_seeds"] / config["num_seeds"])))
+    return 1 - (1 - validity.CONFIDENCE) / (1 + doublings)
+
+
+def build_grid(config, num_train, num_seeds=None):
     """All runs of the study.
 
     Args:
         config: a validated config.
         num_train: n, number of training examples.
+        num_seeds: dict from batch size to number of seeds. Defaults to that of the config.
 
     Returns:
         A list of `Run`.
@@ -78,28 +117,17 @@ def build_grid(config, num_train):
         )
         for batch_size in grid["batch_sizes"]
         for ell in grid["ells"]
-        for seed in range(config["num_seeds"])
+        for seed in range((num_seeds or {}).get(batch_size, config["num_seeds"]))
     ]
 
 
-def _execute_all(grid, config, dataset, workdir, show_progress):
-    by_batch_size = collections.defaultdict(list)
-    for run in grid:
-        by_batch_size[run.batch_size].append(run)
-    results = {}
+def _execute(pool, grid, show_progress):
     total = sum(run.steps for run in grid)
-    with tqdm(total=total, unit="step", disable=not show_progress, smoothing=0.05) as bar:
-        for batch_size, group in by_batch_size.items():
-            program = Program(config, dataset, batch_size)
-            for run in group:
-                bar.set_description(run.name)
-                goal = bar.n + run.steps
-                results[run.name] = runs.execute(
-                    run, program, config, dataset.num_train, workdir, bar.update
-                )
-                bar.update(goal - bar.n)  # what a failed run did not take
-                if results[run.name]["status"] == runs.FAILED:
-                    bar.write(results[run.name]["message"])
+    with tqdm(total=total, unit="step", disable=not show_progress, mininterval=0.5) as bar:
+        results = pool.execute(grid, bar.update)
+        for result in results.values():
+            if result["status"] == runs.FAILED:
+                bar.write(result["message"])
     return results
 
 
@@ -169,6 +197,7 @@ def build_verdict(table, config):
         "study": STUDY,
         "verdict": worst["verdict"],
         "closeness": config["closeness"],
+        "confidence": confidence_of_each_look(config),
         "measured_closeness": worst["measured_closeness"],
         "necessary_condition": worst["necessary_condition"],
         "verdicts": verdicts,
@@ -257,8 +286,10 @@ def _compare_with_limit(cells, sgd, config):
         for name in validity.QUANTITIES
     }
     return validity.judge(
-        {name: np.array(_column(sgd, name)) for name in validity.QUANTITIES}, limit,
+        {name: np.array(_column(sgd, name)) for name in validity.QUANTITIES},
+        limit,
         config["closeness"],
+        confidence_of_each_look(config),
     )
 
 

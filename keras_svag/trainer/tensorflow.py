@@ -9,6 +9,12 @@ from keras_svag.noise import noise_and_signal
 from keras_svag.optimizers.tensorflow import densify
 
 
+def limit_threads(count):
+    """Limits TensorFlow to `count` threads; must come before its first operation."""
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
 def batch_length(x):
     """Number of examples in a batch, a scalar tensor; `None` leaves are skipped."""
     return tf.shape(_first_leaf(x))[0]
@@ -143,6 +149,11 @@ def _mix(first, second, share):
     return first * share + second * (1 - share)
 
 
+def _reset_metrics(model, condition):
+    # Inside the program: outside, one assignment a variable costs more than a hundred steps.
+    tf.cond(condition, lambda: (model.reset_metrics(), 0)[1], lambda: 0)
+
+
 class ResidentLoop:
     """Many train steps in one compiled program, over arrays that stay on the device.
 
@@ -163,9 +174,10 @@ class ResidentLoop:
         self.num_traces = 0
         self._program = tf.function(self._many_steps, jit_compile=True)
 
-    def _many_steps(self, rows, count):
+    def _many_steps(self, rows, count, fresh):
         self.num_traces += 1
         model = self._model
+        _reset_metrics(model, fresh)
 
         def body(step, loss):
             batch = tree.map_structure(lambda a: tf.gather(a, rows[step]), self._data)
@@ -186,7 +198,8 @@ class ResidentLoop:
 
         Returns:
             A tuple `(steps, logs)`: the number of steps taken (fewer than asked for if the loss
-            stopped being finite; the last one taken is the one at fault) and the model's metrics.
+            stopped being finite; the last one taken is the one at fault) and the model's metrics
+            over them.
         """
         done = 0
         while True:
@@ -195,7 +208,9 @@ class ResidentLoop:
             padding = self._steps_per_call - count
             if padding:
                 part = tf.pad(part, [[0, padding], [0, 0]])
-            taken, logs = self._program(tf.constant(part, tf.int32), tf.constant(count))
+            taken, logs = self._program(
+                tf.constant(part, tf.int32), tf.constant(count), tf.constant(done == 0)
+            )
             done += int(taken)
             if int(taken) < count or done >= len(rows):
                 return done, {name: float(value) for name, value in logs.items()}
@@ -217,7 +232,11 @@ class ResidentEvaluation:
             tree.map_structure(lambda a: tf.constant(a[start : start + batch_size]), data)
             for start in range(0, length, batch_size)
         ]
-        self._step = tf.function(model.test_step, jit_compile=True)
+        self._step = tf.function(self._one_batch, jit_compile=True)
+
+    def _one_batch(self, batch, fresh):
+        _reset_metrics(self._model, fresh)
+        return self._model.test_step(batch)
 
     def run(self):
         """Evaluates the model as it is now.
@@ -225,7 +244,6 @@ class ResidentEvaluation:
         Returns:
             A dict of floats.
         """
-        self._model.reset_metrics()
-        for batch in self._batches:
-            logs = self._step(batch)
+        for i, batch in enumerate(self._batches):
+            logs = self._step(batch, tf.constant(i == 0))
         return {name: float(value) for name, value in logs.items()}
