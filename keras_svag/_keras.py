@@ -7,6 +7,7 @@ three private methods of `keras.optimizers.Optimizer`; they are listed in `OPTIM
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
+from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 OPTIMIZER_HOOKS = (
     "_apply_weight_decay",
@@ -50,6 +51,7 @@ def track_loss(model, loss, sample_weight):
     )
 
 
+@no_automatic_dependency_tracking
 def share_compiled_state(source, target):
     """Lets `target.compute_loss` and `.compute_metrics` use what `source` was compiled with."""
     target._compile_loss = source._compile_loss

@@ -164,6 +164,14 @@ class SVAGWrapper(SVAGModel):
         """Calls the wrapped model."""
         return self.model(*args, **kwargs)
 
+    @property
+    def metrics(self):
+        """All metrics, those that the wrapped model made for itself included."""
+        # Keras leaves out the metrics of models inside models.
+        own = super().metrics
+        known = set(map(id, own))
+        return own + [metric for metric in self.model.metrics if id(metric) not in known]
+
     def compute_loss(self, *args, **kwargs):
         """The wrapped model's loss, its own `compute_loss` included."""
         _keras.share_compiled_state(self, self.model)

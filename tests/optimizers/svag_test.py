@@ -1,0 +1,378 @@
+"""Tests of the SVAG optimizer by itself and under a plain `keras.Model`."""
+
+import json
+import math
+import pickle
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_svag
+from keras_svag import SVAG
+
+
+def variables(*values):
+    return [keras.Variable(np.array(v, "float32"), name=f"w{i}") for i, v in enumerate(values)]
+
+
+def gradients(seed, shapes, count):
+    rng = np.random.default_rng(seed)
+    return [[rng.normal(size=s).astype("float32") for s in shapes] for _ in range(count)]
+
+
+def apply_all(optimizer, weights, batches):
+    for batch in batches:
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in batch], weights)
+    return [w.numpy() for w in weights]
+
+
+@pytest.mark.parametrize("decay", [None, 0.1], ids=["no_decay", "decay"])
+@pytest.mark.parametrize("ell", [0.5, 1.0, 2.0, 7.5, 64.0])
+def test_pairs_against_numpy(ell, decay):
+    shapes = [(3,), (2, 2)]
+    batches = gradients(0, shapes, 8)
+    start = [np.array([1.0, -2.0, 0.5]), np.eye(2)]
+    weights = variables(*start)
+    actual = apply_all(SVAG(0.3, ell=ell, weight_decay=decay), weights, batches)
+    root = math.sqrt(2 * ell - 1)
+    expected = [w.copy() for w in start]
+    for first, second in zip(batches[::2], batches[1::2]):
+        for i, (g1, g2) in enumerate(zip(first, second)):
+            expected[i] -= 0.3 / ell * (decay or 0.0) * expected[i]
+            expected[i] -= 0.3 / ell * ((1 + root) / 2 * g1 + (1 - root) / 2 * g2)
+    for a, e in zip(actual, expected):
+        # Four steps of float32: a few ulps of the largest term, r1 times a gradient.
+        np.testing.assert_allclose(a, e, rtol=0, atol=4 * 1e-7 * (1 + root) * 3)
+
+
+def test_iterations_count_pairs_and_nothing_moves_after_a_first_half():
+    optimizer = SVAG(0.1, ell=2, weight_decay=0.5)
+    weights = variables([1.0, 2.0])
+    first, second, third = gradients(1, [(2,)], 3)
+    apply_all(optimizer, weights, [first])
+    assert int(optimizer.iterations) == 0
+    np.testing.assert_array_equal(weights[0].numpy(), [1.0, 2.0])
+    apply_all(optimizer, weights, [second])
+    moved = weights[0].numpy()
+    assert int(optimizer.iterations) == 1
+    assert not np.array_equal(moved, [1.0, 2.0])
+    apply_all(optimizer, weights, [third])
+    assert int(optimizer.iterations) == 1
+    np.testing.assert_array_equal(weights[0].numpy(), moved)
+
+
+def test_moving_average_advances_once_a_pair():
+    optimizer = SVAG(0.1, ell=2, use_ema=True, ema_momentum=0.5)
+    weights = variables([1.0])
+    history = []
+    for batch in gradients(2, [(1,)], 8):
+        apply_all(optimizer, weights, [batch])
+        history.append(weights[0].numpy().copy())
+    average = history[1]  # Keras starts the average at the weights after the first step.
+    for value in history[3::2]:
+        average = 0.5 * average + 0.5 * value
+    np.testing.assert_allclose(
+        optimizer._model_variables_moving_average[0].numpy(), average, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weight_decay": 0.1},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True},
+        {"clipnorm": 0.5},
+        {"global_clipnorm": 0.5},
+        {"clipvalue": 0.1},
+        {"loss_scale_factor": 8.0},
+        {"use_ema": True, "ema_overwrite_frequency": 2},
+    ],
+    ids=lambda o: "_".join(o) or "plain",
+)
+def test_ell_one_is_keras_sgd_on_the_first_batches(options):
+    batches = gradients(3, [(3,), (2, 2)], 10)
+    start = ([0.3, -0.2, 1.0], [[1.0, 2.0], [3.0, 4.0]])
+    ours = apply_all(SVAG(0.1, ell=1, **options), variables(*start), batches)
+    keras_sgd = keras.optimizers.SGD(0.1, **options)
+    theirs = apply_all(keras_sgd, variables(*start), batches[::2])
+    for a, b in zip(ours, theirs):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_half_is_sgd_on_the_union_at_twice_the_rate():
+    batches = gradients(4, [(3,)], 6)
+    ours = apply_all(SVAG(0.1, ell=0.5), variables([1.0, 2.0, 3.0]), batches)
+    union = [[(a + b) / 2] for (a,), (b,) in zip(batches[::2], batches[1::2])]
+    theirs = apply_all(keras.optimizers.SGD(0.2), variables([1.0, 2.0, 3.0]), union)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("ell", [1.0, 1.5, 2.0, 4.0, 7.3])
+def test_schedule_is_read_at_the_effective_step(ell):
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1, 3], [1.0, 0.1, 0.01])
+    optimizer = SVAG(schedule, ell=ell)
+    weights = variables([0.0])
+    rates, position = [], 0.0
+    for batch in gradients(5, [(1,)], 2 * math.ceil(6 * ell)):
+        apply_all(optimizer, weights, [np.ones_like(batch)])
+    # All gradients are 1, so the weight has moved by minus the sum of eta(floor(k / l)) / l.
+    for k in range(math.ceil(6 * ell)):
+        effective = math.floor(k / ell)
+        rates.append(1.0 if effective <= 1 else 0.1 if effective <= 3 else 0.01)
+        position -= rates[-1] / ell
+    np.testing.assert_allclose(weights[0].numpy(), [position], rtol=1e-5)
+    # Phases are as long as they are for SGD, times ell.
+    assert rates.count(1.0) == math.ceil(2 * ell)
+
+
+def test_learning_rate_stays_on_the_scale_of_sgd():
+    optimizer = SVAG(0.8, ell=4)
+    assert float(optimizer.learning_rate) == np.float32(0.8)
+    optimizer.learning_rate = 0.4
+    weights = variables([0.0])
+    apply_all(optimizer, weights, [[np.ones(1, "float32")]] * 2)
+    np.testing.assert_allclose(weights[0].numpy(), [-0.1], rtol=1e-6)
+    callable_rate = SVAG(lambda: 0.8, ell=4)
+    weights = variables([0.0])
+    apply_all(callable_rate, weights, [[np.ones(1, "float32")]] * 2)
+    np.testing.assert_allclose(weights[0].numpy(), [-0.2], rtol=1e-6)
+
+
+def test_ell_can_be_assigned():
+    optimizer = SVAG(1.0, ell=1)
+    optimizer.ell = 7.3
+    assert optimizer.ell == 7.3
+    assert optimizer.get_config()["ell"] == 7.3
+    weights = variables([0.0])
+    apply_all(optimizer, weights, [[np.array([1.0], "float32")], [np.array([3.0], "float32")]])
+    r1, r2 = keras_svag.svag_coefficients(7.3)
+    np.testing.assert_allclose(weights[0].numpy(), [-(r1 + 3 * r2) / 7.3], rtol=1e-6)
+    with pytest.raises(ValueError, match="Received: ell=0.1"):
+        optimizer.ell = 0.1
+    assert optimizer.ell == 7.3
+
+
+def test_coefficients_sum_to_one_in_float32():
+    # At ell = 1e6 the weights are about 707: a rounding error in their sum would drift along the
+    # gradient. Equal halves must give the gradient itself, up to an ulp of r1 g.
+    optimizer = SVAG(1e6, ell=1e6)
+    weights = variables([0.0])
+    apply_all(optimizer, weights, [[np.array([1.0], "float32")]] * 2)
+    np.testing.assert_allclose(weights[0].numpy(), [-1.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ell": 0.4}, r"`ell` must be a finite number >= 0.5.*Received: ell=0.4"),
+        ({"ell": math.nan}, r"`ell`.*Received: ell=nan"),
+        ({"ell": "4"}, r"`ell`.*Received: ell='4'"),
+        ({"ell": 2, "clipnorm": 1.0}, r"`clipnorm` cannot.*Received: clipnorm=1.0.*Set ell=1"),
+        ({"ell": 2, "clipvalue": 1.0}, r"`clipvalue` cannot.*Received: clipvalue=1.0"),
+        ({"ell": 2, "global_clipnorm": 1.0}, r"`global_clipnorm` cannot.*Received"),
+        ({"gradient_accumulation_steps": 2}, r"`gradient_accumulation_steps` is not.*Received.*Use"),
+    ],
+    ids=["small", "nan", "string", "clipnorm", "clipvalue", "global_clipnorm", "accumulation"],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SVAG(0.1, **arguments)
+
+
+def test_clipping_is_refused_when_ell_grows_later():
+    optimizer = SVAG(0.1, ell=1, clipnorm=1.0)
+    with pytest.raises(ValueError, match="`clipnorm` cannot be used with `ell > 1`"):
+        optimizer.ell = 2
+    assert optimizer.ell == 1
+
+
+def test_numbers_that_are_no_python_floats():
+    config = SVAG(np.float32(0.5), ell=np.int64(2), weight_decay=1).get_config()
+    assert (config["learning_rate"], config["ell"], config["weight_decay"]) == (0.5, 2.0, 1.0)
+
+
+def test_config_is_json_and_complete():
+    optimizer = SVAG(0.25, ell=3, weight_decay=0.125, use_ema=True, name="mine")
+    config = optimizer.get_config()
+    assert SVAG.from_config(json.loads(json.dumps(config))).get_config() == config
+    revived = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert type(revived) is SVAG
+    assert revived.get_config() == config
+    assert set(dir(SVAG(0.1))) == set(dir(SVAG.from_config(SVAG(0.1).get_config())))
+
+
+def test_schedule_survives_serialization():
+    schedule = keras.optimizers.schedules.CosineDecay(0.5, 10)
+    revived = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(SVAG(schedule, ell=2))
+    )
+    assert isinstance(revived._learning_rate, keras.optimizers.schedules.CosineDecay)
+
+
+def test_pickle_keeps_a_half_finished_pair():
+    optimizer = SVAG(0.1, ell=2)
+    model = small_model()
+    model.compile(optimizer, "mse")
+    model.train_on_batch(np.ones((2, 3)), np.ones((2, 1)))
+    revived = pickle.loads(pickle.dumps(model)).optimizer
+    for a, b in zip(optimizer.variables, revived.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def small_model():
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, keras.layers.Dense(1)(inputs))
+
+
+RESUME = """
+import sys
+import keras, numpy as np, keras_svag
+model = keras.saving.load_model(sys.argv[1])
+rng = np.random.default_rng(1)
+x, y = rng.normal(size=(5, 4, 3)), rng.normal(size=(5, 4, 1))
+for step in range(3, 5):
+    model.train_on_batch(x[step], y[step])
+np.savez(sys.argv[2], *model.get_weights(), ell=model.optimizer.ell)
+"""
+
+
+def test_keras_file_in_a_fresh_process_goes_on_in_mid_pair(tmp_path):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(5, 4, 3)), rng.normal(size=(5, 4, 1))
+    model = small_model()
+    model.compile(SVAG(0.1, ell=3, weight_decay=0.01), "mse", jit_compile=False)
+    for step in range(3):
+        model.train_on_batch(x[step], y[step])
+    model.save(tmp_path / "model.keras")
+    for step in range(3, 5):
+        model.train_on_batch(x[step], y[step])
+    command = [sys.executable, "-W", "error::UserWarning", "-c", RESUME]
+    subprocess.run(
+        [*command, tmp_path / "model.keras", tmp_path / "end.npz"], check=True, capture_output=True
+    )
+    end = np.load(tmp_path / "end.npz")
+    assert end["ell"] == 3.0
+    for i, weight in enumerate(model.get_weights()):
+        np.testing.assert_array_equal(end[f"arr_{i}"], weight)
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["op_by_op", "xla"])
+def test_plain_model_pairs_consecutive_batches(jit):
+    # 12 batches of 4 are six steps on the same halves as six batches of 8 with SVAGModel.
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(48, 3)), rng.normal(size=(48, 1))
+    plain, split = small_model(), keras_svag.from_keras(small_model())
+    split.set_weights(plain.get_weights())
+    plain.compile(SVAG(0.1, ell=4), "mse", jit_compile=jit)
+    plain.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    # SVAGModel takes even and odd positions: interleave each pair of batches of 4.
+    order = np.arange(48).reshape(6, 2, 4).transpose(0, 2, 1).ravel()
+    split.compile(SVAG(0.1, ell=4), "mse", jit_compile=jit)
+    split.fit(x[order], y[order], batch_size=8, shuffle=False, verbose=0)
+    assert int(plain.optimizer.iterations) == int(split.optimizer.iterations) == 6
+    for a, b in zip(plain.get_weights(), split.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_embedding_gradients_in_a_plain_model():
+    model = keras.Sequential([keras.layers.Embedding(5, 2), keras.layers.Flatten()])
+    model.compile(SVAG(0.5, ell=2), "mse", jit_compile=False)
+    model.build((None, 1))
+    start = model.get_weights()[0].copy()
+    tokens = np.array([[1], [1], [2], [4]])
+    target = np.zeros((4, 2))
+    for i in (0, 2):
+        model.train_on_batch(tokens[i : i + 2], target[i : i + 2])
+    # Mean squared error over two columns: the gradient of a batch is the mean of the rows.
+    g1, g2 = np.zeros((5, 2)), np.zeros((5, 2))
+    g1[1] = start[1]
+    g2[2], g2[4] = start[2] / 2, start[4] / 2
+    r1, r2 = keras_svag.svag_coefficients(2)
+    expected = start - 0.25 * (r1 * g1 + r2 * g2)
+    np.testing.assert_allclose(model.get_weights()[0], expected, rtol=1e-5)
+
+
+def test_callbacks_see_the_scale_of_sgd():
+    model = keras_svag.from_keras(small_model())
+    model.compile(SVAG(0.8, ell=4), "mse", jit_compile=False)
+    seen = []
+
+    def schedule(epoch, rate):
+        seen.append(rate)
+        return rate / 2
+
+    x, y = np.ones((8, 3)), np.ones((8, 1))
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=0, min_delta=1e9)
+    callbacks = [keras.callbacks.LearningRateScheduler(schedule), plateau]
+    history = model.fit(x, y, batch_size=4, epochs=3, callbacks=callbacks, verbose=0).history
+    np.testing.assert_allclose(seen[0], 0.8, rtol=1e-6)
+    assert seen[1] <= 0.4 + 1e-6
+    assert history["learning_rate"][0] == pytest.approx(0.4)
+
+
+def move_of_one_step(dtype, split, x, y):
+    """Change of the kernel in one SVAG step, with the layer in `dtype`."""
+    inputs = keras.Input((3,))
+    kernel = keras.initializers.Constant(0.3)
+    outputs = keras.layers.Dense(1, kernel_initializer=kernel, dtype=dtype)(inputs)
+    model = (keras_svag.SVAGModel if split else keras.Model)(inputs, outputs)
+    optimizer = SVAG(1.0, ell=64)
+    if dtype == "mixed_float16":
+        # What compile does under a global policy, with a scale that fits one step.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=64.0)
+    model.compile(optimizer, "mse", jit_compile=False)
+    for batch in [slice(None)] if split else [slice(0, None, 2), slice(1, None, 2)]:
+        logs = model.train_on_batch(x[batch], y[batch], return_dict=True)
+    return model.get_weights()[0] - 0.3, logs
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("split", [False, True], ids=["plain", "split"])
+def test_mixed_precision_combines_in_float32(policy, split):
+    # The same network in float32 is the oracle. bfloat16 keeps 8 bits: gradients of order 1 agree
+    # to 2^-8, and at ell = 64 the halves weigh 6.1 and -5.1 and the step is 1/64: 11 * 2^-8 / 64,
+    # doubled for the forward pass. float16 keeps 11 bits.
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(8, 3)).astype("float32"), rng.normal(size=(8, 1)).astype("float32")
+    expected, expected_logs = move_of_one_step("float32", split, x, y)
+    actual, logs = move_of_one_step(policy, split, x, y)
+    bits = 11 if policy == "mixed_float16" else 8
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2 * 11 * 2.0**-bits / 64 * 3)
+    assert np.abs(expected).max() > 0.1
+    if split:
+        for name in ("gradient_noise", "gradient_signal"):
+            np.testing.assert_allclose(logs[name], expected_logs[name], rtol=0.05)
+
+
+def test_mixed_float16_policy_wraps_and_trains():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = keras_svag.from_keras(small_model())
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(SVAG(0.1, ell=2), "mse", jit_compile=True)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(256, 3))
+    history = model.fit(x, x @ [[1.0], [2.0], [3.0]], batch_size=16, epochs=12, verbose=0).history
+    assert history["loss"][-1] < 0.01 * history["loss"][0]
+    assert np.isfinite(history["gradient_noise"]).all()
+
+
+def test_loss_scaling_skips_a_bad_half_and_pairs_the_next():
+    inner = SVAG(0.1, ell=2)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=1.0)
+    weights = variables([1.0])
+    good = [keras.ops.convert_to_tensor(np.array([1.0], "float32"))]
+    bad = [keras.ops.convert_to_tensor(np.array([np.inf], "float32"))]
+    optimizer.apply(good, weights)
+    optimizer.apply(bad, weights)  # dropped, and the loss scale halved
+    optimizer.apply([0.5 * g for g in good], weights)
+    assert int(inner.iterations) == 1
+    # Equal halves: the amplified gradient is the gradient, the step eta / l.
+    np.testing.assert_allclose(weights[0].numpy(), [1.0 - 0.05], rtol=1e-6)
