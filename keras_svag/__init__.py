@@ -9,7 +9,8 @@ from keras_svag._backend import check_backend
 check_backend()
 
 from keras_svag.coefficients import svag_coefficients, svag_epochs, svag_steps  # noqa: E402
-from keras_svag.optimizers import SVAG  # noqa: E402
+from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop  # noqa: E402
+from keras_svag.scaling import scale_optimizer  # noqa: E402
 from keras_svag.trainer import (  # noqa: E402
     SVAGFunctional,
     SVAGModel,
@@ -20,11 +21,15 @@ from keras_svag.version import __version__  # noqa: E402
 
 __all__ = [
     "SVAG",
+    "SVAGAdam",
+    "SVAGAdamW",
     "SVAGFunctional",
     "SVAGModel",
+    "SVAGRMSprop",
     "SVAGSequential",
     "__version__",
     "from_keras",
+    "scale_optimizer",
     "svag_coefficients",
     "svag_epochs",
     "svag_steps",

@@ -1,7 +1,7 @@
 """Every private name of Keras that the package relies on, in one place.
 
 `tests/keras_private_test.py` fails when one of them moves. The optimizer mixin also overrides
-three private methods of `keras.optimizers.Optimizer`; they are listed in `OPTIMIZER_HOOKS`.
+four private methods of `keras.optimizers.Optimizer`; they are listed in `OPTIMIZER_HOOKS`.
 """
 
 from keras.src.losses.loss import unscale_loss_for_distribution
@@ -13,6 +13,7 @@ OPTIMIZER_HOOKS = (
     "_apply_weight_decay",
     "_backend_apply_gradients",
     "_get_current_learning_rate",
+    "_update_model_variables_moving_average",
 )
 
 __all__ = [
@@ -39,9 +40,7 @@ def call_for_training(model, x):
 
 def loss_for_training(model, x, y, y_pred, sample_weight):
     """The model's total loss (a scalar), also for a `compute_loss` without `training`."""
-    return model._compute_loss(
-        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
-    )
+    return model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
 
 
 def track_loss(model, loss, sample_weight):

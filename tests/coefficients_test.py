@@ -26,7 +26,9 @@ def test_named_cases():
     assert svag_coefficients(5) == (2.0, -1.0)
 
 
-@pytest.mark.parametrize("ell", [0.49, 0, -1, math.nan, math.inf, "2", None, True, 1 + 1j], ids=repr)
+@pytest.mark.parametrize(
+    "ell", [0.49, 0, -1, math.nan, math.inf, "2", None, True, 1 + 1j], ids=repr
+)
 def test_wrong_ell(ell):
     with pytest.raises(ValueError, match=r"`ell` must be a finite number >= 0.5.*Received: ell="):
         svag_coefficients(ell)
@@ -46,7 +48,11 @@ def test_length_of_a_run(ell, steps, epochs):
 
 
 def test_wrong_lengths():
-    with pytest.raises(ValueError, match="`sgd_steps` must be an integer >= 0. Received: sgd_steps=-1"):
+    with pytest.raises(
+        ValueError, match="`sgd_steps` must be an integer >= 0. Received: sgd_steps=-1"
+    ):
         svag_steps(-1, 2)
-    with pytest.raises(ValueError, match="`sgd_epochs` must be an integer >= 0. Received: sgd_epochs=1.5"):
+    with pytest.raises(
+        ValueError, match="`sgd_epochs` must be an integer >= 0. Received: sgd_epochs=1.5"
+    ):
         svag_epochs(1.5, 2)

@@ -25,7 +25,12 @@ class TanhNet:
         delta1 = (delta2 @ w2.T) * (1 - hidden**2)
         rows = []
         for i in range(len(x)):
-            parts = [np.outer(x[i], delta1[i]), delta1[i], np.outer(hidden[i], delta2[i]), delta2[i]]
+            parts = [
+                np.outer(x[i], delta1[i]),
+                delta1[i],
+                np.outer(hidden[i], delta2[i]),
+                delta2[i],
+            ]
             rows.append(np.concatenate([part.ravel() for part in parts]))
         return np.array(rows)
 

@@ -42,9 +42,14 @@ def _parse(argv):
         rest = flags.FLAGS(argv)
         config = _CONFIG.value
     except (AttributeError, KeyError, TypeError) as error:
+        # ml_collections wraps a `KeyError` in another, and each quotes the text of the one inside.
+        received = error
+        while isinstance(received, Exception) and received.args:
+            received = received.args[0]
+        received = ". ".join(str(received).splitlines())
         _usage_error(
-            f"{error}. A flag --config.x=value must name a field that the config file has, "
-            "with a value of its type, and must come after --config."
+            "A flag --config.x=value must name a field that the config file has, with a value of "
+            f"its type. Received: {received}"
         )
     except (OSError, ValueError, flags.Error) as error:
         _usage_error(str(error))
@@ -63,9 +68,13 @@ def _resolve_config(argument):
     if not argument.startswith(prefix):
         return argument
     file, colon, rest = argument[len(prefix) :].partition(":")
-    installed = ROOT / file
-    if not pathlib.Path(file).exists() and installed.exists():
-        file = str(installed)
+    if not pathlib.Path(file).is_file():
+        if not (ROOT / file).is_file():
+            _usage_error(
+                "Flag --config must name a config file, such as configs/digits.py, from this "
+                f"folder or that of keras_svag. Received: config={file!r}, which does not exist."
+            )
+        file = str(ROOT / file)
     return f"{prefix}{file}{colon}{rest}"
 
 

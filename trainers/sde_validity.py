@@ -8,7 +8,7 @@ The same command on the same workdir goes on where it was interrupted. Open `rep
 import os
 import pathlib
 
-from trainers import flags
+from . import flags
 
 
 def study(config, workdir):

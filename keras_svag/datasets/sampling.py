@@ -112,7 +112,9 @@ class Sampler:
         return np.concatenate(tables)[start - offset : stop - offset]
 
     def _make_epoch_rows(self, epoch):
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        # As uint64: NumPy would make floats of a list with a seed of 2^63 or more.
+        key = np.array([self.seed, epoch], np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key))
         shape = (self.steps_per_epoch, 2 * self.batch_size)
         if self.mode == WITH_REPLACEMENT:
             rows = generator.integers(self.num_examples, size=shape)

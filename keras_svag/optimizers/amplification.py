@@ -3,19 +3,36 @@
 Li, Malladi, Arora (NeurIPS 2021, arXiv 2102.12470): the step is
 `x <- x - (eta / l) (r1 g1 + r2 g2)`, with `g1`, `g2` the gradients of two independent batches.
 
-The user's hyperparameters stay as they are (those of the SGD run that is modelled); the scaled
-ones are put in place only while Keras' own update runs. `ell` and `r1` are optimizer variables,
-so one compiled program serves every `ell`.
+With other optimizers the hyperparameters follow the scaling rule of `keras_svag.scaling` at
+kappa = 1/l. The user's hyperparameters stay as they are (those of the run that is modelled); the
+scaled ones are put in place only while Keras' own update runs. They, `ell` and `r1` are optimizer
+variables, so one compiled program serves every `ell`.
 """
 
 import contextlib
+import numbers
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_svag import scaling
 from keras_svag.coefficients import svag_coefficients, validate_ell
 from keras_svag.optimizers import tensorflow as backend_ops
+from keras_svag.optimizers.decay_rate import DecayRate
+
+
+def as_float(value):
+    """A number as a Python float: Keras refuses ints and NumPy scalars, of which configs are full.
+
+    Args:
+        value: anything.
+
+    Returns:
+        A float, or `value` itself if it is no number.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return float(value) if is_number else value
 
 
 class _ScaledView:
@@ -52,16 +69,46 @@ class AmplificationMixin:
         self._refuse_unsupported(ell)
         self._ell_config = ell
         self._combined_gradients = False
-        self._ell = self._scalar("ell", ell, keras.backend.floatx())
-        self._r1 = self._scalar("r1", svag_coefficients(ell)[0], keras.backend.floatx())
+        values = self._amplified_values(ell)
+        self._amplified = {name: self._scalar(name, value) for name, value in values.items()}
         self._half_stored = self._scalar("half_stored", 0, "int32")
 
-    def _scalar(self, name, value, dtype):
+    def _amplified_values(self, ell):
+        """What depends on `ell`: coefficients, divisors, decay rates and their complements."""
+        rule = scaling.find_rule(self)
+        values = {"ell": ell, "r1": svag_coefficients(ell)[0]}
+        # Divisors, not factors: dividing by a power of two, or by 1, is exact.
+        values |= {f"{name}_divisor": ell**power for name, power in rule.powers.items()}
+        for name in scaling.scaled_decay_rates(self):
+            rate = getattr(self, name)
+            values[name] = 1 - (1 - rate) / ell if ell != 1 else rate
+            values[f"{name}_complement"] = (1 - rate) / ell
+        return values
+
+    def _scalar(self, name, value, dtype=None):
         variable = keras.Variable(
-            value, name=name, dtype=dtype, trainable=False, aggregation="only_first_replica"
+            value,
+            name=name,
+            dtype=dtype or keras.backend.floatx(),
+            trainable=False,
+            aggregation="only_first_replica",
         )
         self._track_variable(variable)
         return variable
+
+    def _hyperparameter(self, name):
+        """The scaled value of a hyperparameter, to be used in Keras' update."""
+        if f"{name}_divisor" in self._amplified:
+            divisor = self._tensor(f"{name}_divisor")
+            return ops.cast(getattr(self, name), divisor.dtype) / divisor
+        return DecayRate(self._tensor(name), self._tensor(f"{name}_complement"))
+
+    def _tensor(self, name):
+        variable = self._amplified[name]
+        return ops.cast(variable, variable.dtype)
+
+    def _scaled_view(self, *names):
+        return _ScaledView(self, **{name: self._hyperparameter(name) for name in names})
 
     def _refuse_unsupported(self, ell):
         if self.gradient_accumulation_steps:
@@ -82,17 +129,27 @@ class AmplificationMixin:
                 "more often than the gradient of the run that is modelled, which biases it. "
                 f"Received: {name}={value}, ell={ell}. Set ell=1 or remove `{name}`."
             )
-        momentum = getattr(self, "momentum", 0.0)
-        if momentum and ell != 1:
+        if self.ema_overwrite_frequency and ell != 1:
             raise ValueError(
-                "`momentum` must be 0 unless `ell` is 1: amplification with momentum follows "
-                f"another SDE. Received: momentum={momentum}, ell={ell}. Set momentum=0.0."
+                "`ema_overwrite_frequency` must be None unless `ell` is 1: it counts steps, of "
+                "which amplification makes `ell` times as many. Received: "
+                f"ema_overwrite_frequency={self.ema_overwrite_frequency}, ell={ell}. Call "
+                "`finalize_variable_values` at the end instead."
             )
+        if ell < 1:
+            limit = scaling.max_kappa(self)
+            if 1 / ell >= limit:
+                raise ValueError(
+                    f"`ell` must be above {1 / limit:.6g} for "
+                    f"{', '.join(scaling.scaled_decay_rates(self))}: amplification by ell < 1 "
+                    "scales 1 - b by 1 / ell, and b must stay above 0. "
+                    f"Received: ell={ell}. Use a larger ell."
+                )
 
     @property
     def ell(self):
         """Amplification of the noise covariance, a float; assignable, also between fits."""
-        value = float(self._ell.numpy())
+        value = float(self._amplified["ell"].numpy())
         # float32 turns 7.3 into 7.30000019; give back what the user wrote.
         return self._ell_config if np.float32(self._ell_config) == np.float32(value) else value
 
@@ -101,14 +158,28 @@ class AmplificationMixin:
         ell = validate_ell(ell)
         self._refuse_unsupported(ell)
         self._ell_config = ell
-        self._ell.assign(ell)
-        self._r1.assign(svag_coefficients(ell)[0])
+        for name, value in self._amplified_values(ell).items():
+            self._amplified[name].assign(value)
+
+    @property
+    def amplified_hyperparameters(self):
+        """What Keras' update runs with at this `ell`: a dict of floats.
+
+        `learning_rate` is that of the current step.
+        """
+        values = {}
+        for name in scaling.find_rule(self).powers:
+            if getattr(self, name) is not None:
+                values[name] = float(self._hyperparameter(name))
+        for name in scaling.scaled_decay_rates(self):
+            values[name] = float(self._amplified[name].numpy())
+        return values
 
     @property
     def effective_step(self):
         """SVAG steps taken divided by `ell`, rounded down: the step that schedules see."""
-        steps = ops.cast(self._iterations, self._ell.dtype)
-        return ops.cast(ops.floor(steps / self._ell), "int32")
+        ell = self._amplified["ell"]
+        return ops.cast(ops.floor(ops.cast(self._iterations, ell.dtype) / ell), "int32")
 
     def build(self, variables):
         """Creates the optimizer's variables, with one float32 accumulator per weight.
@@ -150,7 +221,7 @@ class AmplificationMixin:
     def _weighted(self, gradient, half):
         gradient = backend_ops.densify(gradient)
         gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
-        r1 = ops.cast(self._r1, gradient.dtype)
+        r1 = ops.cast(self._amplified["r1"], gradient.dtype)
         # 1 - r1 is exact in floating point, so the weights sum to exactly 1.
         return gradient * (r1 if half == 1 else 1.0 - r1)
 
@@ -191,23 +262,29 @@ class AmplificationMixin:
             return self._learning_rate(self.effective_step)
         return super()._get_current_learning_rate()
 
-    def _step_size(self, learning_rate):
-        learning_rate = ops.convert_to_tensor(learning_rate)
-        return learning_rate / ops.cast(self._ell, learning_rate.dtype)
-
     def update_step(self, gradient, variable, learning_rate):
-        """Keras' update with the step size eta / ell.
+        """Keras' update with the hyperparameters scaled by amplification.
 
         Args:
             gradient: the amplified gradient of one weight.
             variable: the weight.
-            learning_rate: eta, the learning rate of the SGD run that is modelled.
+            learning_rate: eta, the learning rate of the run that is modelled.
         """
-        super().update_step(gradient, variable, self._step_size(learning_rate))
+        names = scaling.find_rule(self).powers.keys() | set(scaling.scaled_decay_rates(self))
+        view = self._scaled_view(*names - {"learning_rate", "weight_decay", "ema_momentum"})
+        rate = ops.convert_to_tensor(learning_rate)
+        rate = rate / ops.cast(self._amplified["learning_rate_divisor"], rate.dtype)
+        super().update_step.__func__(view, gradient, variable, rate)
 
     def _apply_weight_decay(self, variables):
-        view = _ScaledView(self, learning_rate=self._step_size(self.learning_rate))
-        super()._apply_weight_decay.__func__(view, variables)
+        if self.weight_decay is not None:
+            view = self._scaled_view("learning_rate", "weight_decay")
+            super()._apply_weight_decay.__func__(view, variables)
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        if self.use_ema:
+            view = self._scaled_view("ema_momentum") if self.ema_momentum else self
+            super()._update_model_variables_moving_average.__func__(view, trainable_variables)
 
     def get_config(self):
         """Returns the arguments of the constructor, for serialization.

@@ -1,10 +1,8 @@
-"""SVAG over plain stochastic gradient descent."""
-
-import numbers
+"""SVAG over stochastic gradient descent, with or without momentum."""
 
 import keras
 
-from keras_svag.optimizers.amplification import AmplificationMixin
+from keras_svag.optimizers.amplification import AmplificationMixin, as_float
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
@@ -32,8 +30,9 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
     step. With a plain `keras.Model` it pairs consecutive batches of `B`. What is not checked: that
     the two batches are independent (see `keras_svag.datasets.Sampler`) and of equal size.
 
-    Two variables are kept beside those of SGD: `stored_gradient`, the first half of a pair that
-    waits for its second, one per weight; and `ell` itself, which may be assigned between fits.
+    Kept beside the variables of SGD: `stored_gradient`, the first half of a pair that waits for
+    its second, one per weight; and `ell` with what follows from it, so that `optimizer.ell` may be
+    assigned between fits without compiling anew.
 
     Reference: [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470).
 
@@ -43,13 +42,18 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
             is evaluated at the effective step `floor(iterations / ell)`. Defaults to `0.01`.
         ell: Float >= 0.5, the amplification of the noise covariance. Training as long as the SGD
             run takes `ell` times the steps (`keras_svag.svag_steps`). Defaults to `1.0`.
-        momentum: Float in [0, 1]. Must be 0 unless `ell` is 1. Defaults to `0.0`.
-        nesterov: Boolean, whether to use Nesterov momentum. Defaults to `False`.
+        momentum: Float in [0, 1), b. With momentum the step is that of `learning_rate / ell**2`,
+            momentum `1 - (1 - b) / ell` and `weight_decay * ell`, which keeps the SDE
+            `dV = -(1-b) V dt - eta grad L dt + eta Sigma^(1/2) dW, dx = V dt`. Changing `ell`
+            while there is velocity does not rescale it. Defaults to `0.0`.
+        nesterov: Boolean, whether to use Nesterov momentum; its look-ahead vanishes as `ell`
+            grows, so it tends to the same SDE. Defaults to `False`.
         weight_decay: Float or `None`, decoupled weight decay as in Keras
             (`x -= learning_rate / ell * weight_decay * x`, before the step). Defaults to `None`.
         **kwargs: The other arguments of `keras.optimizers.SGD`. Clipping is refused with
             `ell > 1`, since it would act on the amplified gradient and bias it;
-            `gradient_accumulation_steps` is refused.
+            `gradient_accumulation_steps` is refused; `ema_momentum` m becomes
+            `1 - (1 - m) / ell`.
 
     Raises:
         ValueError: if `ell` is not a finite number >= 0.5, or is combined with an option that
@@ -76,16 +80,11 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
         **kwargs,
     ):
         super().__init__(
-            learning_rate=_as_float(learning_rate),
-            momentum=_as_float(momentum),
+            learning_rate=as_float(learning_rate),
+            momentum=as_float(momentum),
             nesterov=nesterov,
-            weight_decay=_as_float(weight_decay),
+            weight_decay=as_float(weight_decay),
             name=name,
             **kwargs,
         )
         self._init_amplification(ell)
-
-
-def _as_float(value):
-    """Keras refuses ints and NumPy scalars, which configs are full of."""
-    return float(value) if isinstance(value, numbers.Real) else value

@@ -1,5 +1,6 @@
 """What a study's config must hold: checked once, before anything is written."""
 
+import inspect
 import math
 
 from keras_svag._checks import finite_float, one_of, positive_int
@@ -8,6 +9,29 @@ from keras_svag.datasets import DATASETS
 from keras_svag.datasets.sampling import SAMPLING_MODES
 from keras_svag.models import MODELS
 from keras_svag.validity import validate_closeness
+
+FIELDS = (
+    "base_batch_size",
+    "closeness",
+    "dataset",
+    "decay_at",
+    "decay_factor",
+    "epochs",
+    "equilibrium",
+    "learning_rate",
+    "max_num_seeds",
+    "model",
+    "num_checkpoints",
+    "num_records",
+    "num_seeds",
+    "num_workers",
+    "sampling",
+    "sde_validity",
+    "seed",
+    "weight_decay",
+)
+# Arguments of a model's function that are not for the config.
+GIVEN_TO_MODELS = ("input_shape", "num_classes", "seed")
 
 # Changing these adds or re-judges runs but leaves finished runs as they are.
 GROWABLE = (
@@ -33,6 +57,7 @@ def validate_config(config):
         ValueError: naming the field, what was expected, and what was received.
     """
     config = _to_plain(config)
+    _check_fields("", config, FIELDS, required=FIELDS)
     config["seed"] = positive_int("seed", config["seed"], minimum=0)
     for name in ("num_seeds", "num_records", "num_checkpoints", "base_batch_size"):
         config[name] = positive_int(name, config[name])
@@ -45,8 +70,8 @@ def validate_config(config):
     config["weight_decay"] = finite_float("weight_decay", config["weight_decay"], ">= 0", 0.0)
     config["closeness"] = validate_closeness(config["closeness"])
     one_of("sampling", config["sampling"], SAMPLING_MODES)
-    one_of("dataset.name", config["dataset"]["name"], DATASETS)
-    one_of("model.name", config["model"]["name"], MODELS)
+    _check_options("dataset", config["dataset"], DATASETS)
+    _check_options("model", config["model"], MODELS, GIVEN_TO_MODELS)
     config["decay_at"] = _fractions("decay_at", config["decay_at"])
     config["equilibrium"] = _fractions("equilibrium", config["equilibrium"])
     if len(config["equilibrium"]) != 2:
@@ -58,7 +83,32 @@ def validate_config(config):
     return config
 
 
+def _check_fields(prefix, fields, known, required):
+    for name in fields:
+        if name not in known:
+            raise ValueError(
+                f"`{prefix}{name}` is not a field of the config; there are "
+                f"{', '.join(known)}. Received: {prefix}{name}={fields[name]!r}"
+            )
+    for name in required:
+        if name not in fields:
+            raise ValueError(
+                f"`{prefix}{name}` must be given. Received a config with only "
+                f"{', '.join(sorted(fields))}. Start from a config such as configs/digits.py."
+            )
+
+
+def _check_options(name, fields, functions, ignore=()):
+    """Checks `name.name` and that the other fields are arguments of the function it names."""
+    _check_fields(f"{name}.", fields, fields, required=("name",))
+    function = functions[one_of(f"{name}.name", fields["name"], functions)]
+    arguments = [a for a in inspect.signature(function).parameters if a not in ignore]
+    _check_fields(f"{name}.", fields, ["name", *arguments], required=())
+
+
 def _validate_grid(grid):
+    names = ("batch_sizes", "ells")
+    _check_fields("sde_validity.", grid, names, required=names)
     grid["batch_sizes"] = _listed(
         "sde_validity.batch_sizes", grid["batch_sizes"], lambda b: positive_int("batch_size", b)
     )

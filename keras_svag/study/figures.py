@@ -1,5 +1,6 @@
 """Figures of a study, in one style: effective steps on the axis, colours safe for colour-blind."""
 
+import functools
 import io
 import math
 import pathlib
@@ -121,7 +122,8 @@ def _draw_curves(workdir, table, batch_size, config):
             axis.plot(steps, mean, color=color, label=name, lw=2 if ell == 1 else 1.4)
             low, high = np.fmin.reduce(values), np.fmax.reduce(values)
             axis.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
-        axis.set_yscale(scale)
+        if scale == "log":
+            _set_log_scale(axis)
         axis.set_title(label, loc="left")
         if rows:
             window = np.array(config["equilibrium"]) * steps[-1]
@@ -132,6 +134,14 @@ def _draw_curves(workdir, table, batch_size, config):
         axes[0, 0].legend(loc="lower right")
     figure.suptitle(f"batch size {batch_size}, learning rate {_rate(table, batch_size):g}")
     return figure
+
+
+def _set_log_scale(axis):
+    """Returns whether the axis could be made logarithmic: only if it has a positive value."""
+    possible = math.isfinite(axis.dataLim.minposy)
+    if possible:
+        axis.set_yscale("log")
+    return possible
 
 
 def _rate(table, batch_size):
@@ -160,14 +170,16 @@ def _draw_convergence(table, config):
     for axis, (column, label) in zip(axes, LIMITS):
         for i, batch_size in enumerate(batch_sizes):
             _draw_limit(axis, table, batch_size, column, config, COLORS[i % 6], MARKERS[i % 6])
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
-        axis.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
+        if _set_log_scale(axis):
+            formatter = functools.partial(matplotlib.ticker.LogFormatter, minor_thresholds=(2, 0.5))
+            axis.yaxis.set_major_formatter(formatter())
+            axis.yaxis.set_minor_formatter(formatter())
         axis.set_title(label, loc="left")
         axis.set_xlabel("1 / ell")
         axis.set_xlim(-0.08, 1.05)
         axis.set_xticks([0, 0.25, 0.5, 1], ["SDE", "1/4", "1/2", "SGD"])
-    axes[0].legend(loc="best")
+    if any(row["status"] == runs.DONE for row in table):
+        axes[0].legend(loc="best")
     return figure
 
 
@@ -183,8 +195,14 @@ def _draw_limit(axis, table, batch_size, column, config, color, marker):
         return
     intervals = [validity.mean_interval(list(v.values())) for v in values.values()]
     inverse = [1 / ell for ell in values]
-    axis.plot(inverse, [i.mean for i in intervals], color=color, marker=marker, ms=4,
-              label=f"B = {batch_size}")
+    axis.plot(
+        inverse,
+        [i.mean for i in intervals],
+        color=color,
+        marker=marker,
+        ms=4,
+        label=f"B = {batch_size}",
+    )
     for x, interval in zip(inverse, intervals):
         if math.isfinite(interval.ci_low):
             axis.plot([x, x], [interval.ci_low, interval.ci_high], color=color, lw=1)

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 
 import numpy as np
 
@@ -22,9 +21,8 @@ def atomic_path(path):
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = pathlib.Path(temporary)
+    # Not `tempfile`: its files cannot be read by others, and reports are there to be shared.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)

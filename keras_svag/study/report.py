@@ -45,6 +45,7 @@ def render(verdict, figures, config, setting, table, workdir):
         command=shlex.join(setting["command"]),
         cost=_cost(table),
         window=config["equilibrium"],
+        planned_seeds=config["num_seeds"],
         interval=_format_interval,
         settle=_advice(verdict),
     )

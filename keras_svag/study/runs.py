@@ -62,20 +62,24 @@ class Run:
     @property
     def steps(self):
         """Number of SVAG steps."""
-        return svag_steps(self.total, self.ell)
+        return self.steps_until(self.total)
 
+    def steps_until(self, effective_step):
+        """Number of SVAG steps up to an effective step >= 1; at least one, also where ell < 1."""
+        return max(1, svag_steps(effective_step, self.ell))
 
-def record_points(total, count):
-    """Effective steps at which a row is recorded: `count` of them, evenly spaced.
+    def record_points(self, count):
+        """Effective steps at which a row is recorded: `count` of them, evenly spaced.
 
-    Args:
-        total: effective steps of the run.
-        count: wanted number of rows; fewer where the run is shorter.
+        Args:
+            count: wanted number of rows; fewer where the run is shorter.
 
-    Returns:
-        An increasing list of ints that ends with `total`.
-    """
-    return sorted({max(1, round(i * total / count)) for i in range(1, count + 1)})
+        Returns:
+            An increasing list of ints that ends with `total`, no two of them at the same step.
+        """
+        points = {max(1, round(i * self.total / count)) for i in range(1, count + 1)}
+        # Where ell < 1 several points can fall on one step, of which the last stays.
+        return sorted({self.steps_until(point): point for point in sorted(points)}.values())
 
 
 class RunFolder:
@@ -126,7 +130,7 @@ def execute(run, get_program, config, num_train, workdir, on_steps=lambda steps:
 
 def _train(run, program, config, num_train, folder, on_steps):
     sampler = Sampler(num_train, run.batch_size, config["sampling"], _stream_seed(config, run))
-    points = record_points(run.total, config["num_records"])
+    points = run.record_points(config["num_records"])
     every = math.ceil(len(points) / config["num_checkpoints"])
     program.start(run.ell, config["seed"] + run.seed)
     rows = _resume(program, folder)
@@ -134,7 +138,7 @@ def _train(run, program, config, num_train, folder, on_steps):
     step = rows[-1]["step"] if rows else 0
     on_steps(step)
     for index in range(len(rows), len(points)):
-        stop = svag_steps(points[index], run.ell)
+        stop = run.steps_until(points[index])
         taken, logs = program.advance(sampler.rows(step, stop))
         weight_norm = program.weight_norm()
         if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):

@@ -13,11 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_svag import validity
-from keras_svag.datasets import DATASETS
-from keras_svag.datasets.sampling import MODES_WITHOUT_SDE, SHUFFLED_EPOCHS
+from keras_svag.datasets import DATASETS, Sampler
+from keras_svag.datasets.sampling import MODES_WITHOUT_SDE
+from keras_svag.statistics import correct_signal
 from keras_svag.study import figures, records, report, runs
 from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
 from keras_svag.study.pool import RunPool
+from keras_svag.study.program import build_network
 from keras_svag.study.workdir import claim, default_command, environment
 
 STUDY = "sde_validity"
@@ -44,8 +46,9 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
     """
     config = validate_config(config)
     load_dataset = functools.partial(_load_dataset, config["dataset"])
-    num_train = load_dataset().num_train
-    build_grid(config, num_train)
+    dataset = load_dataset()
+    _check_buildable(config, dataset)
+    num_train = dataset.num_train
     workdir = claim(workdir, STUDY, config)
     setting = environment(command or default_command())
     records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
@@ -67,6 +70,13 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
 def _load_dataset(fields):
     options = {name: value for name, value in fields.items() if name != "name"}
     return DATASETS[fields["name"]](**options)
+
+
+def _check_buildable(config, dataset):
+    """Raises what a run would raise later, while nothing is written yet."""
+    build_network(config, dataset, seed=0)
+    for batch_size in config["sde_validity"]["batch_sizes"]:
+        Sampler(dataset.num_train, batch_size, config["sampling"])
 
 
 def _seeds_to_add(verdict, num_seeds, config):
@@ -162,11 +172,17 @@ def summarize_runs(grid, results, config, num_train, workdir):
         if result["status"] == runs.DONE:
             rows = records.read_jsonl(runs.RunFolder(workdir, run.name).metrics)
             means = runs.window_means(rows, run.total, config["equilibrium"])
-            if config["sampling"] == SHUFFLED_EPOCHS:
-                # Halves of one epoch share no example: G is low by S^2/n = (B/n) N.
-                means["gradient_signal"] += run.batch_size / num_train * means["gradient_noise"]
+            if means:
+                means["gradient_signal"] = correct_signal(
+                    means["gradient_signal"],
+                    means["gradient_noise"],
+                    run.batch_size,
+                    num_train,
+                    config["sampling"],
+                )
             row |= {name: means.get(name, math.nan) for name in WINDOW_COLUMNS}
-            row["noise_to_signal"] = row["gradient_noise"] / row["gradient_signal"]
+            signal = row["gradient_signal"]
+            row["noise_to_signal"] = math.inf if signal <= 0 else row["gradient_noise"] / signal
             row |= {f"final_{name}": rows[-1][name] for name in END_COLUMNS}
         table.append(row)
     return table
@@ -231,24 +247,19 @@ def _judge_batch_size(cells, config):
     sgd = [row for row in cells[1.0] if row["status"] == runs.DONE]
     head = {name: cells[1.0][0][name] for name in ("batch_size", "learning_rate")}
     verdict = _compare_with_limit(cells, sgd, config)
-    ratio = validity.ratio_of_means(
-        _column(sgd, "gradient_noise") or [math.nan], _column(sgd, "gradient_signal") or [math.nan]
+    condition = validity.sde_condition(
+        _column(sgd, "gradient_noise") or [math.nan],
+        _column(sgd, "gradient_signal") or [math.nan],
+        closeness,
     )
-    threshold = validity.sde_threshold(closeness)
-    holds = None
-    if ratio.ci_low >= threshold or ratio.ci_high < threshold:
-        holds = bool(ratio.ci_low >= threshold)
     return {
         **head,
+        "num_seeds": len(cells[1.0]),
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "measured_closeness": verdict.measured_closeness,
         "ratios": verdict.ratios,
-        "necessary_condition": {
-            "noise_to_signal": ratio,
-            "threshold": threshold,
-            "holds": holds,
-        },
+        "necessary_condition": vars(condition),
     }
 
 
@@ -326,7 +337,10 @@ def format_table(verdict):
     text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
     for entry in verdict["verdicts"]:
         text.append("")
-        text.append(f"Batch size {entry['batch_size']}: {entry['verdict']}. SGD {entry['reason']}")
+        seeds = f"{entry['num_seeds']} seeds"
+        text.append(
+            f"Batch size {entry['batch_size']} ({seeds}): {entry['verdict']}. SGD {entry['reason']}"
+        )
     return "\n".join(text)
 
 

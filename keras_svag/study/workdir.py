@@ -30,9 +30,15 @@ def claim(workdir, study, config):
         The folder as a `pathlib.Path`.
 
     Raises:
-        ValueError: if the folder belongs to another study or config; nothing is written then.
+        ValueError: if `workdir` is a file, or belongs to another study or config; nothing is
+            written then.
     """
     workdir = pathlib.Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(
+            "`workdir` must be a folder, or not exist yet. "
+            f"Received: workdir={str(workdir)!r}, a file. Use another --workdir."
+        )
     requested = {"study": study, **config}
     existing = records.read_json(workdir / "config.json")
     if existing is not None:

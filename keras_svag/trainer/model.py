@@ -110,6 +110,7 @@ class SVAGModel(SplitBatchMixin, keras.Model):
     """
 
     def __new__(cls, *args, **kwargs):
+        """Gives an `SVAGFunctional` for `SVAGModel(inputs, outputs)`."""
         if cls is SVAGModel and _keras.functional_init_arguments(args, kwargs):
             return SVAGFunctional.__new__(SVAGFunctional, *args, **kwargs)
         return super().__new__(cls)

@@ -73,7 +73,8 @@ def test_moving_average_advances_once_a_pair():
         history.append(weights[0].numpy().copy())
     average = history[1]  # Keras starts the average at the weights after the first step.
     for value in history[3::2]:
-        average = 0.5 * average + 0.5 * value
+        # The time constant is kept in units of time: 1 - m = 0.5 is divided by ell.
+        average = 0.75 * average + 0.25 * value
     np.testing.assert_allclose(
         optimizer._model_variables_moving_average[0].numpy(), average, rtol=1e-6
     )
@@ -175,9 +176,30 @@ def test_coefficients_sum_to_one_in_float32():
         ({"ell": 2, "clipnorm": 1.0}, r"`clipnorm` cannot.*Received: clipnorm=1.0.*Set ell=1"),
         ({"ell": 2, "clipvalue": 1.0}, r"`clipvalue` cannot.*Received: clipvalue=1.0"),
         ({"ell": 2, "global_clipnorm": 1.0}, r"`global_clipnorm` cannot.*Received"),
-        ({"gradient_accumulation_steps": 2}, r"`gradient_accumulation_steps` is not.*Received.*Use"),
+        (
+            {"ell": 2, "use_ema": True, "ema_overwrite_frequency": 3},
+            r"`ema_overwrite_frequency` must.*Received: ema_overwrite_frequency=3, ell=2",
+        ),
+        (
+            {"ell": 0.5, "momentum": 0.25},
+            r"`ell` must be above 0.75 for momentum.*Received: ell=0.5. Use a larger ell",
+        ),
+        (
+            {"gradient_accumulation_steps": 2},
+            r"`gradient_accumulation_steps` is not.*Received.*Use",
+        ),
     ],
-    ids=["small", "nan", "string", "clipnorm", "clipvalue", "global_clipnorm", "accumulation"],
+    ids=[
+        "small",
+        "nan",
+        "string",
+        "clipnorm",
+        "clipvalue",
+        "global_clipnorm",
+        "overwrite",
+        "momentum",
+        "accumulation",
+    ],
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):

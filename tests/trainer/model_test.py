@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 
-import keras_svag
 from keras_svag import SVAG, SVAGFunctional, SVAGModel, SVAGSequential, from_keras
 from keras_svag.trainer.model import SVAGWrapper
 from tests.oracles import TanhNet, flatten
@@ -22,7 +21,9 @@ def data(count=32, seed=0):
 
 
 def fit(model, x, y, optimizer=None, batch_size=8, jit=False, **options):
-    model.compile(optimizer or SVAG(0.1, ell=2), cross_entropy(), metrics=["accuracy"], jit_compile=jit)
+    model.compile(
+        optimizer or SVAG(0.1, ell=2), cross_entropy(), metrics=["accuracy"], jit_compile=jit
+    )
     return model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0, **options).history
 
 
@@ -218,7 +219,9 @@ def test_noise_of_short_batches_counts_by_their_size():
 def test_batch_of_one_is_refused():
     x, y = data(4)
     model = from_keras(tanh_net())
-    with pytest.raises(ValueError, match=r"`batch_size` must be at least 2.*Received: batch_size=1"):
+    with pytest.raises(
+        ValueError, match=r"`batch_size` must be at least 2.*Received: batch_size=1"
+    ):
         fit(model, x, y, batch_size=1)
 
 
@@ -478,7 +481,8 @@ model = keras.saving.load_model(sys.argv[1])
 x, y = data(16, seed=4)
 assert isinstance(model, keras_svag.SVAGModel), type(model)
 history = model.fit(x, y, batch_size=8, shuffle=False, verbose=0).history
-np.savez(sys.argv[2], *model.get_weights(), noise=history["gradient_noise"], kind=type(model).__name__)
+noise = history["gradient_noise"]
+np.savez(sys.argv[2], *model.get_weights(), noise=noise, kind=type(model).__name__)
 """
 
 

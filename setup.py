@@ -1,0 +1,95 @@
+"""All metadata of the package. Tool settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+
+
+def read_version():
+    """The version, read as text: importing the package would import Keras."""
+    text = (ROOT / "keras_svag" / "version.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
+
+
+def read_long_description():
+    """The README, or nothing where there is none."""
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+setup(
+    name="keras-svag",
+    version=read_version(),
+    description=(
+        "Is SGD well modelled by its stochastic differential equation? SVAG and gradient noise "
+        "measurements for Keras."
+    ),
+    long_description=read_long_description(),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    author="The keras_svag authors",
+    keywords=["keras", "sgd", "sde", "svag", "gradient noise", "linear scaling rule"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    python_requires=">=3.11",
+    # The trainers and configs of the checkout are installed below keras_svag/_bin, side by side:
+    # that takes no new top-level name in site-packages, and trainers/flags.py finds the configs in
+    # both places.
+    packages=[
+        *find_packages(include=["keras_svag", "keras_svag.*"]),
+        "keras_svag._bin.configs",
+        "keras_svag._bin.trainers",
+    ],
+    package_dir={
+        "keras_svag._bin.configs": "configs",
+        "keras_svag._bin.trainers": "trainers",
+    },
+    package_data={"keras_svag.study": ["report.html.jinja"]},
+    entry_points={
+        "console_scripts": ["svag-sde-validity = keras_svag._bin.trainers.sde_validity:main"]
+    },
+    install_requires=[
+        "absl-py>=2.0",
+        "jinja2>=3.1",
+        "keras>=3.12",
+        "matplotlib>=3.8",
+        "ml-collections>=1.0",
+        "numpy>=1.26",
+        "scikit-learn>=1.3",
+        "scipy>=1.11",
+        "tqdm>=4.66",
+    ],
+    # As with Keras itself, the backend is the user's choice: the distributions of TensorFlow ship
+    # the same files, so a hard `tensorflow` would collide with the other two.
+    extras_require={
+        "tensorflow": ["tensorflow>=2.16"],
+        "tensorflow-cpu": ["tensorflow-cpu>=2.16"],
+        "cuda": ["tensorflow[and-cuda]>=2.16"],
+        # Stops at 2.20, while tensorflow goes on.
+        "tpu": ["tensorflow-tpu>=2.16"],
+        "tfds": [
+            "tensorflow-datasets>=4.9.10",
+            # tensorflow-datasets 4.9.10 imports it, but does not declare it.
+            "importlib_resources",
+        ],
+        "test": [
+            "hypothesis",
+            "pytest>=8",
+            # What a formatter does changes from one minor version to the next.
+            "ruff==0.17.*",
+        ],
+    },
+)

@@ -1,0 +1,61 @@
+"""Tests of configs/digits.py."""
+
+import math
+
+import pytest
+
+from configs.digits import get_config
+from keras_svag.datasets import digits
+from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
+
+
+def test_default_is_the_study_that_the_documents_describe():
+    config = validate_config(get_config())
+    assert config["sde_validity"] == {"batch_sizes": [8, 256], "ells": [1.0, 2.0, 4.0, 8.0]}
+    assert config["num_seeds"] == 4 and config["max_num_seeds"] >= 4
+    assert config["sampling"] == "with_replacement"
+    assert config["weight_decay"] == 5e-3 and config["closeness"] == math.sqrt(2)
+    assert (config["decay_at"], config["decay_factor"]) == ([0.8], 0.1)
+    assert config["equilibrium"] == [0.4, 0.8]
+    assert config["dataset"] == {"name": "digits", "split_seed": 0}
+    assert config["model"] == {
+        "name": "mlp",
+        "depth": 2,
+        "width": 1,
+        "norm": "group",
+        "affine": False,
+        "train_last_layer": False,
+        "epsilon": 1e-5,
+    }
+    # 30 n / B effective steps, learning rate in proportion to B.
+    n = digits().num_train
+    assert [effective_steps(config, n, b) for b in (8, 256)] == [5389, 168]
+    rates = [scaled_learning_rate(config, b) for b in (8, 256)]
+    assert rates == [pytest.approx(0.2), pytest.approx(6.4)]
+
+
+def test_quick_differs_only_in_length():
+    default, quick = get_config().to_dict(), get_config("quick").to_dict()
+    shorter = {
+        "num_seeds",
+        "max_num_seeds",
+        "num_workers",
+        "epochs",
+        "num_records",
+        "num_checkpoints",
+        "sde_validity",
+    }
+    assert {name for name in default if default[name] != quick[name]} == shorter
+    assert default.keys() == quick.keys()
+    validate_config(quick)
+
+
+def test_configs_are_separate_objects():
+    first = get_config()
+    first.model.depth = 7
+    assert get_config().model.depth == 2
+
+
+def test_unknown_variant():
+    with pytest.raises(ValueError, match="must be 'default' or 'quick'. Received: 'quik'"):
+        get_config("quik")

@@ -1,0 +1,220 @@
+"""Tests of keras_svag/scaling.py: the table, its limits, and that SVAG is the rule at 1/l."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_svag
+from keras_svag import scale_optimizer
+from keras_svag.scaling import find_rule, max_kappa
+
+OPTIMIZERS = {
+    "sgd": (keras.optimizers.SGD, keras_svag.SVAG, {}),
+    "momentum": (keras.optimizers.SGD, keras_svag.SVAG, {"momentum": 0.9}),
+    "rmsprop": (keras.optimizers.RMSprop, keras_svag.SVAGRMSprop, {"rho": 0.95}),
+    "rmsprop_momentum": (
+        keras.optimizers.RMSprop,
+        keras_svag.SVAGRMSprop,
+        {"rho": 0.95, "momentum": 0.8},
+    ),
+    "adam": (keras.optimizers.Adam, keras_svag.SVAGAdam, {"beta_2": 0.99}),
+    "adamw": (keras.optimizers.AdamW, keras_svag.SVAGAdamW, {"beta_2": 0.99}),
+}
+NAMES = ("learning_rate", "weight_decay", "momentum", "rho", "beta_1", "beta_2", "epsilon")
+
+# What each hyperparameter becomes at batch size kappa B, written out row by row.
+TABLE = {
+    "sgd": lambda k: {"learning_rate": 0.1 * k, "weight_decay": 0.01},
+    "momentum": lambda k: {
+        "learning_rate": 0.1 * k**2,
+        "momentum": 1 - 0.1 * k,
+        "weight_decay": 0.01 / k,
+    },
+    "rmsprop": lambda k: {
+        "learning_rate": 0.1 * k**0.5,
+        "rho": 1 - 0.05 * k,
+        "epsilon": 1e-6 / k,
+        "weight_decay": 0.01 * k**0.5,
+    },
+    "rmsprop_momentum": lambda k: {
+        "learning_rate": 0.1 * k**1.5,
+        "rho": 1 - 0.05 * k,
+        "momentum": 1 - 0.2 * k,
+        "epsilon": 1e-6 / k,
+        "weight_decay": 0.01 / k**0.5,
+    },
+    "adam": lambda k: {
+        "learning_rate": 0.1 * k**0.5,
+        "beta_1": 1 - 0.1 * k,
+        "beta_2": 1 - 0.01 * k,
+        "epsilon": 1e-6 / k**0.5,
+        "weight_decay": 0.01 * k**0.5,
+    },
+}
+TABLE["adamw"] = TABLE["adam"]
+
+
+def make(name, amplified=False, **more):
+    """An optimizer of the table with learning rate 0.1, decay 0.01 and epsilon 1e-6."""
+    keras_class, svag_class, options = OPTIMIZERS[name]
+    options = {**options, "weight_decay": 0.01, **more}
+    if "sgd" not in name and name != "momentum":
+        options.setdefault("epsilon", 1e-6)
+    return (svag_class if amplified else keras_class)(0.1, **options)
+
+
+@pytest.mark.parametrize("kappa", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_table(name, kappa):
+    optimizer = make(name)
+    scaled = scale_optimizer(optimizer, kappa)
+    assert type(scaled) is type(optimizer)
+    expected = TABLE[name](kappa)
+    config = scaled.get_config()
+    for key in NAMES:
+        if key in config:
+            # Learning rates pass through float32 variables.
+            wanted = expected.get(key, optimizer.get_config()[key])
+            np.testing.assert_allclose(config[key], wanted, rtol=2e-7, err_msg=key)
+    np.testing.assert_allclose(float(optimizer.learning_rate), 0.1, rtol=1e-7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(sorted(OPTIMIZERS)),
+    kappa=st.floats(0.5, 4.0),
+    rate=st.floats(1e-5, 10.0),
+    decay=st.floats(1e-6, 1.0),
+)
+def test_amplification_undoes_scaling(name, kappa, rate, decay):
+    # SVAG at ell = kappa is the rule at 1/kappa: after scaling by kappa it runs with the original.
+    keras_class, svag_class, options = OPTIMIZERS[name]
+    original = svag_class(rate, weight_decay=decay, **options)
+    scaled = scale_optimizer(original, kappa)
+    scaled.ell = kappa
+    actual = scaled.amplified_hyperparameters
+    assert {"learning_rate", "weight_decay"} <= set(actual)
+    for key, value in actual.items():
+        wanted = rate if key == "learning_rate" else original.get_config()[key]
+        # float32 twice; a decay rate loses digits of 1 - b, not of b.
+        np.testing.assert_allclose(value, wanted, rtol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("ell", [2.0, 7.5])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_svag_is_keras_on_amplified_gradients_with_the_scaled_hyperparameters(name, ell):
+    # Keras' own class, given the table at kappa = 1/l and r1 g1 + r2 g2, is the oracle.
+    rng = np.random.default_rng(5)
+    gradients = rng.normal(size=(40, 4)).astype("float32")
+    gradients[:, 2] *= 1e-6  # where epsilon matters
+    ours, theirs = (keras.Variable(np.ones(4, "float32")) for _ in range(2))
+    svag = make(name, amplified=True, ell=ell)
+    for gradient in gradients:
+        svag.apply([keras.ops.convert_to_tensor(gradient)], [ours])
+    plain = scale_optimizer(make(name), 1 / ell)
+    r1, r2 = keras_svag.svag_coefficients(ell)
+    for g1, g2 in zip(gradients[::2], gradients[1::2]):
+        plain.apply([keras.ops.convert_to_tensor(r1 * g1 + r2 * g2)], [theirs])
+    moved = np.abs(theirs.numpy() - 1)
+    assert moved.max() > 1e-3
+    # 20 steps of float32 each with a few roundings of numbers of order 1.
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=0, atol=20 * 4 * 6e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("momentum", {}),
+        ("momentum", {"nesterov": True}),
+        ("rmsprop", {}),
+        ("rmsprop", {"centered": True}),
+        ("rmsprop_momentum", {"centered": True}),
+        ("adam", {}),
+        ("adam", {"amsgrad": True}),
+        ("adam", {"beta_1": 0.0}),
+        ("adam", {"clipnorm": 0.5}),
+        ("adamw", {"use_ema": True, "ema_momentum": 0.9}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("decay", [None, 0.1], ids=["no_decay", "decay"])
+def test_ell_one_is_the_keras_class_bit_for_bit(name, more, decay):
+    if name == "adamw" and decay is None:
+        decay = 0.0
+    rng = np.random.default_rng(6)
+    gradients = rng.normal(size=(40, 4)).astype("float32")
+    ours, theirs = (keras.Variable(np.ones(4, "float32")) for _ in range(2))
+    keras_class, svag_class, options = OPTIMIZERS[name]
+    svag = svag_class(0.1, weight_decay=decay, **{**options, **more})
+    plain = keras_class(0.1, weight_decay=decay, **{**options, **more})
+    for gradient in gradients:
+        svag.apply([keras.ops.convert_to_tensor(gradient)], [ours])
+    for gradient in gradients[::2]:
+        plain.apply([keras.ops.convert_to_tensor(gradient)], [theirs])
+    np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    if more.get("use_ema"):
+        for a, b in zip(
+            svag._model_variables_moving_average, plain._model_variables_moving_average
+        ):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_goyal_leaves_momentum_alone():
+    scaled = scale_optimizer(make("momentum"), 8, rule="linear")
+    np.testing.assert_allclose(float(scaled.learning_rate), 0.8, rtol=1e-6)
+    assert scaled.momentum == 0.9
+    assert scaled.weight_decay == 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("momentum", 10), ("adam", 10), ("rmsprop", 20), ("rmsprop_momentum", 5)]
+)
+def test_largest_kappa_is_in_the_message(name, limit):
+    np.testing.assert_allclose(max_kappa(make(name)), limit, rtol=1e-9)
+    scale_optimizer(make(name), 0.999 * limit)
+    with pytest.raises(ValueError, match=rf"`kappa` must be below {limit} .*Received: kappa="):
+        scale_optimizer(make(name), limit * 1.001)
+    with pytest.raises(ValueError, match="`ell` must be above 0.6 for .*Received: ell=0.5"):
+        # 1 - b = 0.6 would become 1.2.
+        make(name, amplified=True, ell=0.5, **{find_rule(make(name)).decay_rates[0]: 0.4})
+
+
+def test_rules_that_do_not_fit():
+    with pytest.raises(ValueError, match="`rule` must be one of 'auto', .*Received: rule='cubic'"):
+        scale_optimizer(make("sgd"), 2, rule="cubic")
+    with pytest.raises(ValueError, match="`rule` for Adam must be 'auto' or one of 'square_root'"):
+        scale_optimizer(make("adam"), 2, rule="linear")
+    with pytest.raises(ValueError, match="`optimizer` must be SGD, RMSprop.*Received: optimizer="):
+        scale_optimizer(keras.optimizers.Lion(), 2)
+    with pytest.raises(ValueError, match="`kappa` must be a finite number > 0. Received: kappa=0"):
+        scale_optimizer(make("sgd"), 0)
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    with pytest.raises(ValueError, match="`optimizer.learning_rate` must be a number.*Exponential"):
+        scale_optimizer(keras.optimizers.SGD(schedule), 2)
+
+
+def test_averages_of_weights_scale_with_the_batch():
+    optimizer = make("sgd", use_ema=True, ema_momentum=0.99, ema_overwrite_frequency=100)
+    scaled = scale_optimizer(optimizer, 4)
+    np.testing.assert_allclose(scaled.ema_momentum, 0.96, rtol=1e-12)
+    assert scaled.ema_overwrite_frequency == 25
+
+
+@pytest.mark.parametrize("name", ["momentum", "rmsprop_momentum", "adam", "adamw"])
+def test_keras_file_and_config_of_every_class(name, tmp_path):
+    optimizer = make(name, amplified=True, ell=3)
+    inputs = keras.Input((3,))
+    model = keras_svag.SVAGModel(inputs, keras.layers.Dense(1)(inputs))
+    model.compile(optimizer, "mse", jit_compile=True)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 3)), rng.normal(size=(16, 1))
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.get_config() == optimizer.get_config()
+    for m in (model, loaded):
+        m.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    for a, b in zip(model.get_weights(), loaded.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-7)

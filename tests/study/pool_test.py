@@ -1,0 +1,68 @@
+"""Tests of keras_svag/study/pool.py: runs side by side are the runs one after the other."""
+
+import os
+
+import keras
+import pytest
+
+from keras_svag.datasets import digits
+from keras_svag.study import pool, records, run_sde_validity, runs
+from keras_svag.study.pool import RunPool, default_num_workers
+from keras_svag.study.runs import Run
+from tests.study.helpers import study_config
+
+
+def test_two_workers_record_what_one_does(finished, tmp_path):
+    # On two cores the records are the same to the byte. Elsewhere TensorFlow may cut a matrix
+    # product among its threads (one in a worker, one a core in this process) and so add in
+    # another order; 1e-7 a step grew to 1e-6 over a run in the test against float64.
+    expected, expected_verdict = finished
+    verdict = run_sde_validity(study_config(num_workers=2), tmp_path, show_progress=False)
+    assert verdict["failed_runs"] == {}
+    names = {path.name for path in (expected / "runs").iterdir()}
+    assert len(names) == 6 and {path.name for path in (tmp_path / "runs").iterdir()} == names
+    for name in names:
+        got = records.read_jsonl(tmp_path / "runs" / name / "metrics.jsonl")
+        wanted = records.read_jsonl(expected / "runs" / name / "metrics.jsonl")
+        assert len(got) == len(wanted) == 10
+        for a, b in zip(got, wanted):
+            assert a.keys() == b.keys()
+            for column in a:
+                accuracy = column.endswith("accuracy")
+                close = {"abs": 1.5 / 256} if accuracy else {"rel": 2e-5}
+                assert a[column] == pytest.approx(b[column], **close), (name, column)
+    assert verdict["verdict"] == expected_verdict["verdict"]
+
+
+def test_one_worker_takes_long_runs_first_and_one_program_a_batch_size(
+    config, program, tmp_path, monkeypatch
+):
+    built = []
+
+    def build(config, dataset, batch_size):
+        built.append(batch_size)
+        return program
+
+    monkeypatch.setattr(pool, "Program", build)
+    grid = [Run(128, 3.2, ell, seed, 22) for ell in (1.0, 4.0) for seed in (0, 1)]
+    with RunPool(config, digits, tmp_path, num_workers=1) as workers:
+        steps = []
+        results = workers.execute(grid, steps.append)
+        assert built == [128] and sum(steps) == 2 * 22 + 2 * 88
+        assert {name: result["status"] for name, result in results.items()} == {
+            run.name: runs.DONE for run in grid
+        }
+        paths = [tmp_path / "runs" / name / "result.json" for name in results]
+        order = sorted(paths, key=lambda path: path.stat().st_mtime_ns)
+        assert [path.parent.name[5:9] for path in order] == ["ell4", "ell4", "ell1", "ell1"]
+        # Once more: nothing is left to do, and no program is asked for.
+        monkeypatch.setattr(pool, "Program", None)
+        assert workers.execute(grid, steps.append) == results
+
+
+def test_one_worker_a_core_but_one_process_for_an_accelerator(monkeypatch):
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert default_num_workers() == cores
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+    assert default_num_workers() == 1

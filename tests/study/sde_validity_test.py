@@ -1,0 +1,546 @@
+"""Tests of keras_svag/study/sde_validity.py: the whole study, from config to verdict."""
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from keras_svag import validity
+from keras_svag.datasets import DATASETS
+from keras_svag.study import figures, format_table, pool, records, run_sde_validity, sde_validity
+from keras_svag.study.sde_validity import confidence_of_each_look
+from tests.study.helpers import Interrupted, files_of, study_config
+from tests.study.synthetic import make_pool
+
+QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
+
+
+def run(config, workdir, command=("python", "study.py")):
+    return run_sde_validity(config, workdir, list(command), show_progress=False)
+
+
+def read_table(workdir):
+    """Rows of results.csv, numbers as floats."""
+
+    def number(text):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    rows = csv.DictReader(io.StringIO((workdir / "results.csv").read_text()))
+    return [{name: number(text) for name, text in row.items()} for row in rows]
+
+
+def column(rows, name):
+    return np.array([row[name] for row in rows])
+
+
+# A finished study, looked at from outside.
+
+
+def test_files(finished):
+    workdir, _ = finished
+    top = {path.name for path in workdir.iterdir()}
+    assert top == {
+        "config.json",
+        "environment.json",
+        "figures",
+        "report.html",
+        "results.csv",
+        "runs",
+        "verdict.json",
+    }
+    assert {path.name for path in (workdir / "runs").iterdir()} == {
+        f"b128_ell{ell}_seed{seed}" for ell in (1, 2, 4) for seed in (0, 1)
+    }
+    assert not [name for name in files_of(workdir) if ".tmp" in name]
+    environment = records.read_json(workdir / "environment.json")
+    assert environment["seed"] == 0 and environment["command"][-1] == "--workdir=/tmp/two words"
+
+
+def test_results_are_means_over_the_window(finished):
+    # 40 % to 80 % of 22 effective steps is 8.8 to 17.6; the records from step 9 to 18 are those
+    # whose ends lie within one effective step of that. By hand: records 5 to 8.
+    workdir, _ = finished
+    table = read_table(workdir)
+    assert len(table) == 6
+    for row in table:
+        metrics = records.read_jsonl(workdir / "runs" / row["name"] / "metrics.jsonl")
+        ends = [record["effective_step"] for record in metrics]
+        assert ends == [2, 4, 7, 9, 11, 13, 15, 18, 20, 22]
+        lengths = [2, 2, 2, 3]
+        for name in (*QUANTITIES, "train_loss"):
+            expected = np.dot(column(metrics[4:8], name), lengths) / sum(lengths)
+            assert row[name] == pytest.approx(expected, rel=1e-12)
+        ratio = row["gradient_noise"] / row["gradient_signal"]
+        assert row["noise_to_signal"] == pytest.approx(ratio)
+        for name in ("train_loss", "test_loss", "test_accuracy"):
+            assert row[f"final_{name}"] == metrics[-1][name]
+        assert row["steps"] == metrics[-1]["step"] == 22 * row["ell"]
+        assert row["gradient_evaluations"] == 2 * row["steps"] and row["status"] == "done"
+
+
+def t_interval(values):
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    return {"mean": np.mean(values), "ci_low": interval.low, "ci_high": interval.high}
+
+
+def test_verdict_file_follows_from_the_results(finished):
+    workdir, returned = finished
+    verdict = records.read_json(workdir / "verdict.json")
+    assert verdict == json.loads(json.dumps(records.to_json(returned)))
+    assert verdict["study"] == "sde_validity" and verdict["closeness"] == math.sqrt(2)
+    assert verdict["confidence"] == 0.95 and verdict["failed_runs"] == {}
+    table = read_table(workdir)
+    cells = {ell: [row for row in table if row["ell"] == ell] for ell in (1, 2, 4)}
+    assert [setting["ell"] for setting in verdict["settings"]] == [1, 2, 4]
+    for setting in verdict["settings"]:
+        rows = cells[setting["ell"]]
+        assert (setting["batch_size"], setting["num_seeds"]) == (128, 2)
+        assert setting["learning_rate"] == pytest.approx(3.2)
+        for name in QUANTITIES:
+            assert setting[name] == pytest.approx(t_interval(column(rows, name)))
+        for name in ("train_loss", "test_accuracy", "test_loss"):
+            assert setting[name] == pytest.approx(t_interval(column(rows, f"final_{name}")))
+        window_loss = t_interval(column(rows, "train_loss"))
+        assert setting["equilibrium_train_loss"] == pytest.approx(window_loss)
+        means = [column(rows, name).mean() for name in ("gradient_noise", "gradient_signal")]
+        assert setting["noise_to_signal"]["mean"] == pytest.approx(means[0] / means[1])
+    (entry,) = verdict["verdicts"]
+    condition = entry["necessary_condition"]
+    assert condition["threshold"] == pytest.approx(1.0)
+    assert condition["noise_to_signal"] == verdict["settings"][0]["noise_to_signal"]
+    for name in QUANTITIES:
+        sgd = np.log(column(cells[1], name))
+        limit = 2 * column(cells[4], name) - column(cells[2], name)
+        if limit.min() <= 0:
+            assert entry["ratios"][name] == {"mean": None, "ci_low": 0, "ci_high": None}
+            continue
+        welch = stats.ttest_ind(sgd, np.log(limit), equal_var=False).confidence_interval(0.95)
+        assert entry["ratios"][name] == pytest.approx(
+            {
+                "mean": np.exp(sgd.mean() - np.log(limit).mean()),
+                "ci_low": np.exp(welch.low),
+                "ci_high": np.exp(welch.high),
+            }
+        )
+    for name in ("verdict", "measured_closeness", "necessary_condition"):
+        assert verdict[name] == entry[name]
+
+
+def test_printed_table(finished):
+    workdir, verdict = finished
+    lines = format_table(verdict).splitlines()
+    assert lines[0].split() == [
+        "B",
+        "ell",
+        "seeds",
+        "N",
+        "G",
+        "N/G",
+        "R",
+        "train",
+        "loss",
+        "test",
+        "accuracy",
+    ]
+    settings = records.read_json(workdir / "verdict.json")["settings"]
+    for line, setting in zip(lines[1:4], settings):
+        assert line.split()[:4] == [
+            "128",
+            f"{setting['ell']:g}",
+            "2",
+            f"{setting['gradient_noise']['mean']:.4g}",
+        ]
+    assert "Batch size 128" in lines[-1] and verdict["verdict"] in lines[-1]
+    # What the study itself returns and what stands in its file print the same.
+    assert format_table(records.read_json(workdir / "verdict.json")) == "\n".join(lines)
+
+
+# Going on with a study.
+
+
+def test_second_call_repeats_nothing(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    command = records.read_json(tmp_path / "environment.json")["command"]
+
+    def refuse(*_):
+        raise AssertionError("a finished study built a program")
+
+    monkeypatch.setattr(pool, "Program", refuse)
+    before = files_of(tmp_path)
+    verdict = run(study_config(), tmp_path, command)
+    assert records.to_json(verdict) == records.to_json(finished[1])
+    after = files_of(tmp_path)
+    # Everything, the figures' bytes included.
+    assert after.keys() == before.keys()
+    assert [name for name in after if after[name] != before[name]] == []
+
+
+def test_more_seeds_keep_the_finished_runs(finished, program, tmp_path, monkeypatch):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(pool, "Program", lambda *_: program)
+    monkeypatch.setattr(figures, "draw_sde_validity", lambda *_: [])  # costs seconds
+    old = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")}
+    old_table = read_table(tmp_path)
+    verdict = run(study_config(num_seeds=3, max_num_seeds=3), tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in old} == old
+    names = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert len(names) == 9 and {"b128_ell1_seed2", "b128_ell4_seed2"} <= names
+    assert [setting["num_seeds"] for setting in verdict["settings"]] == [3, 3, 3]
+    table = read_table(tmp_path)
+    assert [row for row in table if row["seed"] < 2] == old_table
+    assert records.read_json(tmp_path / "config.json")["num_seeds"] == 3
+    # Judged anew: a wide closeness, no run.
+    monkeypatch.setattr(pool, "Program", None)
+    wide = run(study_config(num_seeds=3, max_num_seeds=3, closeness=1e6), tmp_path)
+    assert wide["closeness"] == 1e6 and read_table(tmp_path) == table
+    assert wide["settings"] == verdict["settings"]
+
+
+KILL = """
+import os, signal, sys
+from keras_svag.study import run_sde_validity, sde_validity
+from tests.study.helpers import study_config
+
+class Bar:
+    taken = 0
+    def __init__(self, **_): pass
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def update(self, steps):
+        self.taken += steps
+        if self.taken > 200:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sde_validity.tqdm = Bar
+run_sde_validity(study_config(), sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX'")
+def test_killed_study_ends_the_same(finished, tmp_path):
+    # 308 steps in all, the longest runs first: killed after two runs of 88, in the middle of a
+    # third of 44.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", KILL, tmp_path], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    results = sorted(tmp_path.glob("runs/*/result.json"))
+    assert [path.parent.name for path in results] == ["b128_ell4_seed0", "b128_ell4_seed1"]
+    partial = records.read_jsonl(tmp_path / "runs" / "b128_ell2_seed0" / "metrics.jsonl")
+    assert 0 < len(partial) < 10 and not (tmp_path / "verdict.json").exists()
+    run(study_config(), tmp_path)
+    expected = files_of(finished[0], "environment.json", "report.html", "results.csv")
+    got = files_of(tmp_path)
+    for name, data in expected.items():
+        if name.endswith("metrics.jsonl") or "/" not in name:
+            assert got[name] == data, name
+        elif name.endswith(".npz"):
+            with np.load(tmp_path / name) as a, np.load(finished[0] / name) as b:
+                for key in b.files:
+                    np.testing.assert_array_equal(a[key], b[key])
+    assert expected["verdict.json"] == got["verdict.json"]
+    for a, b in zip(read_table(tmp_path), read_table(finished[0]), strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_interrupted_study_has_written_no_verdict(config, program, tmp_path, monkeypatch):
+    class Bar:
+        def __init__(self, **_):
+            self.calls = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, _):
+            self.calls += 1
+            if self.calls == 6:
+                raise Interrupted
+
+    monkeypatch.setattr(sde_validity, "tqdm", Bar)
+    monkeypatch.setattr(pool, "Program", lambda *_: program)
+    with pytest.raises(Interrupted):
+        run_sde_validity(study_config(), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "environment.json", "runs"}
+
+
+# Wrong input leaves nothing behind.
+
+
+BAD = {
+    "ell": ({"sde_validity": {"batch_sizes": [128], "ells": [0.3, 1.0]}}, "Received: ell=0.3"),
+    "ell nan": ({"sde_validity": {"batch_sizes": [8], "ells": [1.0, math.nan]}}, "ell=nan"),
+    "ell string": ({"sde_validity": {"batch_sizes": [8], "ells": [1.0, "2"]}}, "ell='2'"),
+    "unknown field": ({"batch": 8}, "`batch` is not a field .*Received: batch=8"),
+    "depth": ({"model": {"name": "mlp", "depth": 0}}, "`depth` must be .*Received: depth=0"),
+    "norm": ({"model": {"name": "mlp", "norm": "grup"}}, "`norm` must be one of.*'grup'"),
+    "batch size": (
+        {
+            "sampling": "without_replacement",
+            "sde_validity": {"batch_sizes": [8, 2000], "ells": [1.0, 2.0, 4.0]},
+        },
+        "`batch_size` is too large for 1437 examples.*Received: batch_size=2000. Use a smaller",
+    ),
+    "split": ({"dataset": {"name": "digits", "split_seed": -1}}, "split_seed|random_state"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_config_leaves_nothing(case, tmp_path):
+    fields, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        run(study_config(**fields), tmp_path / "study")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_set_that_cannot_be_had_leaves_nothing(tmp_path, monkeypatch):
+    def offline():
+        raise ValueError("`dataset` must be downloaded first")
+
+    monkeypatch.setitem(DATASETS, "offline", offline)
+    with pytest.raises(ValueError, match="must be downloaded"):
+        run(study_config(dataset={"name": "offline"}), tmp_path / "study")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workdir_of_another_config_is_left_alone(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match="learning_rate: 0.2 -> 0.1.*Use another --workdir"):
+        run(study_config(learning_rate=0.1), tmp_path)
+    assert files_of(tmp_path) == before
+
+
+# Divergence.
+
+
+def test_diverging_runs_are_reported_and_the_others_go_on(tmp_path):
+    # Without normalisation and with eta lambda = 4, SGD multiplies its weights by -3 a step;
+    # at ell = 4 the step is 4 times shorter, the weights shrink to nothing, and so do N and G.
+    model = {"name": "mlp", "norm": "none"}
+    grid = {"batch_sizes": [128], "ells": [1.0, 4.0, 8.0]}
+    config = study_config(
+        model=model, weight_decay=0.125, learning_rate=2.0, sde_validity=grid, epochs=3.0
+    )
+    verdict = run(config, tmp_path)
+    table = {row["name"]: row for row in read_table(tmp_path)}
+    failed = {f"b128_ell1_seed{seed}" for seed in (0, 1)}
+    assert set(verdict["failed_runs"]) == failed
+    for name, row in table.items():
+        assert row["status"] == ("failed" if name in failed else "done")
+        if name in failed:
+            result = records.read_json(tmp_path / "runs" / name / "result.json")
+            assert f"no longer finite after step {result['failed_step']}." in row["message"]
+            assert row["message"] == verdict["failed_runs"][name]
+            assert row["gradient_noise"] == ""
+    assert verdict["verdict"] == "inconclusive"
+    assert "fewer than two seeds finished" in verdict["verdicts"][0]["reason"]
+    assert [setting["num_seeds"] for setting in verdict["settings"]] == [0, 2, 2]
+    report = (tmp_path / "report.html").read_text()
+    assert all(f"Run {name}: the loss or the weights" in report for name in failed)
+    assert "  -" in format_table(verdict).splitlines()[1]
+
+
+# Verdicts, on studies whose truth is known.
+
+
+@pytest.fixture
+def synthetic(tmp_path, monkeypatch):
+    """Runs a study of two batch sizes on records with a known truth; figures cost seconds."""
+
+    def start(truth, config=None, draw=False, **options):
+        if not draw:
+            monkeypatch.setattr(figures, "draw_sde_validity", lambda *_: [])
+        monkeypatch.setattr(sde_validity, "RunPool", make_pool(truth, **options))
+        grid = {"batch_sizes": [8, 128], "ells": [1.0, 2.0, 4.0, 8.0]}
+        return run(study_config(sde_validity=grid) | (config or {}), tmp_path)
+
+    return start
+
+
+def first_order(run):
+    """On the SDE at batch size 8; errors of order 1/l at 128, G of SGD four times too large."""
+    if run.batch_size == 8:
+        return 100.0, 2.0, 0.5
+    return 100.0, 0.1 * (1 - 0.1 / run.ell), 0.5 * (1 + 3 / run.ell)
+
+
+def test_valid_here_and_invalid_there(synthetic, tmp_path):
+    verdict = synthetic(first_order, spread=lambda run: 0.002)
+    small, large = verdict["verdicts"]
+    assert (small["verdict"], large["verdict"]) == ("valid", "invalid")
+    assert verdict["verdict"] == "invalid"
+    assert verdict["necessary_condition"] == large["necessary_condition"]
+    # N/G is 4 at one and 0.09 / 2 at the other, against a threshold of 1.
+    assert small["necessary_condition"]["holds"] is True
+    assert large["necessary_condition"]["holds"] is False
+    assert small["necessary_condition"]["noise_to_signal"].mean == pytest.approx(4, rel=0.02)
+    # 2 Q(8) - Q(4) removes the error: the limit of G is 0.5, SGD has four times that.
+    assert large["ratios"]["gradient_signal"].mean == pytest.approx(4.0, rel=0.02)
+    assert large["ratios"]["gradient_noise"].mean == pytest.approx(0.9, rel=0.02)
+    assert large["measured_closeness"].mean == pytest.approx(4.0, rel=0.02)
+    assert "gradient_signal" in large["reason"] and "weight_norm" not in large["reason"]
+    assert "Where it is invalid" in (tmp_path / "report.html").read_text()
+
+
+def test_extrapolation_takes_the_two_largest_ell(synthetic):
+    # Were ell = 1 or 2 used, the quadratic part would show: c / (4 * 8) is left, here 1 / 32.
+    verdict = synthetic(lambda run: (1.0, 1.0, 1 + 1 / run.ell + 1 / run.ell**2))
+    ratio = verdict["verdicts"][0]["ratios"]["gradient_signal"]
+    assert ratio.mean == pytest.approx(3 / (1 - 1 / 32), rel=1e-12)
+
+
+def test_seeds_are_added_only_where_they_help(synthetic):
+    # Batch size 8 is settled by two seeds; at 128 the spread is too large for any number here.
+    grids = []
+    verdict = synthetic(
+        lambda run: (1.0, 1.0, 1.0),
+        {"num_seeds": 2, "max_num_seeds": 7},
+        spread=lambda run: 0.002 if run.batch_size == 8 else 1.0,
+        grids=grids,
+    )
+    seeds = [
+        [sum(name.startswith(f"b{b}_ell1_") for name in grid) for b in (8, 128)] for grid in grids
+    ]
+    assert seeds == [[2, 2], [2, 4], [2, 7]]  # doubled, up to the limit
+    assert [entry["verdict"] for entry in verdict["verdicts"]] == ["valid", "inconclusive"]
+    assert {(s["batch_size"], s["num_seeds"]) for s in verdict["settings"]} == {(8, 2), (128, 7)}
+    # Three looks, each with a third of the 5 %.
+    assert verdict["confidence"] == pytest.approx(1 - 0.05 / 3)
+
+
+def test_seeds_stop_when_a_verdict_is_there(synthetic):
+    grids = []
+    verdict = synthetic(
+        lambda run: (1.0, 1.0, 1.0),
+        {"num_seeds": 2, "max_num_seeds": 64},
+        spread=lambda run: 0.05,
+        grids=grids,
+    )
+    assert verdict["verdict"] == "valid"
+    assert 1 < len(grids) < 6
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "looks"), [(4, 4, 1), (4, 8, 2), (4, 16, 3), (4, 6, 2), (3, 100, 7)]
+)
+def test_confidence_of_each_look(first, most, looks):
+    # first, 2 first, 4 first ... most: so many looks share the 5 %.
+    sequence = [first]
+    while sequence[-1] < most:
+        sequence.append(min(2 * sequence[-1], most))
+    assert len(sequence) == looks
+    got = confidence_of_each_look({"num_seeds": first, "max_num_seeds": most})
+    assert 1 - got == pytest.approx(0.05 / looks)
+
+
+def test_too_few_ell_to_extrapolate(synthetic):
+    grids = []
+    grid = {"batch_sizes": [8], "ells": [1.0, 2.0]}
+    verdict = synthetic(
+        first_order, {"sde_validity": grid, "max_num_seeds": 16}, spread=lambda _: 0.1, grids=grids
+    )
+    assert verdict["verdict"] == "inconclusive" and verdict["verdicts"][0]["ratios"] == {}
+    assert "two values of ell above 1" in verdict["verdicts"][0]["reason"]
+    assert "sde_validity.ells" in verdict["verdicts"][0]["reason"]
+    assert len(grids) == 1  # more seeds would not settle that
+
+
+@pytest.mark.parametrize("mode", ["shuffled_epochs", "fixed_order"])
+def test_no_verdict_where_there_is_no_sde(synthetic, tmp_path, mode):
+    with pytest.warns(UserWarning, match=f"sampling='{mode}'"):
+        verdict = synthetic(first_order, {"sampling": mode, "max_num_seeds": 16})
+    for entry in verdict["verdicts"]:
+        assert entry["verdict"] == "inconclusive"
+        assert f"sampling='{mode}' has no SDE limit" in entry["reason"]
+        assert "Use sampling='with_replacement'" in entry["reason"]
+    # Halves of one epoch share no example: E <g1, g2> = G - S^2/n, and N estimates S^2/B.
+    row = next(row for row in read_table(tmp_path) if row["name"] == "b128_ell1_seed0")
+    expected = 2.0 + (0.09 * 128 / 1437 if mode == "shuffled_epochs" else 0)
+    assert row["gradient_signal"] == pytest.approx(expected, rel=1e-12)
+    assert row["noise_to_signal"] == pytest.approx(0.09 / expected)
+
+
+def test_failed_runs_are_left_out_in_pairs(synthetic):
+    # Seed 0 lacks ell = 4, seed 1 lacks ell = 8, of SGD nothing lacks: seeds 2 and 3 are left.
+    def truth(run):
+        return 1.0, 1.0, 1.0 + (5.0 if run.seed < 2 and run.ell >= 4 else 0.0)
+
+    failed = ("b8_ell4_seed0", "b8_ell8_seed1")
+    verdict = synthetic(truth, {"num_seeds": 4, "max_num_seeds": 4}, failed=failed)
+    small, large = verdict["verdicts"]
+    assert small["ratios"]["gradient_signal"].mean == pytest.approx(1.0)
+    assert large["ratios"]["gradient_signal"].mean == pytest.approx(1 / math.sqrt(6))
+    counts = {(s["batch_size"], s["ell"]): s["num_seeds"] for s in verdict["settings"]}
+    assert [counts[8, ell] for ell in (1, 2, 4, 8)] == [4, 4, 3, 3]
+    assert verdict["failed_runs"] == {name: f"{name} <diverged>" for name in failed}
+
+
+def test_everything_failed(synthetic, tmp_path):
+    names = [f"b{b}_ell{ell}_seed{s}" for b in (8, 128) for ell in (1, 2, 4, 8) for s in (0, 1)]
+    verdict = synthetic(first_order, failed=names, draw=True)
+    assert verdict["verdict"] == "inconclusive" and set(verdict["failed_runs"]) == set(names)
+    assert "fewer than two seeds finished" in verdict["verdicts"][0]["reason"]
+    assert verdict["necessary_condition"]["holds"] is None
+    assert "NaN" not in (tmp_path / "verdict.json").read_text()
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "convergence.png",
+        "curves_b8.png",
+        "curves_b128.png",
+    }
+    report = (tmp_path / "report.html").read_text()
+    assert "b8_ell1_seed0 &lt;diverged&gt;" in report and "<diverged>" not in report
+
+
+def test_one_seed_gives_no_interval(synthetic):
+    verdict = synthetic(first_order, {"num_seeds": 1, "max_num_seeds": 1})
+    assert verdict["verdict"] == "inconclusive"
+    assert "num_seeds >= 2" in verdict["verdicts"][0]["reason"]
+    assert "no interval" in format_table(verdict)
+
+
+def test_condition_that_cannot_be_decided(synthetic):
+    # N/G near its threshold of 1 with a wide interval: neither holds nor fails.
+    verdict = synthetic(lambda run: (1.0, 1.0, 1.0), spread=lambda run: 0.3)
+    for entry in verdict["verdicts"]:
+        interval = entry["necessary_condition"]["noise_to_signal"]
+        assert interval.ci_low < 1 < interval.ci_high
+        assert entry["necessary_condition"]["holds"] is None
+
+
+def test_signal_that_is_not_positive(synthetic, tmp_path, monkeypatch):
+    # The mean of <g1, g2> may come out at zero or below: no ratio, no crash, no verdict.
+    make = make_pool(first_order)
+
+    class Pool(make):
+        def _execute(self, run):
+            result = super()._execute(run)
+            path = tmp_path / "runs" / run.name / "metrics.jsonl"
+            rows = records.read_jsonl(path)
+            for row in rows:
+                row["gradient_signal"] = -0.1 * run.seed
+                row["noise_to_signal"] = math.inf
+            records.write_jsonl(path, rows)
+            return result
+
+    monkeypatch.setattr(sde_validity, "RunPool", Pool)
+    grid = {"batch_sizes": [128], "ells": [1.0, 2.0, 4.0]}
+    verdict = run(study_config(sde_validity=grid), tmp_path)
+    assert [row["noise_to_signal"] for row in read_table(tmp_path)] == [math.inf] * 6
+    assert verdict["verdict"] == "inconclusive"
+    assert verdict["necessary_condition"]["noise_to_signal"].ci_high == math.inf
+    assert verdict["necessary_condition"]["holds"] is not False
+    assert validity.INCONCLUSIVE in (tmp_path / "report.html").read_text()

@@ -1,0 +1,29 @@
+"""Runs a trainer as a user does."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def trainer(*arguments, **environment):
+    """`python -m trainers.sde_validity` with arguments; returns the finished process."""
+    variables = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    return subprocess.run(
+        [sys.executable, "-m", "trainers.sde_validity", *map(str, arguments)],
+        cwd=ROOT,
+        env={**variables, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def assert_refused(done, *words):
+    """The process ended with an error in words, not with a traceback."""
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "Traceback" not in output, output
+    for word in words:
+        assert word in output, output

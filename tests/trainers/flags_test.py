@@ -1,0 +1,84 @@
+"""Tests of trainers/flags.py: command lines that are wrong. None of them needs TensorFlow."""
+
+import pathlib
+
+import pytest
+
+from tests.trainers.command import ROOT, assert_refused, trainer
+
+QUICK = "--config=configs/digits.py:quick"
+
+WRONG = {
+    "no workdir": (
+        [QUICK],
+        ["Flag --workdir must be given. Received: workdir=None", "Example: --config="],
+    ),
+    "empty workdir": ([QUICK, "--workdir="], ["Flag --workdir must be given", "workdir=''"]),
+    "no config": (
+        ["--workdir={workdir}"],
+        ["Flag --config must be given. Received: config=None", "Example:"],
+    ),
+    "unknown field": (
+        [QUICK, "--workdir={workdir}", "--config.epoch=3"],
+        ["must name a field that the config file has", "Received: 'epoch'", 'mean "epochs"'],
+    ),
+    "unknown field of the model": (
+        [QUICK, "--workdir={workdir}", "--config.model.widht=2"],
+        ["must name a field that the config file has", "Received: 'widht'", 'mean "width"'],
+    ),
+    "field of another type": (
+        [QUICK, "--workdir={workdir}", "--config.num_seeds=2.5"],
+        ["--config.num_seeds=2.5", "int()"],
+    ),
+    "field before its config": (
+        ["--config.epochs=3", QUICK, "--workdir={workdir}"],
+        ["--config.epochs=3", "before a value for --config"],
+    ),
+    "unknown flag": (
+        [QUICK, "--workdir={workdir}", "--wrkdir=x"],
+        ["'wrkdir'", "Did you mean: workdir"],
+    ),
+    "no such config": (
+        ["--config=configs/digit.py", "--workdir={workdir}"],
+        ["Flag --config must name a config file", "Received: config='configs/digit.py'"],
+    ),
+    "config without a file": (
+        ["--config=", "--workdir={workdir}"],
+        ["Flag --config must name a config file"],
+    ),
+    "stray word": (
+        [QUICK, "--workdir={workdir}", "quick"],
+        ["Unexpected arguments: ['quick']", "are flags"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_command_line(case, tmp_path):
+    arguments, words = WRONG[case]
+    workdir = tmp_path / "study"
+    done = trainer(*[argument.format(workdir=workdir) for argument in arguments])
+    assert_refused(done, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_variant_of_the_config(tmp_path):
+    done = trainer("--config=configs/digits.py:quik", f"--workdir={tmp_path / 'study'}")
+    # ml_collections shows the traceback of the config file, which ends with its own words.
+    assert done.returncode == 1
+    assert "must be 'default' or 'quick'. Received: 'quik'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_is_found_from_any_folder(tmp_path, monkeypatch):
+    from trainers.flags import _resolve_config
+
+    monkeypatch.chdir(tmp_path)
+    assert _resolve_config("--config=configs/digits.py:quick") == (
+        f"--config={ROOT / 'configs' / 'digits.py'}:quick"
+    )
+    # A file of that name in the user's folder comes first; other flags are left alone.
+    (tmp_path / "configs").mkdir()
+    pathlib.Path("configs/digits.py").write_text("")
+    assert _resolve_config("--config=configs/digits.py") == "--config=configs/digits.py"
+    assert _resolve_config("--config.epochs=3") == "--config.epochs=3"
