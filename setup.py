@@ -57,9 +57,13 @@ setup(
         "keras_svag._bin.configs": "configs",
         "keras_svag._bin.trainers": "trainers",
     },
-    package_data={"keras_svag.study": ["report.html.jinja"]},
+    package_data={"keras_svag.study": ["templates/*.jinja"]},
     entry_points={
-        "console_scripts": ["svag-sde-validity = keras_svag._bin.trainers.sde_validity:main"]
+        "console_scripts": [
+            "svag-noisy-gradient-descent = keras_svag._bin.trainers.noisy_gradient_descent:main",
+            "svag-sde-validity = keras_svag._bin.trainers.sde_validity:main",
+            "svag-weak-convergence = keras_svag._bin.trainers.weak_convergence:main",
+        ]
     },
     install_requires=[
         "absl-py>=2.0",

@@ -5,6 +5,12 @@
 Is SGD well modelled by its SDE? 32 runs (batch sizes 8 and 256, ell = 1, 2, 4, 8, four seeds),
 about two minutes on 2 cores. Expect "valid" at batch size 8 and "invalid" at batch size 256.
 
+    python -m trainers.noisy_gradient_descent --config=configs/digits.py --workdir=/tmp/ngd
+
+Is the shape of the noise needed? SGD at batch size 256 against Gaussian noise of its covariance,
+and SVAG(8), eight Gaussian steps and SGD at batch size 32 against each other; 48 seeds, some ten
+minutes.
+
 The network is scale invariant in what it trains (group norm without scale and offset, last layer
 fixed), SGD has no momentum, weight decay 5e-3; learning rate 0.2 at batch size 8 and in proportion
 elsewhere, times 0.1 after 80 % of the run. N, G and R are averaged over 40 % to 80 %.
@@ -63,6 +69,13 @@ def get_config(variant="default"):
     config.sde_validity.batch_sizes = (8, 256)
     config.sde_validity.ells = (1.0, 2.0, 4.0, 8.0)
 
+    # Is the shape of the noise needed? SGD against Gaussian noise of its covariance.
+    config.noisy_gradient_descent = ml_collections.ConfigDict()
+    config.noisy_gradient_descent.batch_sizes = (256,)
+    config.noisy_gradient_descent.margins = (0.05,)  # what counts as equal, for each batch size
+    config.noisy_gradient_descent.noise_steps = (1.0, 8.0)
+    config.noisy_gradient_descent.num_seeds = 48
+
     if variant == "quick":
         config.num_seeds = 2
         config.max_num_seeds = 2
@@ -72,4 +85,7 @@ def get_config(variant="default"):
         config.num_checkpoints = 2
         config.sde_validity.batch_sizes = (32, 128)
         config.sde_validity.ells = (1.0, 2.0, 4.0)
+        config.noisy_gradient_descent.batch_sizes = (128,)
+        config.noisy_gradient_descent.noise_steps = (1.0, 2.0)
+        config.noisy_gradient_descent.num_seeds = 2
     return config

@@ -44,9 +44,7 @@ def positive_int(name, value, minimum=1):
     """
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or value < minimum:
-        raise ValueError(
-            f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}"
-        )
+        raise ValueError(f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}")
     return int(value)
 
 
@@ -67,7 +65,6 @@ def one_of(name, value, allowed):
     allowed = tuple(allowed)
     if value not in allowed:
         raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
-            f"Received: {name}={value!r}"
+            f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}"
         )
     return value

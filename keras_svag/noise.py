@@ -6,7 +6,7 @@ gradient, both without bias (Li, Malladi, Arora 2021, arXiv 2102.12470, section 
 """
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 METRIC_NAMES = ("gradient_noise", "gradient_signal", "noise_to_signal")
 
@@ -37,6 +37,132 @@ def noise_and_signal(first, second):
         noise += ops.sum(ops.square(g1 - g2)) / 2.0
         signal += ops.sum(g1 * g2)
     return ops.convert_to_tensor(noise), ops.convert_to_tensor(signal)
+
+
+def noise_and_signal_by_name(first, second, names):
+    """N and G of each layer or weight; over all names they add up to `noise_and_signal`.
+
+    Args:
+        first: list of gradient tensors of one batch; `None` entries are skipped.
+        second: list of gradient tensors of an independent batch of the same size.
+        names: list of names, one for each gradient, such as `variable.path`. Gradients with the
+            same name are taken together.
+
+    Returns:
+        A dict from name to the tuple `(N, G)`, in the order of `names`.
+
+    Raises:
+        ValueError: if the three lists differ in length.
+
+    Example:
+
+    >>> g1, g2 = [np.array([3.0]), np.array([1.0])], [np.array([1.0]), np.array([1.0])]
+    >>> parts = noise_and_signal_by_name(g1, g2, ["kernel", "bias"])
+    >>> [(name, float(noise), float(signal)) for name, (noise, signal) in parts.items()]
+    [('kernel', 2.0, 3.0), ('bias', 0.0, 1.0)]
+    """
+    if not len(first) == len(second) == len(names):
+        raise ValueError(
+            "`names` must have one name for each gradient of both lists. Received: "
+            f"{len(names)} names, {len(first)} and {len(second)} gradients"
+        )
+    members = {name: [i for i, other in enumerate(names) if other == name] for name in names}
+    return {
+        name: noise_and_signal([first[i] for i in indices], [second[i] for i in indices])
+        for name, indices in members.items()
+    }
+
+
+def radial_gradient(weights, gradients):
+    """`<x, grad L>`, zero for a loss that does not change when the weights are scaled.
+
+    Args:
+        weights: list of tensors or variables.
+        gradients: list of their gradients; `None` entries are skipped.
+
+    Returns:
+        A scalar tensor in float32 or better.
+
+    Example:
+
+    >>> float(radial_gradient([np.array([1.0, 2.0])], [np.array([2.0, -1.0])]))
+    0.0
+    """
+    # The signal of two lists is their inner product.
+    return noise_and_signal([ops.convert_to_tensor(w) for w in weights], gradients)[1]
+
+
+def measure_by_layer(model, batches):
+    """N and G of every layer, from batches on which no step is taken.
+
+    The train step logs N and G of the whole model only. This measures at the weights as they are,
+    and leaves weights, moving statistics, metrics and the seeds of dropout as they were.
+
+    Args:
+        model: a compiled `keras_svag.SVAGModel`.
+        batches: iterable of batches as `fit` takes them, `(x, y)` or `(x, y, sample_weight)`, each
+            with 2B examples, even positions being the first half.
+
+    Returns:
+        A dict from the path of each layer with trainable weights to a dict with two lists,
+        `gradient_noise` and `gradient_signal`, one number for each batch. Such a dict of lists is
+        what `keras_svag.statistics.RunningMeans.from_rows` takes.
+
+    Raises:
+        ValueError: if a batch has an odd number of examples.
+
+    Example:
+
+    >>> layers = [keras.Input((4,)), keras.layers.Dense(1, name="head")]
+    >>> model = keras_svag.SVAGSequential(layers, name="net")
+    >>> model.compile(keras_svag.SVAG(0.1), loss="mse")
+    >>> parts = measure_by_layer(model, [(np.ones((8, 4)), np.ones((8, 1)))])
+    >>> [(name, sorted(part)) for name, part in parts.items()]
+    [('net/head', ['gradient_noise', 'gradient_signal'])]
+    """
+    names = [variable.path.rpartition("/")[0] for variable in model.trainable_weights]
+    rows = {name: {"gradient_noise": [], "gradient_signal": []} for name in names}
+    kept = [*model.non_trainable_variables, *model.metrics_variables]
+    values = [ops.convert_to_numpy(variable) for variable in kept]
+    for batch in batches:
+        gradients = [_half_gradients(model, half) for half in _halves(batch)]
+        for name in rows:
+            logs = _logs_of(model, name, names, gradients)
+            for column, numbers in rows[name].items():
+                numbers.append(float(logs[column]))
+    for variable, value in zip(kept, values):
+        variable.assign(value)
+    return rows
+
+
+def _halves(batch):
+    data = keras.utils.unpack_x_y_sample_weight(batch)
+    length = len(next(leaf for leaf in tree.flatten(data) if leaf is not None))
+    if length % 2 or not length:
+        raise ValueError(
+            "`batches` must hold 2B examples each, B for each half. "
+            f"Received: a batch of {length} examples"
+        )
+
+    def half(start):
+        def rows(array):
+            return None if array is None else ops.convert_to_tensor(array)[start::2]
+
+        return tree.map_structure(rows, data, none_is_leaf=True)
+
+    return half(0), half(1)
+
+
+def _half_gradients(model, half):
+    return model._half_pass(half, weight=1)[1]
+
+
+def _logs_of(model, name, names, gradients):
+    """What the train step would log if there were no other layer than `name`."""
+    only = [[g if n == name else None for g, n in zip(half, names)] for half in gradients]
+    model._gradient_statistics.reset_state()
+    model._record_noise(*only, weight=1)
+    return model._gradient_statistics.result()
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")

@@ -12,13 +12,14 @@ import math
 import numpy as np
 from scipy import stats
 
-from keras_svag._checks import finite_float
+from keras_svag._checks import finite_float, one_of
 
 DEFAULT_CLOSENESS = math.sqrt(2.0)
 CONFIDENCE = 0.95
 QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
 
 VALID, INVALID, INCONCLUSIVE = "valid", "invalid", "inconclusive"
+TIGHT, PAPER = "tight", "paper"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +63,28 @@ def mean_interval(values, confidence=CONFIDENCE):
     if len(values) < 2:
         mean = float(values.mean()) if len(values) else math.nan
         return Interval(mean, -math.inf, math.inf)
-    half = _t_quantile(confidence, len(values) - 1) * _standard_error(values)
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+    return t_interval(values.mean(), _standard_error(values), len(values) - 1, confidence)
+
+
+def t_interval(mean, standard_error, degrees_of_freedom, confidence=CONFIDENCE):
+    """The t interval of an estimate with a known standard error.
+
+    Args:
+        mean: the estimate.
+        standard_error: its standard error; `inf` gives an interval without ends.
+        degrees_of_freedom: of the standard error; need not be an integer.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        An `Interval`.
+
+    Example:
+
+    >>> t_interval(1.0, 0.0, 3)
+    Interval(mean=1.0, ci_low=1.0, ci_high=1.0)
+    """
+    half = _t_quantile(confidence, degrees_of_freedom) * standard_error
+    return Interval(float(mean), float(mean - half), float(mean + half))
 
 
 def ratio_interval(a, b, confidence=CONFIDENCE):
@@ -95,9 +116,7 @@ def ratio_interval(a, b, confidence=CONFIDENCE):
         return Interval(*(3 * [math.exp(difference)]))
     dof = (var_a + var_b) ** 2 / (var_a**2 / (len(a) - 1) + var_b**2 / (len(b) - 1))
     half = _t_quantile(confidence, dof) * math.sqrt(var_a + var_b)
-    return Interval(
-        math.exp(difference), math.exp(difference - half), math.exp(difference + half)
-    )
+    return Interval(math.exp(difference), math.exp(difference - half), math.exp(difference + half))
 
 
 def ratio_of_means(numerator, denominator, confidence=CONFIDENCE):
@@ -126,16 +145,17 @@ def ratio_of_means(numerator, denominator, confidence=CONFIDENCE):
     if count < 2:
         return Interval(ratio, -math.inf, math.inf)
     t = _t_quantile(confidence, count - 1)
-    cov = np.cov(numerator, denominator) / count
+    cov = (np.cov(numerator, denominator) / count).tolist()
     # {rho : (top - rho bottom)^2 <= t^2 var(top - rho bottom)} is a quadratic inequality in rho.
-    quadratic = bottom**2 - t**2 * cov[1, 1]
-    linear = top * bottom - t**2 * cov[0, 1]
-    constant = top**2 - t**2 * cov[0, 0]
+    quadratic = bottom**2 - t**2 * cov[1][1]
+    linear = top * bottom - t**2 * cov[0][1]
+    constant = top**2 - t**2 * cov[0][0]
     discriminant = max(linear**2 - quadratic * constant, 0.0)
-    if quadratic > 0:
+    if quadratic > 0 and bottom > 0:
         root = math.sqrt(discriminant)
         return Interval(ratio, (linear - root) / quadratic, (linear + root) / quadratic)
-    # No upper end. The ratio's lower end is the positive root, if numerator is clearly positive.
+    # No upper end, nor anything else to say if the denominator, a squared norm, came out clearly
+    # negative. The ratio's lower end is the positive root, if the numerator is clearly positive.
     low = (linear - math.sqrt(discriminant)) / quadratic if quadratic < 0 and constant > 0 else 0.0
     return Interval(ratio, max(low, 0.0), math.inf)
 
@@ -207,13 +227,9 @@ def judge(sgd, limit, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
     validate_closeness(closeness)
     ratios = {q: ratio_interval(sgd[q], limit[q], confidence) for q in sgd}
     strict = 1 - (1 - confidence) / len(ratios)
-    outside = [
-        q for q in sgd if _is_outside(ratio_interval(sgd[q], limit[q], strict), closeness)
-    ]
+    outside = [q for q in sgd if _is_outside(ratio_interval(sgd[q], limit[q], strict), closeness)]
     undecided = [
-        q
-        for q, r in ratios.items()
-        if not (1 / closeness <= r.ci_low and r.ci_high <= closeness)
+        q for q, r in ratios.items() if not (1 / closeness <= r.ci_low and r.ci_high <= closeness)
     ]
     measured = _measured_closeness(ratios.values())
     if outside:
@@ -235,7 +251,8 @@ def judge(sgd, limit, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
         f"the interval of {listed} reaches beyond a factor {closeness:.3g} but is not wholly "
         "outside it. More seeds or longer runs would narrow it"
         + (
-            "; the limit came out negative in some seed, for which larger ell helps."
+            "; SGD or the limit came out negative in some seed, for which longer runs or larger "
+            "ell help."
             if any(math.isnan(ratios[q].mean) for q in undecided)
             else "."
         )
@@ -266,6 +283,158 @@ def sde_threshold(closeness=DEFAULT_CLOSENESS):
     True
     """
     return 1.0 / (validate_closeness(closeness) ** 2 - 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """A condition `N/G >= threshold` and what the interval of N/G says about it.
+
+    Attributes:
+        noise_to_signal: `Interval` of N/G.
+        threshold: the smallest N/G allowed.
+        holds: whether the condition holds; `None` where the interval contains the threshold.
+    """
+
+    noise_to_signal: Interval
+    threshold: float
+    holds: bool | None
+
+    def to_json(self):
+        """Returns a dict that JSON can hold."""
+        return {**vars(self), "noise_to_signal": self.noise_to_signal.to_json()}
+
+
+def sde_condition(noise, signal, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
+    """The condition of `sde_threshold` on measured N and G.
+
+    It is necessary, not sufficient: where it does not hold, SGD is not C-close to its SDE; where
+    it holds, nothing follows. Its derivation rests on equilibrium, a scale-invariant loss, weight
+    decay and momentum 0; elsewhere it is a heuristic.
+
+    Args:
+        noise: N of SGD (or of its SDE) in equilibrium: one number per seed, or per batch of a long
+            run (`RunningMeans.batches` of `keras_svag.statistics`).
+        signal: G of the same runs.
+        closeness: C, a float > 1. Defaults to `sqrt(2)`.
+        confidence: Float in (0, 1), of the two-sided interval of N/G (Fieller's, so without an
+            upper end where that of G reaches zero); `holds` errs with half of what is left to 1.
+            Defaults to `0.95`.
+
+    Returns:
+        A `Condition`.
+
+    Raises:
+        ValueError: if `closeness` is not greater than 1, or `noise` and `signal` are not of the
+            same length.
+
+    Example:
+
+    >>> sde_condition([2.0, 2.2], [1.0, 1.1]).holds
+    True
+    """
+    threshold = sde_threshold(closeness)
+    ratio = _noise_to_signal(noise, signal, confidence)
+    holds = None
+    if ratio.ci_low >= threshold or ratio.ci_high < threshold:
+        holds = bool(ratio.ci_low >= threshold)
+    return Condition(ratio, threshold, holds)
+
+
+def lsr_max_kappa(noise, signal, closeness=DEFAULT_CLOSENESS, form=TIGHT, confidence=CONFIDENCE):
+    """Bound on the factor by which the linear scaling rule can go before training changes.
+
+    In equilibrium of a scale-invariant loss with weight decay, `2 lambda R = eta (G + N)` at batch
+    size B and `2 lambda R' = kappa eta (G' + N')` at kappa B, up to terms in `eta lambda` that only
+    tighten what follows. If R, G and B N agree within a factor C (B N, since noise per time is what
+    the rule keeps), then `kappa G + N <= C^2 (G + N)`, hence
+
+    - `"tight"`: `kappa <= C^2 + (C^2 - 1) N/G`,
+    - `"paper"`: `kappa <= C^2 (1 + N/G)`, the looser form of Li, Malladi, Arora 2021.
+
+    The bound is one-sided: beyond it training changes, below it nothing follows. It rests on
+    equilibrium, scale invariance, weight decay and momentum 0; elsewhere it is a heuristic.
+
+    Args:
+        noise: N of the base run (ell = 1) in equilibrium: one number per seed, or per batch of a
+            long run (`RunningMeans.batches` of `keras_svag.statistics`).
+        signal: G of the same runs; as logged, not corrected for sampling.
+        closeness: C, a float > 1. Defaults to `sqrt(2)`.
+        form: `"tight"` or `"paper"`. Defaults to `"tight"`.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        An `Interval` around the bound. Its upper end is infinite where the interval of G reaches
+        zero: then no kappa is ruled out. Its lower end is never below `C^2`, since N/G is not
+        negative.
+
+    Raises:
+        ValueError: if `closeness` is not greater than 1, `form` is not one of the two, or `noise`
+            and `signal` are not of the same length.
+
+    Example:
+
+    >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0)
+    Interval(mean=13.0, ci_low=13.0, ci_high=13.0)
+    >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0, form="paper").mean
+    16.0
+    """
+    square = validate_closeness(closeness) ** 2
+    slope = {TIGHT: square - 1, PAPER: square}[one_of("form", form, (TIGHT, PAPER))]
+    ratio = _noise_to_signal(noise, signal, confidence)
+
+    def bound(noise_to_signal):
+        return square + slope * max(noise_to_signal, 0.0)
+
+    return Interval(bound(ratio.mean), bound(ratio.ci_low), bound(ratio.ci_high))
+
+
+def _noise_to_signal(noise, signal, confidence):
+    noise, signal = np.atleast_1d(noise), np.atleast_1d(signal)
+    if noise.shape != signal.shape or noise.ndim != 1 or not len(noise):
+        raise ValueError(
+            "`noise` and `signal` must be lists of the same length, one number per seed. Received: "
+            f"noise of shape {noise.shape}, signal of shape {signal.shape}. Leave failed runs out "
+            "of both."
+        )
+    return ratio_of_means(noise, signal, confidence)
+
+
+def closeness(a, b, confidence=CONFIDENCE):
+    """The smallest C for which two sets of runs are C-close, with its interval.
+
+    Each end of the interval errs with at most half of what `confidence` leaves to 1: the upper end
+    is the largest upper end of all quantities (that of the quantity that differs most is enough);
+    the lower end is the largest of all lower ends, any of which can err, hence Bonferroni.
+
+    Args:
+        a: dict from quantity (`weight_norm`, `gradient_noise`, `gradient_signal`) to one positive
+            number per seed.
+        b: the same of the other runs; extrapolated (`extrapolate`) if they stand for the SDE. In
+            comparing batch sizes, N times the batch size takes the place of N.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        An `Interval`: the largest factor by which a quantity differs, 1 for none. It has no upper
+        end where there are fewer than two seeds or a value is not positive.
+
+    Raises:
+        ValueError: if `a` and `b` do not have the same quantities.
+
+    Example:
+
+    >>> c = closeness({"weight_norm": [1.0, 1.0]}, {"weight_norm": [2.0, 2.0]})
+    >>> round(c.mean, 9)
+    2.0
+    """
+    if not a or set(a) != set(b):
+        raise ValueError(
+            "`a` and `b` must be dicts with the same quantities, such as "
+            f"{', '.join(QUANTITIES)}. Received: a with {sorted(a)}, b with {sorted(b)}"
+        )
+    strict = 1 - (1 - confidence) / len(a)
+    largest = _measured_closeness([ratio_interval(a[q], b[q], confidence) for q in a])
+    lower = _measured_closeness([ratio_interval(a[q], b[q], strict) for q in a])
+    return dataclasses.replace(largest, ci_low=lower.ci_low)
 
 
 def validate_closeness(closeness):

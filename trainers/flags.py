@@ -1,5 +1,6 @@
 """Flags and errors that all trainers share (two modules may not define one flag each)."""
 
+import os
 import pathlib
 import sys
 
@@ -28,12 +29,25 @@ def run(study, argv=None):
     def main(args):
         if len(args) > 1:
             raise app.UsageError(f"Unexpected arguments: {args[1:]}. All options are flags.")
+        # TensorFlow tells of its CPU features on import; a study has more to say.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
             study(_CONFIG.value, _WORKDIR.value)
         except ValueError as error:
             raise app.UsageError(str(error)) from error
 
     app.run(main, argv=argv, flags_parser=_parse)
+
+
+def print_result(table, workdir):
+    """Prints the table of a study and where its report is.
+
+    Args:
+        table: a string of several lines.
+        workdir: folder of the study.
+    """
+    print(table)
+    print(f"\nReport: {(pathlib.Path(workdir) / 'report.html').resolve()}")
 
 
 def _parse(argv):

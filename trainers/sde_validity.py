@@ -5,9 +5,6 @@
 The same command on the same workdir goes on where it was interrupted. Open `report.html` there.
 """
 
-import os
-import pathlib
-
 from . import flags
 
 
@@ -18,13 +15,9 @@ def study(config, workdir):
         config: a `ConfigDict` such as `configs/digits.py` gives.
         workdir: folder for everything that the study leaves.
     """
-    # TensorFlow tells of its CPU features on import; a study has more to say.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from keras_svag.study import format_table, run_sde_validity
 
-    verdict = run_sde_validity(config, workdir)
-    print(format_table(verdict))
-    print(f"\nReport: {(pathlib.Path(workdir) / 'report.html').resolve()}")
+    flags.print_result(format_table(run_sde_validity(config, workdir)), workdir)
 
 
 def main():

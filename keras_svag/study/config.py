@@ -26,10 +26,15 @@ FIELDS = (
     "num_seeds",
     "num_workers",
     "sampling",
-    "sde_validity",
     "seed",
     "weight_decay",
 )
+SDE_VALIDITY = "sde_validity"
+NOISY_GRADIENT_DESCENT = "noisy_gradient_descent"
+WEAK_CONVERGENCE = "weak_convergence"
+# What a study has for itself; one config may serve several studies.
+STUDIES = (SDE_VALIDITY, NOISY_GRADIENT_DESCENT, WEAK_CONVERGENCE)
+
 # Arguments of a model's function that are not for the config.
 GIVEN_TO_MODELS = ("input_shape", "num_classes", "seed")
 
@@ -40,15 +45,16 @@ GROWABLE = (
     "max_num_seeds",
     "num_seeds",
     "num_workers",
-    "sde_validity",
+    *STUDIES,
 )
 
 
-def validate_config(config):
+def validate_config(config, study=SDE_VALIDITY):
     """Checks every field of a study's config.
 
     Args:
         config: nested dict, such as `configs/digits.py` gives as a `ConfigDict`.
+        study: name of the study; what the config has for other studies is left out.
 
     Returns:
         A plain nested dict with the same content, numbers as Python ints and floats.
@@ -57,7 +63,8 @@ def validate_config(config):
         ValueError: naming the field, what was expected, and what was received.
     """
     config = _to_plain(config)
-    _check_fields("", config, FIELDS, required=FIELDS)
+    _check_fields("", config, (*FIELDS, *STUDIES), required=(*FIELDS, study))
+    config = {name: config[name] for name in config if name not in STUDIES or name == study}
     config["seed"] = positive_int("seed", config["seed"], minimum=0)
     for name in ("num_seeds", "num_records", "num_checkpoints", "base_batch_size"):
         config[name] = positive_int(name, config[name])
@@ -79,7 +86,7 @@ def validate_config(config):
             "`equilibrium` must be two fractions, the start and end of the averaging window. "
             f"Received: equilibrium={config['equilibrium']}"
         )
-    _validate_grid(config["sde_validity"])
+    VALIDATORS[study](config[study])
     return config
 
 
@@ -118,6 +125,91 @@ def _validate_grid(grid):
             "`sde_validity.ells` must contain 1, which is SGD itself. "
             f"Received: ells={grid['ells']}"
         )
+
+
+def _validate_noisy_gradient_descent(grid):
+    names = ("batch_sizes", "margins", "noise_steps", "num_seeds")
+    _check_fields(f"{NOISY_GRADIENT_DESCENT}.", grid, names, required=names)
+    prefix = NOISY_GRADIENT_DESCENT
+    grid["num_seeds"] = positive_int(f"{prefix}.num_seeds", grid["num_seeds"])
+    grid["batch_sizes"] = [
+        positive_int(f"{prefix}.batch_sizes", size) for size in _as_list(grid["batch_sizes"])
+    ]
+    grid["noise_steps"] = _listed(
+        f"{prefix}.noise_steps",
+        grid["noise_steps"],
+        lambda m: finite_float("noise_steps", m, "numbers >= 1", 1.0),
+    )
+    grid["margins"] = [
+        finite_float(f"{prefix}.margins", margin, "numbers in (0, 1)", 0.0, exclusive=True)
+        for margin in _as_list(grid["margins"])
+    ]
+    if grid["noise_steps"][0] != 1:
+        raise ValueError(
+            f"`{prefix}.noise_steps` must contain 1, which is SGD against NGD. "
+            f"Received: noise_steps={grid['noise_steps']}"
+        )
+    if len(grid["margins"]) != len(grid["batch_sizes"]):
+        raise ValueError(
+            f"`{prefix}.margins` must have one entry for each of the batch sizes "
+            f"{grid['batch_sizes']}. Received: margins={grid['margins']}"
+        )
+
+
+WEAK_CONVERGENCE_FIELDS = (
+    "ells",
+    "linear_a",
+    "linear_b",
+    "linear_ells",
+    "linear_horizon",
+    "linear_learning_rate",
+    "linear_start",
+    "noise_steps",
+    "num_chains",
+    "simulated_ells",
+)
+
+
+def _validate_weak_convergence(study):
+    prefix = f"{WEAK_CONVERGENCE}."
+    _check_fields(prefix, study, WEAK_CONVERGENCE_FIELDS, required=WEAK_CONVERGENCE_FIELDS)
+    for name in ("ells", "linear_ells", "simulated_ells"):
+        study[name] = _listed(f"{prefix}{name}", study[name], validate_ell)
+        if len(study[name]) < 2:
+            raise ValueError(
+                f"`{prefix}{name}` must have at least two values, to see an order. "
+                f"Received: {name}={study[name]}"
+            )
+    for name in ("linear_horizon", "num_chains"):
+        study[name] = positive_int(f"{prefix}{name}", study[name])
+    for name in ("linear_a", "linear_b"):
+        study[name] = [
+            finite_float(f"{prefix}{name}", value, "finite numbers")
+            for value in _as_list(study[name])
+        ]
+    if len(study["linear_a"]) != len(study["linear_b"]):
+        raise ValueError(
+            f"`{prefix}linear_b` must be as long as linear_a, {len(study['linear_a'])}. "
+            f"Received: linear_b={study['linear_b']}"
+        )
+    for name in ("linear_learning_rate", "linear_start"):
+        study[name] = finite_float(f"{prefix}{name}", study[name], "a finite number")
+    study["noise_steps"] = finite_float(
+        f"{prefix}noise_steps", study["noise_steps"], "a number >= 1", 1.0
+    )
+    if study["noise_steps"] < 2 * study["ells"][-1]:
+        raise ValueError(
+            f"`{prefix}noise_steps` must be at least twice the largest ell, "
+            f"{study['ells'][-1]:g}: at m = l both have the same mean and covariance. "
+            f"Received: noise_steps={study['noise_steps']}. Take it much larger."
+        )
+
+
+VALIDATORS = {
+    SDE_VALIDITY: _validate_grid,
+    NOISY_GRADIENT_DESCENT: _validate_noisy_gradient_descent,
+    WEAK_CONVERGENCE: _validate_weak_convergence,
+}
 
 
 def _listed(name, values, check):

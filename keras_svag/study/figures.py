@@ -148,11 +148,11 @@ def _rate(table, batch_size):
     return next(r["learning_rate"] for r in table if r["batch_size"] == batch_size)
 
 
-def _load_curves(workdir, rows, column):
+def _load_curves(workdir, rows, column, axis="effective_step"):
     curves, steps = [], []
     for row in rows:
         records_of_run = records.read_jsonl(runs.RunFolder(workdir, row["name"]).metrics)
-        steps = [r["effective_step"] for r in records_of_run]
+        steps = [r[axis] for r in records_of_run]
         curves.append([math.nan if r[column] is None else r[column] for r in records_of_run])
     return np.array(steps), np.array(curves, float)
 
@@ -226,3 +226,136 @@ def _draw_limit(axis, table, batch_size, column, config, color, marker):
         if column in validity.QUANTITIES:
             c = config["closeness"]
             axis.axhspan(limit.mean / c, limit.mean * c, color=color, alpha=0.08, lw=0)
+
+
+ARM_CURVES = (
+    ("test_accuracy", "test accuracy", "linear"),
+    ("train_loss", "train loss", "log"),
+    ("weight_norm", "R = |x|²", "log"),
+)
+
+
+def draw_arms(workdir, arms):
+    """Draws the curves of methods that are compared, a figure for each batch size.
+
+    Args:
+        workdir: folder of the study; figures go to its `figures/`.
+        arms: list of dicts with `batch_size`, `method`, `noise_steps` and `rows` of the table.
+
+    Returns:
+        A list of dicts with `file`, `title` and `caption`.
+    """
+    drawn = []
+    with matplotlib.rc_context(STYLE):
+        for batch_size in dict.fromkeys(arm["batch_size"] for arm in arms):
+            chosen = [arm for arm in arms if arm["batch_size"] == batch_size]
+            file = f"figures/methods_b{batch_size}.png"
+            _save(pathlib.Path(workdir) / file, _draw_methods(workdir, chosen))
+            drawn.append(
+                {
+                    "file": file,
+                    "title": f"Methods at batch size {batch_size}",
+                    "caption": (
+                        "Training against continuous time (sum of learning rate / steps per unit "
+                        "of time), mean over seeds. Solid: mini-batch noise; dashed: Gaussian "
+                        "noise; dotted: smaller batches. One colour for methods whose moves have "
+                        "the same mean and covariance."
+                    ),
+                }
+            )
+    return drawn
+
+
+def _draw_methods(workdir, arms):
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(ARM_CURVES))
+    colors = dict(zip(dict.fromkeys(arm["noise_steps"] for arm in arms), (SGD_COLOR, *COLORS)))
+    for axis, (name, label, scale) in zip(axes, ARM_CURVES):
+        for arm in arms:
+            done = [row for row in arm["rows"] if row["status"] == runs.DONE]
+            if not done:
+                continue
+            times, values = _load_curves(workdir, done, name, axis="time")
+            gaussian = arm["method"] == "NGD" or arm["method"].startswith("Gaussian")
+            style = "--" if gaussian else ":" if "/" in arm["method"] else "-"
+            color = colors[arm["noise_steps"]]
+            mean = _mean_ignoring_gaps(values)
+            axis.plot(times, mean, style, color=color, label=arm["method"], lw=1.4)
+        axis.set_yscale(scale)
+        axis.set_title(label, loc="left")
+        axis.set_xlabel("time (sum of learning rates)")
+    axes[0].legend(loc="lower right")
+    return figure
+
+
+def draw_weak_convergence(workdir, verdict):
+    """Draws weak errors against l, log-log, with lines of slope -1.
+
+    Args:
+        workdir: folder of the study; figures go to its `figures/`.
+        verdict: the dict of `verdict.json`.
+
+    Returns:
+        A list of dicts with `file`, `title` and `caption`.
+    """
+    drawn = []
+    with matplotlib.rc_context(STYLE):
+        file = "figures/linear.png"
+        _save(pathlib.Path(workdir) / file, _draw_linear_errors(verdict))
+        caption = (
+            "Absolute error of the moments of SVAG(l) at the horizon against those of the SDE. "
+            "Lines: exact recursion; dots with bars (2 standard errors): the real train step; "
+            "grey: slope -1."
+        )
+        drawn.append({"file": file, "title": "Linear problem", "caption": caption})
+        if verdict["network"]:
+            file = "figures/network.png"
+            _save(pathlib.Path(workdir) / file, _draw_network_errors(verdict))
+            caption = (
+                "Absolute error of expectations at the end of the run against Euler-Maruyama, with "
+                "95 % intervals; hollow: not resolved from zero; grey: slope -1 through the first."
+            )
+            drawn.append({"file": file, "title": "Network on digits", "caption": caption})
+    return drawn
+
+
+def _draw_linear_errors(verdict):
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    for axis, exact, simulated in zip(
+        figure.subplots(1, 2), verdict["exact"], verdict["simulated"]
+    ):
+        ells = np.array(exact["ells"])
+        axis.plot(ells, np.abs(exact["errors"]), color=COLORS[0], marker=".", label="exact")
+        axis.plot(ells, abs(exact["leading_error"]) / ells, color="0.6", lw=1, label="slope -1")
+        errors = np.abs(simulated["errors"])
+        bars = 2 * np.array(simulated["standard_errors"])
+        axis.errorbar(
+            simulated["ells"], errors, bars, color=COLORS[1], fmt="o", ms=4, label="train step"
+        )
+        _finish_log_log(axis, exact["quantity"])
+    figure.axes[0].legend()
+    return figure
+
+
+def _draw_network_errors(verdict):
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    for axis, row in zip(figure.subplots(1, len(verdict["network"])), verdict["network"]):
+        ells = np.array(row["ells"])
+        errors = np.array([abs(error.mean) for error in row["errors"]])
+        halves = np.array([(error.ci_high - error.ci_low) / 2 for error in row["errors"]])
+        for ell, error, half in zip(ells, errors, halves):
+            resolved = ell in row["resolved_ells"]
+            axis.errorbar(
+                ell, error, half, color=COLORS[0], fmt="o", ms=4, mfc=None if resolved else "none"
+            )
+        axis.plot(ells, errors[0] * ells[0] / ells, color="0.6", lw=1)
+        _finish_log_log(axis, row["quantity"].replace("_", " "))
+    return figure
+
+
+def _finish_log_log(axis, title):
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log", nonpositive="mask")
+    axis.set_title(title, loc="left")
+    axis.set_xlabel("ell")
+    axis.set_ylabel("weak error")

@@ -13,11 +13,12 @@ import queue
 
 import keras
 
+from keras_svag.resident import limit_threads
 from keras_svag.study import runs
-from keras_svag.study.program import Program
-from keras_svag.trainer.tensorflow import limit_threads
+from keras_svag.study.program import GaussianProgram, Program
 
 POLL_SECONDS = 0.2
+PROGRAMS = {runs.SVAG: Program, runs.GAUSSIAN: GaussianProgram}
 
 
 class RunPool:
@@ -82,7 +83,7 @@ class RunPool:
 
 
 class Worker:
-    """Executes runs one after the other, with one compiled program for each batch size.
+    """Executes runs one after the other; one compiled program for each method and batch size.
 
     Args:
         config: a validated config.
@@ -95,16 +96,15 @@ class Worker:
         self._workdir = workdir
         self._dataset = load_dataset()
         self._program = functools.lru_cache(maxsize=None)(
-            lambda batch_size: Program(config, self._dataset, batch_size)
+            lambda method, batch_size: PROGRAMS[method](config, self._dataset, batch_size)
         )
 
     def execute(self, run, on_steps):
         """Executes one run: see `runs.execute`."""
         return runs.execute(
             run,
-            lambda: self._program(run.batch_size),
+            lambda: self._program(run.method, run.batch_size),
             self._config,
-            self._dataset.num_train,
             self._workdir,
             on_steps,
         )

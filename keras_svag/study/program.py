@@ -1,16 +1,22 @@
 """One compiled program for all runs of a shape: `ell`, seed and weights are data to it."""
 
+import functools
+
 import keras
 import numpy as np
 
 from keras_svag import _keras
+from keras_svag.datasets import Sampler
+from keras_svag.gaussian_noise import GaussianNoiseLoop
 from keras_svag.models import MODELS
 from keras_svag.optimizers import SVAG
+from keras_svag.resident import ResidentEvaluation, ResidentLoop
+from keras_svag.sde import standard_normals
 from keras_svag.study.config import effective_steps, scaled_learning_rate, schedule_boundaries
 from keras_svag.trainer import from_keras
-from keras_svag.trainer.tensorflow import ResidentEvaluation, ResidentLoop
 
 MAX_STEPS_PER_CALL = 512
+CHUNK_SIZE = 2048  # examples in one forward pass of a full-batch gradient
 
 
 def build_network(config, dataset, seed):
@@ -60,6 +66,7 @@ class Program:
     def __init__(self, config, dataset, batch_size):
         self._config = config
         self._dataset = dataset
+        self._batch_size = batch_size
         self.total = effective_steps(config, dataset.num_train, batch_size)
         self.learning_rate = scaled_learning_rate(config, batch_size)
         self.model = from_keras(build_network(config, dataset, seed=0))
@@ -72,12 +79,17 @@ class Program:
         )
         train = (dataset.train_x, dataset.train_y)
         _keras.build_for_training(self.model, tuple(array[:1] for array in train))
-        self._loop = ResidentLoop(self.model, train, MAX_STEPS_PER_CALL)
+        self._loop = self._make_loop(train)
         self._evaluations = {
             "train": ResidentEvaluation(self.model, train),
             "test": ResidentEvaluation(self.model, (dataset.test_x, dataset.test_y)),
         }
         self._initial_optimizer = _values(self.model.optimizer.variables)
+        # A sampler keeps the tables of two epochs.
+        self._sampler = functools.lru_cache(maxsize=1)(self._make_sampler)
+
+    def _make_loop(self, train):
+        return ResidentLoop(self.model, train, MAX_STEPS_PER_CALL)
 
     @property
     def num_traces(self):
@@ -95,6 +107,23 @@ class Program:
         _assign(self.model.variables[: len(fresh.variables)], _values(fresh.variables))
         _assign(self.model.optimizer.variables, self._initial_optimizer)
         self.model.optimizer.ell = ell
+
+    def _make_sampler(self, seed):
+        examples = self._dataset.num_train
+        return Sampler(examples, self._batch_size, self._config["sampling"], seed)
+
+    def draw(self, seed, start, stop):
+        """The randomness of the steps `start` to `stop - 1`, a pure function of seed and step.
+
+        Args:
+            seed: int.
+            start: first step.
+            stop: the step after the last.
+
+        Returns:
+            An array with a row per step, for `advance`.
+        """
+        return self._sampler(seed).rows(start, stop)
 
     def advance(self, rows):
         """Takes one step for each row of example indices.
@@ -124,6 +153,11 @@ class Program:
         weights = _values(self.model.trainable_variables)
         return float(sum(np.sum(np.square(w, dtype=np.float64)) for w in weights))
 
+    def weight_function(self):
+        """Mean of tanh(x)^2 over the trainable weights: a smooth, bounded function of them."""
+        weights = _values(self.model.trainable_variables)
+        return float(np.mean(np.tanh(np.concatenate([w.ravel() for w in weights])) ** 2))
+
     def learning_rates(self, ell, start, stop):
         """Learning rates (of the SGD run) at the SVAG steps `start` to `stop - 1`."""
         # The same float32 division as in the optimizer, so that no step falls on another side.
@@ -149,6 +183,43 @@ class Program:
         """
         _assign(self.model.variables, state["model"])
         _assign(self.model.optimizer.variables, state["optimizer"])
+
+
+class GaussianProgram(Program):
+    """The same for full-batch steps with Gaussian noise of the covariance of a batch of B.
+
+    In the place of `ell` stands m, the number of such steps in one effective step. There are no
+    N and G in the logs: the gradient is the full one.
+    """
+
+    def _make_loop(self, train):
+        return GaussianNoiseLoop(self.model, train, chunk_size=CHUNK_SIZE)
+
+    def draw(self, seed, start, stop):
+        """Standard normal numbers, one for each step and example."""
+        return standard_normals(self._dataset.num_train, seed, start, stop)
+
+    def advance(self, rows):
+        """Takes one step for each row of standard normal numbers.
+
+        Args:
+            rows: array of shape `(steps, n)`.
+
+        Returns:
+            A tuple `(steps, logs)`, as in `Program`, of loss and accuracy.
+        """
+        # The loop leaves the optimizer alone; its counter says where the schedule is.
+        optimizer = self.model.optimizer
+        start, noise_steps = int(optimizer.iterations), optimizer.ell
+        steps, logs = self._loop.run(
+            rows,
+            self._batch_size,
+            self.learning_rates(noise_steps, start, start + len(rows)),
+            noise_steps,
+            self._config["weight_decay"],
+        )
+        optimizer.iterations.assign(start + steps)
+        return steps, logs
 
 
 def _values(variables):

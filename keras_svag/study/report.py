@@ -1,7 +1,6 @@
 """The report of a study: one self-contained HTML page, verdict first."""
 
 import base64
-import importlib.resources
 import pathlib
 import shlex
 
@@ -18,28 +17,32 @@ TITLES = {
 }
 
 
-def render(verdict, figures, config, setting, table, workdir):
-    """Renders `report.html`.
+def render(verdict, figures, config, setting, table, workdir, titles=TITLES):
+    """Renders `report.html` from the template of the study that `verdict` names.
 
     Args:
         verdict: the dict of `verdict.json`, as JSON holds it.
-        figures: what `figures.draw_sde_validity` returned.
+        figures: list of dicts with `file`, `title` and `caption`.
         config: a validated config.
         setting: what `workdir.environment` returned.
         table: rows of `results.csv`.
         workdir: folder of the study, where the figures are.
+        titles: dict from the quantities of the table of settings to their headings.
 
     Returns:
         A string.
     """
-    pages = importlib.resources.files("keras_svag.study") / "report.html.jinja"
-    template = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(pages.read_text(encoding="utf-8"))
-    return template.render(
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("keras_svag.study"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(f"{verdict['study']}.html.jinja").render(
         verdict=verdict,
         figures=[{**figure, "data": _data_url(workdir, figure["file"])} for figure in figures],
-        titles=TITLES,
+        titles=titles,
         config=list(_flat(config)),
         setting=setting,
         command=shlex.join(setting["command"]),
@@ -82,7 +85,7 @@ def _format_interval(value):
 
 
 def _advice(verdict):
-    found = {entry["verdict"] for entry in verdict["verdicts"]}
+    found = {entry["verdict"] for entry in verdict.get("verdicts", ())}
     advice = []
     if "valid" in found:
         advice.append(

@@ -13,10 +13,10 @@ import time
 import numpy as np
 
 from keras_svag.coefficients import svag_steps
-from keras_svag.datasets import Sampler
 from keras_svag.study import records
 
 DONE, FAILED = "done", "failed"
+SVAG, GAUSSIAN = "svag", "gaussian"
 STATE_GROUPS = ("model", "optimizer")
 
 
@@ -46,6 +46,8 @@ class Run:
         ell: amplification.
         seed: decides initial weights and batches.
         total: length in effective steps.
+        method: `"svag"`, or `"gaussian"` for full-batch steps with Gaussian noise, of which there
+            are `ell` in an effective step (1: noisy gradient descent; many: the SDE itself).
     """
 
     batch_size: int
@@ -53,11 +55,18 @@ class Run:
     ell: float
     seed: int
     total: int
+    method: str = SVAG
 
     @property
     def name(self):
         """Folder name, such as `b8_ell2_seed0`."""
-        return f"b{self.batch_size}_ell{self.ell:g}_seed{self.seed}"
+        kind = "ell" if self.method == SVAG else "gauss"
+        return f"b{self.batch_size}_{kind}{self.ell:.12g}_seed{self.seed}"
+
+    def gradient_evaluations(self, num_train):
+        """Cost of the run in gradients of batches of B examples."""
+        per_step = 2 if self.method == SVAG else num_train / self.batch_size
+        return round(per_step * self.steps)
 
     @property
     def steps(self):
@@ -97,7 +106,7 @@ class RunFolder:
         self.result = self.path / "result.json"
 
 
-def execute(run, get_program, config, num_train, workdir, on_steps=lambda steps: None):
+def execute(run, get_program, config, workdir, on_steps=lambda steps: None):
     """Trains a run to its end, or goes on with it, or returns its result if it is finished.
 
     Args:
@@ -105,7 +114,6 @@ def execute(run, get_program, config, num_train, workdir, on_steps=lambda steps:
         get_program: function that returns the `Program` of its batch size; called only if there
             is something to do.
         config: a validated config.
-        num_train: n, number of training examples.
         workdir: folder of the study.
         on_steps: called with the number of SVAG steps just taken (or found taken).
 
@@ -120,7 +128,7 @@ def execute(run, get_program, config, num_train, workdir, on_steps=lambda steps:
     started = time.perf_counter()
     result = {**dataclasses.asdict(run), "name": run.name, "status": DONE}
     try:
-        _train(run, get_program(), config, num_train, folder, on_steps)
+        _train(run, get_program(), config, folder, on_steps)
     except TrainingDivergedError as error:
         result |= {"status": FAILED, "failed_step": error.step, "message": str(error)}
     result["seconds"] = round(time.perf_counter() - started, 3)
@@ -128,8 +136,8 @@ def execute(run, get_program, config, num_train, workdir, on_steps=lambda steps:
     return result
 
 
-def _train(run, program, config, num_train, folder, on_steps):
-    sampler = Sampler(num_train, run.batch_size, config["sampling"], _stream_seed(config, run))
+def _train(run, program, config, folder, on_steps):
+    seed = _stream_seed(config, run)
     points = run.record_points(config["num_records"])
     every = math.ceil(len(points) / config["num_checkpoints"])
     program.start(run.ell, config["seed"] + run.seed)
@@ -139,7 +147,7 @@ def _train(run, program, config, num_train, folder, on_steps):
     on_steps(step)
     for index in range(len(rows), len(points)):
         stop = run.steps_until(points[index])
-        taken, logs = program.advance(sampler.rows(step, stop))
+        taken, logs = program.advance(program.draw(seed, step, stop))
         weight_norm = program.weight_norm()
         if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
             raise TrainingDivergedError(run.name, step + taken - 1)
@@ -153,6 +161,7 @@ def _train(run, program, config, num_train, folder, on_steps):
                 "learning_rate": float(rates[-1]),
                 **logs,
                 "weight_norm": weight_norm,
+                "weight_function": program.weight_function(),
                 **program.evaluate(),
             }
         )

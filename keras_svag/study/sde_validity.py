@@ -4,28 +4,30 @@ Li, Malladi, Arora 2021 (arXiv 2102.12470), sections 4 and 5: SGD is compared wi
 SVAG(l), extrapolated from the two largest l.
 """
 
-import csv
 import functools
-import io
 import math
 
 import numpy as np
-from tqdm import tqdm
 
 from keras_svag import validity
-from keras_svag.datasets import DATASETS, Sampler
+from keras_svag.datasets import Sampler
 from keras_svag.datasets.sampling import MODES_WITHOUT_SDE
-from keras_svag.statistics import correct_signal
 from keras_svag.study import figures, records, report, runs
 from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
+from keras_svag.study.grid import (
+    END_COLUMNS,
+    WINDOW_COLUMNS,
+    column,
+    execute_grid,
+    load_dataset_of,
+    summarize_runs,
+    write_csv,
+)
 from keras_svag.study.pool import RunPool
 from keras_svag.study.program import build_network
 from keras_svag.study.workdir import claim, default_command, environment
 
 STUDY = "sde_validity"
-# Means over the equilibrium window, and values at the end of the run.
-WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss")
-END_COLUMNS = ("train_loss", "test_accuracy", "test_loss")
 
 
 def run_sde_validity(config, workdir, command=None, show_progress=True):
@@ -45,7 +47,7 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
         ValueError: if the config is wrong or `workdir` belongs to another one.
     """
     config = validate_config(config)
-    load_dataset = functools.partial(_load_dataset, config["dataset"])
+    load_dataset = functools.partial(load_dataset_of, config["dataset"])
     dataset = load_dataset()
     _check_buildable(config, dataset)
     num_train = dataset.num_train
@@ -56,7 +58,7 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         while True:
             grid = build_grid(config, num_train, num_seeds)
-            results = _execute(pool, grid, show_progress)
+            results = execute_grid(pool, grid, show_progress)
             table = summarize_runs(grid, results, config, num_train, workdir)
             verdict = build_verdict(table, config)
             more = _seeds_to_add(verdict, num_seeds, config)
@@ -65,11 +67,6 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
             num_seeds |= more
     _write_outputs(workdir, table, verdict, config, setting)
     return verdict
-
-
-def _load_dataset(fields):
-    options = {name: value for name, value in fields.items() if name != "name"}
-    return DATASETS[fields["name"]](**options)
 
 
 def _check_buildable(config, dataset):
@@ -131,63 +128,6 @@ def build_grid(config, num_train, num_seeds=None):
     ]
 
 
-def _execute(pool, grid, show_progress):
-    total = sum(run.steps for run in grid)
-    with tqdm(total=total, unit="step", disable=not show_progress, mininterval=0.5) as bar:
-        results = pool.execute(grid, bar.update)
-        for result in results.values():
-            if result["status"] == runs.FAILED:
-                bar.write(result["message"])
-    return results
-
-
-def summarize_runs(grid, results, config, num_train, workdir):
-    """A row per run: its cell of the grid, its means over the window, its end.
-
-    Args:
-        grid: list of `Run`.
-        results: dict from run name to the dict of `runs.execute`.
-        config: a validated config.
-        num_train: n, number of training examples.
-        workdir: folder of the study.
-
-    Returns:
-        A list of dicts; failed runs have the columns of their cell and `status` only.
-    """
-    table = []
-    for run in grid:
-        result = results[run.name]
-        row = {
-            "name": run.name,
-            "batch_size": run.batch_size,
-            "learning_rate": run.learning_rate,
-            "ell": run.ell,
-            "seed": run.seed,
-            "status": result["status"],
-            "message": result.get("message", ""),
-            "steps": run.steps,
-            "gradient_evaluations": 2 * run.steps,
-            "seconds": result["seconds"],
-        }
-        if result["status"] == runs.DONE:
-            rows = records.read_jsonl(runs.RunFolder(workdir, run.name).metrics)
-            means = runs.window_means(rows, run.total, config["equilibrium"])
-            if means:
-                means["gradient_signal"] = correct_signal(
-                    means["gradient_signal"],
-                    means["gradient_noise"],
-                    run.batch_size,
-                    num_train,
-                    config["sampling"],
-                )
-            row |= {name: means.get(name, math.nan) for name in WINDOW_COLUMNS}
-            signal = row["gradient_signal"]
-            row["noise_to_signal"] = math.inf if signal <= 0 else row["gradient_noise"] / signal
-            row |= {f"final_{name}": rows[-1][name] for name in END_COLUMNS}
-        table.append(row)
-    return table
-
-
 def build_verdict(table, config):
     """What the table says: the dict of `verdict.json`.
 
@@ -222,23 +162,19 @@ def build_verdict(table, config):
     }
 
 
-def _column(rows, name):
-    return [row[name] for row in rows if row["status"] == runs.DONE]
-
-
 def _summarize_cell(rows):
     summary = {name: rows[0][name] for name in ("batch_size", "learning_rate", "ell")}
-    summary["num_seeds"] = len(_column(rows, "seed"))
+    summary["num_seeds"] = len(column(rows, "seed"))
     if not summary["num_seeds"]:
         return summary
     for name in WINDOW_COLUMNS:
         target = "equilibrium_train_loss" if name == "train_loss" else name
-        summary[target] = validity.mean_interval(_column(rows, name))
+        summary[target] = validity.mean_interval(column(rows, name))
     summary["noise_to_signal"] = validity.ratio_of_means(
-        _column(rows, "gradient_noise"), _column(rows, "gradient_signal")
+        column(rows, "gradient_noise"), column(rows, "gradient_signal")
     )
     for name in END_COLUMNS:
-        summary[name] = validity.mean_interval(_column(rows, f"final_{name}"))
+        summary[name] = validity.mean_interval(column(rows, f"final_{name}"))
     return summary
 
 
@@ -248,8 +184,8 @@ def _judge_batch_size(cells, config):
     head = {name: cells[1.0][0][name] for name in ("batch_size", "learning_rate")}
     verdict = _compare_with_limit(cells, sgd, config)
     condition = validity.sde_condition(
-        _column(sgd, "gradient_noise") or [math.nan],
-        _column(sgd, "gradient_signal") or [math.nan],
+        column(sgd, "gradient_noise") or [math.nan],
+        column(sgd, "gradient_signal") or [math.nan],
         closeness,
     )
     return {
@@ -266,7 +202,7 @@ def _judge_batch_size(cells, config):
 def _compare_with_limit(cells, sgd, config):
     def inconclusive(reason):
         nothing = validity.Interval(math.nan, 1.0, math.inf)
-        return validity.Verdict(validity.INCONCLUSIVE, reason, nothing, {})
+        return validity.Verdict(validity.INCONCLUSIVE, f"cannot be judged: {reason}", nothing, {})
 
     if config["sampling"] in MODES_WITHOUT_SDE:
         return inconclusive(
@@ -297,7 +233,7 @@ def _compare_with_limit(cells, sgd, config):
         for name in validity.QUANTITIES
     }
     return validity.judge(
-        {name: np.array(_column(sgd, name)) for name in validity.QUANTITIES},
+        {name: np.array(column(sgd, name)) for name in validity.QUANTITIES},
         limit,
         config["closeness"],
         confidence_of_each_look(config),
@@ -306,12 +242,7 @@ def _compare_with_limit(cells, sgd, config):
 
 def _write_outputs(workdir, table, verdict, config, setting):
     records.write_json(workdir / "verdict.json", verdict)
-    columns = list(dict.fromkeys(name for row in table for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    records.write_text(workdir / "results.csv", text.getvalue())
+    write_csv(workdir / "results.csv", table)
     drawn = figures.draw_sde_validity(workdir, table, verdict, config)
     html = report.render(records.to_json(verdict), drawn, config, setting, table, workdir)
     records.write_text(workdir / "report.html", html)

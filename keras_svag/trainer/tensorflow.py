@@ -1,4 +1,4 @@
-"""The split-batch train step on TensorFlow, and a loop of many steps in one XLA program."""
+"""The split-batch train step on TensorFlow."""
 
 import keras
 import tensorflow as tf
@@ -9,22 +9,19 @@ from keras_svag.noise import noise_and_signal
 from keras_svag.optimizers.tensorflow import densify
 
 
-def limit_threads(count):
-    """Limits TensorFlow to `count` threads; must come before its first operation."""
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(count)
-
-
 def batch_length(x):
     """Number of examples in a batch, a scalar tensor; `None` leaves are skipped."""
-    return tf.shape(_first_leaf(x))[0]
+    return tf.shape(first_leaf(x))[0]
 
 
-def _first_leaf(x):
+def first_leaf(x):
+    """The first array in a structure, `None` leaves skipped."""
     return next(leaf for leaf in tree.flatten(x) if leaf is not None)
 
 
-def _map_arrays(function, *structures):
+def map_arrays(function, *structures):
+    """Maps a function over the arrays of equal structures; `None` leaves stay `None`."""
+
     def on_leaf(*leaves):
         return None if leaves[0] is None else function(*leaves)
 
@@ -49,12 +46,12 @@ def split_batch(data, drop_odd):
     def even(array):
         return array[::2][:half] if drop_odd else array[::2]
 
-    return _map_arrays(even, data), _map_arrays(lambda array: array[start::2], data)
+    return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
 
 
 def join_halves(first, second, length):
     """Concatenates two halves, cut to `length` (a single example that was used twice)."""
-    return _map_arrays(lambda a, b: tf.concat([a, b], axis=0)[:length], first, second)
+    return map_arrays(lambda a, b: tf.concat([a, b], axis=0)[:length], first, second)
 
 
 class TensorFlowStep:
@@ -70,7 +67,7 @@ class TensorFlowStep:
         Returns:
             A dict of logs: loss, compiled metrics, gradient noise and signal.
         """
-        length = _first_leaf(data).shape[0]
+        length = first_leaf(data).shape[0]
         self._check_batch_length(length)
         data = keras.utils.unpack_x_y_sample_weight(data)
         first, second = split_batch(data, drop_odd=self._svag is not None)
@@ -83,9 +80,7 @@ class TensorFlowStep:
             self._record_noise(gradients1, gradients2, weight2)
         self._apply(gradients1, gradients2, batch_length(first), weight2)
         total = batch_length(first) + weight2
-        (x, y, sample_weight), y_pred = join_halves(
-            (first, pred1), (second, pred2), total
-        )
+        (x, y, sample_weight), y_pred = join_halves((first, pred1), (second, pred2), total)
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return {**logs, **self._noise_logs()}
 
@@ -147,103 +142,3 @@ class TensorFlowStep:
 def _mix(first, second, share):
     share = tf.cast(share, first.dtype)
     return first * share + second * (1 - share)
-
-
-def _reset_metrics(model, condition):
-    # Inside the program: outside, one assignment a variable costs more than a hundred steps.
-    tf.cond(condition, lambda: (model.reset_metrics(), 0)[1], lambda: 0)
-
-
-class ResidentLoop:
-    """Many train steps in one compiled program, over arrays that stay on the device.
-
-    The program gathers each batch by a row of example indices, so nothing is copied from the host
-    but those rows. Rows are padded to `steps_per_call`, so that the number of steps is data and
-    the program is compiled once.
-
-    Args:
-        model: a built, compiled `SVAGModel`.
-        data: structure of arrays as `fit` takes it, such as `(x, y)`, of n examples each.
-        steps_per_call: largest number of steps in one call of the program.
-    """
-
-    def __init__(self, model, data, steps_per_call):
-        self._model = model
-        self._data = tree.map_structure(tf.constant, data)
-        self._steps_per_call = steps_per_call
-        self.num_traces = 0
-        self._program = tf.function(self._many_steps, jit_compile=True)
-
-    def _many_steps(self, rows, count, fresh):
-        self.num_traces += 1
-        model = self._model
-        _reset_metrics(model, fresh)
-
-        def body(step, loss):
-            batch = tree.map_structure(lambda a: tf.gather(a, rows[step]), self._data)
-            return step + 1, tf.cast(model.train_step(batch)["loss"], loss.dtype)
-
-        def go_on(step, loss):
-            # `loss` is the running mean: once not finite it stays so, and the loop ends there.
-            return (step < count) & tf.math.is_finite(loss)
-
-        step, _ = tf.while_loop(go_on, body, [tf.constant(0), tf.constant(0.0)])
-        return step, {**model.get_metrics_result(), **model._noise_logs()}
-
-    def run(self, rows):
-        """Takes one step for each row.
-
-        Args:
-            rows: integer array of shape `(steps, 2B)`: the examples of each step.
-
-        Returns:
-            A tuple `(steps, logs)`: the number of steps taken (fewer than asked for if the loss
-            stopped being finite; the last one taken is the one at fault) and the model's metrics
-            over them.
-        """
-        done = 0
-        while True:
-            part = rows[done : done + self._steps_per_call]
-            count = len(part)
-            padding = self._steps_per_call - count
-            if padding:
-                part = tf.pad(part, [[0, padding], [0, 0]])
-            taken, logs = self._program(
-                tf.constant(part, tf.int32), tf.constant(count), tf.constant(done == 0)
-            )
-            done += int(taken)
-            if int(taken) < count or done >= len(rows):
-                return done, {name: float(value) for name, value in logs.items()}
-
-
-class ResidentEvaluation:
-    """Loss and metrics over arrays that stay on the device, in one compiled program.
-
-    Args:
-        model: a built, compiled model.
-        data: structure of arrays as `evaluate` takes it.
-        batch_size: largest number of examples in one forward pass. Defaults to `2048`.
-    """
-
-    def __init__(self, model, data, batch_size=2048):
-        self._model = model
-        length = len(_first_leaf(data))
-        self._batches = [
-            tree.map_structure(lambda a: tf.constant(a[start : start + batch_size]), data)
-            for start in range(0, length, batch_size)
-        ]
-        self._step = tf.function(self._one_batch, jit_compile=True)
-
-    def _one_batch(self, batch, fresh):
-        _reset_metrics(self._model, fresh)
-        return self._model.test_step(batch)
-
-    def run(self):
-        """Evaluates the model as it is now.
-
-        Returns:
-            A dict of floats.
-        """
-        for i, batch in enumerate(self._batches):
-            logs = self._step(batch, tf.constant(i == 0))
-        return {name: float(value) for name, value in logs.items()}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from keras_svag.study import figures, records, runs
-from keras_svag.study.sde_validity import build_grid, build_verdict, summarize_runs
+from keras_svag.study.grid import summarize_runs
+from keras_svag.study.sde_validity import build_grid, build_verdict
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

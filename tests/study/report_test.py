@@ -7,8 +7,9 @@ import html.parser
 import pytest
 
 from keras_svag.study import records
+from keras_svag.study.grid import summarize_runs
 from keras_svag.study.report import render
-from keras_svag.study.sde_validity import build_grid, summarize_runs
+from keras_svag.study.sde_validity import build_grid
 
 
 class Page(html.parser.HTMLParser):

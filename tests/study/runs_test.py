@@ -22,7 +22,7 @@ RUN = Run(batch_size=128, learning_rate=3.2, ell=2.0, seed=1, total=22)
 
 
 def execute(run, program, config, workdir, **options):
-    return runs.execute(run, lambda: program, config, 1437, workdir, **options)
+    return runs.execute(run, lambda: program, config, workdir, **options)
 
 
 def refuse_program():
@@ -151,7 +151,7 @@ def test_files_of_a_run(uninterrupted):
 def test_finished_run_is_not_repeated(uninterrupted, config):
     before = files_of(uninterrupted)
     reported = []
-    result = runs.execute(RUN, refuse_program, config, 1437, uninterrupted, reported.append)
+    result = runs.execute(RUN, refuse_program, config, uninterrupted, reported.append)
     assert result["status"] == runs.DONE and reported == [RUN.steps]
     assert files_of(uninterrupted) == before
 
@@ -297,7 +297,7 @@ def test_nan_names_its_step_and_keeps_the_last_good_checkpoint(
 
 def test_failed_run_is_not_repeated(poisoned, config, tmp_path):
     first = execute(RUN, poisoned[0], config, tmp_path)
-    assert runs.execute(RUN, refuse_program, config, 1437, tmp_path) == first
+    assert runs.execute(RUN, refuse_program, config, tmp_path) == first
 
 
 def test_huge_learning_rate_without_norm(dataset, tmp_path):

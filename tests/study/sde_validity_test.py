@@ -17,6 +17,7 @@ from scipy import stats
 from keras_svag import validity
 from keras_svag.datasets import DATASETS
 from keras_svag.study import figures, format_table, pool, records, run_sde_validity, sde_validity
+from keras_svag.study import grid as grid_module
 from keras_svag.study.sde_validity import confidence_of_each_look
 from tests.study.helpers import Interrupted, files_of, study_config
 from tests.study.synthetic import make_pool
@@ -270,7 +271,7 @@ def test_interrupted_study_has_written_no_verdict(config, program, tmp_path, mon
             if self.calls == 6:
                 raise Interrupted
 
-    monkeypatch.setattr(sde_validity, "tqdm", Bar)
+    monkeypatch.setattr(grid_module, "tqdm", Bar)
     monkeypatch.setattr(pool, "Program", lambda *_: program)
     with pytest.raises(Interrupted):
         run_sde_validity(study_config(), tmp_path)

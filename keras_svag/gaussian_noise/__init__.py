@@ -1,0 +1,5 @@
+"""Noisy gradient descent and Euler-Maruyama: training with Gaussian gradient noise."""
+
+from keras_svag.gaussian_noise.tensorflow import GaussianNoiseLoop
+
+__all__ = ["GaussianNoiseLoop"]
