@@ -86,10 +86,11 @@ class AmplificationMixin:
         return values
 
     def _scalar(self, name, value, dtype=None):
+        # Not floatx alone: the weights of the halves need float32 also where that is bfloat16.
         variable = keras.Variable(
             value,
             name=name,
-            dtype=dtype or keras.backend.floatx(),
+            dtype=dtype or keras.backend.result_type(keras.backend.floatx(), "float32"),
             trainable=False,
             aggregation="only_first_replica",
         )

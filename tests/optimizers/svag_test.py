@@ -398,3 +398,16 @@ def test_loss_scaling_skips_a_bad_half_and_pairs_the_next():
     assert int(inner.iterations) == 1
     # Equal halves: the amplified gradient is the gradient, the step eta / l.
     np.testing.assert_allclose(weights[0].numpy(), [1.0 - 0.05], rtol=1e-6)
+
+
+def test_coefficients_are_float32_also_where_floatx_is_not():
+    keras.config.set_floatx("bfloat16")
+    try:
+        optimizer = SVAG(0.5, ell=64)
+        weight = keras.Variable(np.zeros(1, "float32"), dtype="float32")
+        apply_all(optimizer, [weight], [[np.array([1.0], "float32")], [np.zeros(1, "float32")]])
+    finally:
+        keras.config.set_floatx("float32")
+    r1, _ = keras_svag.svag_coefficients(64)
+    # bfloat16 would be off by up to 2^-9.
+    np.testing.assert_allclose(weight.numpy(), [-0.5 / 64 * r1], rtol=1e-6)

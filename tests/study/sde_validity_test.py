@@ -211,7 +211,7 @@ def test_more_seeds_keep_the_finished_runs(finished, program, tmp_path, monkeypa
 
 KILL = """
 import os, signal, sys
-from keras_svag.study import run_sde_validity, sde_validity
+from keras_svag.study import grid, run_sde_validity
 from tests.study.helpers import study_config
 
 class Bar:
@@ -224,7 +224,7 @@ class Bar:
         if self.taken > 200:
             os.kill(os.getpid(), signal.SIGKILL)
 
-sde_validity.tqdm = Bar
+grid.tqdm = Bar
 run_sde_validity(study_config(), sys.argv[1])
 """
 

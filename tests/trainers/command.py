@@ -8,11 +8,11 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def trainer(*arguments, **environment):
-    """`python -m trainers.sde_validity` with arguments; returns the finished process."""
+def trainer(*arguments, name="sde_validity", **environment):
+    """`python -m trainers.<name>` with arguments; returns the finished process."""
     variables = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     return subprocess.run(
-        [sys.executable, "-m", "trainers.sde_validity", *map(str, arguments)],
+        [sys.executable, "-m", f"trainers.{name}", *map(str, arguments)],
         cwd=ROOT,
         env={**variables, **environment},
         capture_output=True,

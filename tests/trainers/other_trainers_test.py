@@ -1,0 +1,33 @@
+"""The trainers of the other studies, run whole as a user runs them."""
+
+import json
+
+import pytest
+
+from tests.trainers.command import assert_refused, trainer
+
+CONFIGS = {
+    "noisy_gradient_descent": "configs/digits.py:quick",
+    "weak_convergence": "configs/weak_convergence.py:quick",
+}
+PRINTED = {
+    "noisy_gradient_descent": "Batch size 128: SGD and NGD are",
+    "weak_convergence": "Linear problem, real train step:",
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_whole_run(name, tmp_path):
+    workdir = tmp_path / "study"
+    done = trainer(f"--config={CONFIGS[name]}", f"--workdir={workdir}", name=name)
+    assert done.returncode == 0, done.stderr
+    assert PRINTED[name] in done.stdout
+    assert done.stdout.splitlines()[-1] == f"Report: {workdir / 'report.html'}"
+    assert json.loads((workdir / "verdict.json").read_text())["study"] == name
+    page = (workdir / "report.html").read_text("utf-8")
+    assert page.count('<img src="data:image/png;base64,') == len(list(workdir.glob("figures/*")))
+    assert "http://" not in page and "https://" not in page
+    assert f"trainers.{name}" in page
+    # The folder belongs to this study.
+    refused = trainer("--config=configs/digits.py:quick", f"--workdir={workdir}")
+    assert_refused(refused, "`workdir` must be empty or belong to the same config", "Received:")
