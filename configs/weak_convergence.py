@@ -63,9 +63,10 @@ def get_config(variant="default"):
     study.linear_ells = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
     study.simulated_ells = (4.0, 8.0, 16.0, 32.0)
     study.num_chains = 100_000
-    # The network: SVAG at these ells against Gaussian noise with `noise_steps` per effective step.
-    study.ells = (1.0, 2.0, 4.0, 8.0)
-    study.noise_steps = 64.0
+    # The network: SVAG at these ells against Euler-Maruyama with `noise_steps` per effective step,
+    # extrapolated.
+    study.ells = (1.0, 2.0, 4.0, 8.0, 16.0)
+    study.noise_steps = (64.0, 128.0)
 
     if variant == "quick":
         config.num_seeds = config.max_num_seeds = 3
@@ -74,5 +75,5 @@ def get_config(variant="default"):
         study.simulated_ells = (2.0, 4.0)
         study.num_chains = 2_000
         study.ells = (1.0, 2.0)
-        study.noise_steps = 4.0
+        study.noise_steps = (4.0, 8.0)
     return config

@@ -194,14 +194,16 @@ def _validate_weak_convergence(study):
         )
     for name in ("linear_learning_rate", "linear_start"):
         study[name] = finite_float(f"{prefix}{name}", study[name], "a finite number")
-    study["noise_steps"] = finite_float(
-        f"{prefix}noise_steps", study["noise_steps"], "a number >= 1", 1.0
+    study["noise_steps"] = _listed(
+        f"{prefix}noise_steps",
+        study["noise_steps"],
+        lambda m: finite_float("noise_steps", m, "numbers >= 1", 1.0),
     )
-    if study["noise_steps"] < 2 * study["ells"][-1]:
+    if len(study["noise_steps"]) != 2 or study["noise_steps"][0] < 2 * study["ells"][-1]:
         raise ValueError(
-            f"`{prefix}noise_steps` must be at least twice the largest ell, "
-            f"{study['ells'][-1]:g}: at m = l both have the same mean and covariance. "
-            f"Received: noise_steps={study['noise_steps']}. Take it much larger."
+            f"`{prefix}noise_steps` must be two numbers, to extrapolate from, of at least twice "
+            f"the largest ell, {study['ells'][-1]:g}: at m = l both have the same mean and "
+            f"covariance. Received: noise_steps={study['noise_steps']}. Take them much larger."
         )
 
 

@@ -82,7 +82,7 @@ def build_grid(config, num_train):
     total = effective_steps(config, num_train, batch_size)
     rate = scaled_learning_rate(config, batch_size)
     methods = [(ell, runs.SVAG) for ell in config[STUDY]["ells"]]
-    methods.append((config[STUDY]["noise_steps"], runs.GAUSSIAN))
+    methods += [(m, runs.GAUSSIAN) for m in config[STUDY]["noise_steps"]]
     return [
         runs.Run(batch_size, rate, ell, seed, total, method)
         for ell, method in methods
@@ -186,10 +186,10 @@ def network_errors(grid, table, config, workdir):
         workdir: folder of the study.
 
     Returns:
-        A list with a dict for each test function: `euler_maruyama` and `extrapolated` (from the
-        two largest ell), the two estimates of the SDE's value; for each ell the `value`, the
-        `error` against Euler-Maruyama (seed by seed, since initial weights are shared), and the
-        `order` with its interval over the ells whose error is resolved.
+        A list with a dict for each test function: `euler_maruyama` (extrapolated in its step) and
+        `extrapolated` (from the two largest ell), two estimates of the SDE's value; for each ell
+        the `values` and the `errors` against Euler-Maruyama (seed by seed, since initial weights
+        are shared), and the `order` with its interval over the ells whose error is resolved.
     """
     ends = {}
     for run, row in zip(grid, table):
@@ -197,20 +197,28 @@ def network_errors(grid, table, config, workdir):
             last = records.read_jsonl(runs.RunFolder(workdir, run.name).metrics)[-1]
             ends[run.method, run.ell, run.seed] = last
     ells = config[STUDY]["ells"]
-    reference = (runs.GAUSSIAN, config[STUDY]["noise_steps"])
+    noise_steps = config[STUDY]["noise_steps"]
+    methods = [(runs.SVAG, ell) for ell in ells] + [(runs.GAUSSIAN, m) for m in noise_steps]
     seeds = [
         seed
         for seed in range(config["num_seeds"])
-        if all((*key, seed) in ends for key in [reference, *((runs.SVAG, ell) for ell in ells)])
+        if all((*method, seed) in ends for method in methods)
     ]
     if len(seeds) < 2:
         return []
-    return [_errors_of(name, ends, ells, reference, seeds) for name in TEST_FUNCTIONS]
+    return [_errors_of(name, ends, ells, noise_steps, seeds) for name in TEST_FUNCTIONS]
 
 
-def _errors_of(name, ends, ells, reference, seeds):
-    truth = np.array([ends[(*reference, seed)][name] for seed in seeds])
-    values = {ell: np.array([ends[runs.SVAG, ell, s][name] for s in seeds]) for ell in ells}
+def _errors_of(name, ends, ells, noise_steps, seeds):
+    def values_of(method, steps):
+        return np.array([ends[method, steps, seed][name] for seed in seeds])
+
+    coarse, fine = noise_steps
+    # At m steps Euler-Maruyama has an error of order 1/m itself.
+    truth = validity.extrapolate(
+        coarse, values_of(runs.GAUSSIAN, coarse), fine, values_of(runs.GAUSSIAN, fine)
+    )
+    values = {ell: values_of(runs.SVAG, ell) for ell in ells}
     errors = {ell: validity.mean_interval(values[ell] - truth) for ell in ells}
     spread = {ell: _standard_error(values[ell] - truth) for ell in ells}
     resolved = [ell for ell in ells if errors[ell].ci_low > 0 or errors[ell].ci_high < 0]

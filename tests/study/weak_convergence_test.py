@@ -59,7 +59,7 @@ def test_what_a_study_leaves(study):
     assert json.loads((workdir / "verdict.json").read_text())["study"] == "weak_convergence"
     for file in ("results.csv", "report.html", "figures/linear.png", "figures/network.png"):
         assert (workdir / file).stat().st_size > 1000
-    assert len(list((workdir / "runs").iterdir())) == 3 * 3
+    assert len(list((workdir / "runs").iterdir())) == 4 * 3
     names = [row["quantity"] for row in verdict["network"]]
     assert names == ["weight_norm", "train_loss", "test_loss", "weight_function"]
 
@@ -76,7 +76,8 @@ def test_errors_are_differences_of_the_runs_ends(study):
 
     for row in verdict["network"]:
         column = row["quantity"]
-        expected = [np.mean(ends(k, column) - ends("gauss4", column)) for k in ("ell1", "ell2")]
+        truth = 2 * ends("gauss8", column) - ends("gauss4", column)
+        expected = [np.mean(ends(k, column) - truth) for k in ("ell1", "ell2")]
         np.testing.assert_allclose([error.mean for error in row["errors"]], expected)
         limit = 2 * ends("ell2", column).mean() - ends("ell1", column).mean()
         np.testing.assert_allclose(row["extrapolated"].mean, limit)
@@ -92,7 +93,8 @@ def test_simulated_part_is_consistent(study):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("noise_steps", 3.0, r"`weak_convergence.noise_steps` must be at least twice.*Received"),
+        ("noise_steps", (3.0, 8.0), r"`weak_convergence.noise_steps` must be two.*Received"),
+        ("noise_steps", (8.0,), r"`weak_convergence.noise_steps` must be two.*Received"),
         ("ells", (4.0,), r"`weak_convergence.ells` must have at least two.*Received"),
         ("linear_b", (1.0,), r"`weak_convergence.linear_b` must be as long as.*Received"),
         ("num_chains", 0, r"`weak_convergence.num_chains` must be an integer >= 1.*Received"),
