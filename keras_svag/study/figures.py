@@ -355,7 +355,8 @@ def _draw_network_errors(verdict):
 
 def _finish_log_log(axis, title):
     axis.set_xscale("log", base=2)
-    axis.set_yscale("log", nonpositive="mask")
+    # Bars that reach below zero go down to the axis.
+    axis.set_yscale("log", nonpositive="clip")
     axis.set_title(title, loc="left")
     axis.set_xlabel("ell")
     axis.set_ylabel("weak error")

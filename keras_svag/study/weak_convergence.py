@@ -24,7 +24,12 @@ STUDY = "weak_convergence"
 # The order by exact moments is fitted where higher orders have died out.
 ASYMPTOTIC_ELL = 16
 MOMENTS = ("mean", "second moment")
-TEST_FUNCTIONS = ("weight_norm", "train_loss", "test_loss", "weight_function")
+TITLES = {
+    "weight_norm": "R",
+    "train_loss": "train loss",
+    "test_loss": "test loss",
+    "weight_function": "mean of tanh(x)²",
+}
 
 
 def run_weak_convergence(config, workdir, command=None, show_progress=True):
@@ -63,7 +68,9 @@ def run_weak_convergence(config, workdir, command=None, show_progress=True):
     records.write_json(workdir / "verdict.json", verdict)
     write_csv(workdir / "results.csv", table)
     drawn = figures.draw_weak_convergence(workdir, verdict)
-    html = report.render(records.to_json(verdict), drawn, config, setting, table, workdir)
+    html = report.render(
+        records.to_json(verdict), drawn, config, setting, table, workdir, titles=TITLES
+    )
     records.write_text(workdir / "report.html", html)
     return verdict
 
@@ -206,7 +213,7 @@ def network_errors(grid, table, config, workdir):
     ]
     if len(seeds) < 2:
         return []
-    return [_errors_of(name, ends, ells, noise_steps, seeds) for name in TEST_FUNCTIONS]
+    return [_errors_of(name, ends, ells, noise_steps, seeds) for name in TITLES]
 
 
 def _errors_of(name, ends, ells, noise_steps, seeds):
