@@ -4,6 +4,7 @@
 four private methods of `keras.optimizers.Optimizer`; they are listed in `OPTIMIZER_HOOKS`.
 """
 
+from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional
 from keras.src.models.model import functional_init_arguments
@@ -22,6 +23,8 @@ __all__ = [
     "build_for_training",
     "call_for_training",
     "functional_init_arguments",
+    "has_training_argument",
+    "join_masks",
     "loss_for_training",
     "share_compiled_state",
     "track_loss",
@@ -33,9 +36,22 @@ def build_for_training(model, batch):
     model._symbolic_build(data_batch=batch)
 
 
+def has_training_argument(model):
+    """Whether the model's `call` has an argument `training`."""
+    return model._call_has_training_arg
+
+
 def call_for_training(model, x):
     """Forward pass in training mode, also for a `call` that has no `training` argument."""
-    return model(x, training=True) if model._call_has_training_arg else model(x)
+    return model(x, training=True) if has_training_argument(model) else model(x)
+
+
+def join_masks(first, second, joined, join):
+    """Gives `joined` the Keras masks of two tensors, joined, if they have any."""
+    masks = [get_keras_mask(tensor) for tensor in (first, second)]
+    if all(mask is not None for mask in masks):
+        set_keras_mask(joined, join(*masks))
+    return joined
 
 
 def loss_for_training(model, x, y, y_pred, sample_weight):

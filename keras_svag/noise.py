@@ -178,7 +178,8 @@ class GradientStatistics(keras.metrics.Metric):
     """
 
     def __init__(self, name="gradient_statistics", dtype=None):
-        super().__init__(name=name, dtype=dtype)
+        # Not floatx: running sums in bfloat16 would stop growing.
+        super().__init__(name=name, dtype=dtype or "float32")
         self._noise = self.add_weight(name="noise", initializer="zeros")
         self._signal = self.add_weight(name="signal", initializer="zeros")
         self._weight = self.add_weight(name="weight", initializer="zeros")

@@ -218,3 +218,17 @@ def test_keras_file_and_config_of_every_class(name, tmp_path):
         m.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     for a, b in zip(model.get_weights(), loaded.get_weights()):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_class_trains_under_pure_dtypes(name, dtype):
+    more = {"centered": True} if "rmsprop" in name else {}
+    inputs = keras.Input((3,), dtype=dtype)
+    kernel = keras.initializers.Constant(0.5)
+    outputs = keras.layers.Dense(1, dtype=dtype, kernel_initializer=kernel)(inputs)
+    model = keras_svag.SVAGModel(inputs, outputs)
+    model.compile(make(name, amplified=True, ell=3, **more), "mse", jit_compile=True)
+    model.fit(np.ones((8, 3)), np.zeros((8, 1)), batch_size=8, verbose=0)
+    weight = keras.ops.convert_to_numpy(keras.ops.cast(model.trainable_variables[0], "float32"))
+    assert np.isfinite(weight).all() and (weight != 0.5).all()

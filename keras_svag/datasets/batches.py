@@ -3,6 +3,7 @@
 import keras
 from keras import tree
 
+from keras_svag._checks import positive_int
 from keras_svag.datasets.sampling import WITH_REPLACEMENT, Sampler
 
 
@@ -19,6 +20,8 @@ class SampledBatches(keras.utils.PyDataset):
         batch_size: B, the size of one half and the batch size of the SGD run.
         mode: see `keras_svag.datasets.Sampler`. Defaults to `"with_replacement"`.
         seed: int >= 0. Defaults to `0`.
+        initial_epoch: int, the epoch to begin with; give it the `initial_epoch` of `fit` when
+            training goes on, else the first epochs' batches are read again. Defaults to `0`.
         **kwargs: As for `keras.utils.PyDataset`.
 
     Raises:
@@ -32,11 +35,12 @@ class SampledBatches(keras.utils.PyDataset):
     (4, (16, 4))
     """
 
-    def __init__(self, x, y, batch_size, mode=WITH_REPLACEMENT, seed=0, **kwargs):
+    def __init__(self, x, y, batch_size, mode=WITH_REPLACEMENT, seed=0, initial_epoch=0, **kwargs):
         super().__init__(**kwargs)
         self._data = (x, y)
         self._sampler = Sampler(len(tree.flatten(x)[0]), batch_size, mode, seed)
-        self._epoch = -1  # none has begun
+        first = positive_int("initial_epoch", initial_epoch, minimum=0)
+        self._epoch = first - 1  # none has begun
 
     def __len__(self):
         return self._sampler.steps_per_epoch

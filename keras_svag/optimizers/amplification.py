@@ -272,7 +272,16 @@ class AmplificationMixin:
             learning_rate: eta, the learning rate of the run that is modelled.
         """
         names = scaling.find_rule(self).powers.keys() | set(scaling.scaled_decay_rates(self))
-        view = self._scaled_view(*names - {"learning_rate", "weight_decay", "ema_momentum"})
+        names -= {"learning_rate", "weight_decay", "ema_momentum"}
+        replaced = {name: self._hyperparameter(name) for name in names}
+        view = _ScaledView(
+            self,
+            **{
+                # Keras adds epsilon as it is, which must then be of the variable's dtype.
+                name: value if isinstance(value, DecayRate) else ops.cast(value, variable.dtype)
+                for name, value in replaced.items()
+            },
+        )
         rate = ops.convert_to_tensor(learning_rate)
         rate = rate / ops.cast(self._amplified["learning_rate_divisor"], rate.dtype)
         super().update_step.__func__(view, gradient, variable, rate)

@@ -32,7 +32,7 @@ class TrainingDivergedError(RuntimeError):
         self.run, self.step = run, step
         super().__init__(
             f"Run {run}: the loss or the weights were no longer finite after step {step}. Lower "
-            "`learning_rate`; the last good checkpoint is kept."
+            "`learning_rate`; the records and the checkpoint before it, if any, are kept."
         )
 
 
@@ -150,6 +150,7 @@ def _train(run, program, config, folder, on_steps):
         taken, logs = program.advance(program.draw(seed, step, stop))
         weight_norm = program.weight_norm()
         if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
+            records.write_jsonl(folder.metrics, rows)
             raise TrainingDivergedError(run.name, step + taken - 1)
         rates = program.learning_rates(run.ell, step, stop)
         clock += float(rates.sum()) / run.ell
@@ -206,15 +207,8 @@ def window_means(rows, total, window):
     Returns:
         A dict from the name of a column to a float, or an empty one if no record lies inside.
     """
-    ends = [row["effective_step"] for row in rows]
-    starts = [0, *ends[:-1]]
-    first, last = window[0] * total, window[1] * total
-    # Records end on whole effective steps, the window need not: hence the 1.
-    inside = [
-        (row, end - start)
-        for row, start, end in zip(rows, starts, ends)
-        if start > first - 1 and end < last + 1
-    ]
+    lengths = lengths_inside([row["effective_step"] for row in rows], total, window)
+    inside = [(row, length) for row, length in zip(rows, lengths) if length]
     if not inside:
         return {}
     weights = [length for _, length in inside]
@@ -223,6 +217,25 @@ def window_means(rows, total, window):
         for name in rows[0]
         if name not in ("step", "effective_step", "time", "noise_to_signal")
     }
+
+
+def lengths_inside(points, total, window):
+    """Lengths of the records that lie inside a window of a run, 0 for the others.
+
+    Args:
+        points: effective steps at which records end.
+        total: effective steps of the run.
+        window: tuple of two fractions of the run.
+
+    Returns:
+        A list of numbers.
+    """
+    first, last = window[0] * total, window[1] * total
+    # Records end on whole effective steps, the window need not: hence the 1.
+    return [
+        end - start if start > first - 1 and end < last + 1 else 0
+        for start, end in zip([0, *points[:-1]], points)
+    ]
 
 
 def _number(value):

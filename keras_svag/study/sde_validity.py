@@ -74,6 +74,15 @@ def _check_buildable(config, dataset):
     build_network(config, dataset, seed=0)
     for batch_size in config["sde_validity"]["batch_sizes"]:
         Sampler(dataset.num_train, batch_size, config["sampling"])
+    for run in build_grid(config, dataset.num_train):
+        points = run.record_points(config["num_records"])
+        if not any(runs.lengths_inside(points, run.total, config["equilibrium"])):
+            raise ValueError(
+                "`num_records` must be so large that some records lie inside `equilibrium`, "
+                f"over which N, G and R are averaged; run {run.name} would have none. Received: "
+                f"num_records={config['num_records']}, equilibrium={config['equilibrium']}. Use "
+                "more records, or longer runs."
+            )
 
 
 def _seeds_to_add(verdict, num_seeds, config):

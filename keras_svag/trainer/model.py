@@ -116,8 +116,9 @@ class SVAGModel(SplitBatchMixin, keras.Model):
         return super().__new__(cls)
 
     def __init__(self, *args, **kwargs):
-        is_functional = isinstance(self, _keras.Functional)
-        if not is_functional and _keras.functional_init_arguments(args, kwargs):
+        # Sequential(layers, trainable) has two arguments as well.
+        is_settled = isinstance(self, (_keras.Functional, keras.Sequential))
+        if not is_settled and _keras.functional_init_arguments(args, kwargs):
             # `super().__init__(inputs, outputs)` of a subclass. Keras would rewrite the bases of
             # every class up to its own; this rewrites the user's class alone.
             _make_functional(type(self))
@@ -157,12 +158,13 @@ class SVAGWrapper(SVAGModel):
         self.model = model
 
     def build(self, *args, **kwargs):
-        """Builds the wrapped model, if it is not built yet."""
-        if not self.model.built:
-            self.model.build(*args, **kwargs)
+        """Does nothing: the wrapped model builds itself when it is called."""
 
-    def call(self, *args, **kwargs):
+    def call(self, *args, training=None, **kwargs):
         """Calls the wrapped model."""
+        # Without `training` in this signature Keras would take it for a model that has no modes.
+        if _keras.has_training_argument(self.model):
+            kwargs["training"] = training
         return self.model(*args, **kwargs)
 
     @property
@@ -206,6 +208,10 @@ def _make_functional(cls):
     return cls
 
 
+def _inputs_of(sequential):
+    return sequential.inputs if sequential.built and sequential.inputs else []
+
+
 def _check_own_methods(model):
     for method in ("train_step", "test_step", "make_train_function"):
         if getattr(type(model), method) is not getattr(keras.Model, method):
@@ -246,7 +252,9 @@ def from_keras(model):
         raise ValueError(f"`model` must be a keras.Model. Received: model={model!r}")
     _check_own_methods(model)
     if type(model) is keras.Sequential:
-        return SVAGSequential(model.layers, name=model.name)
+        # `Sequential.layers` hides the input, without which the result would not be built.
+        inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in _inputs_of(model)]
+        return SVAGSequential([*inputs, *model.layers], name=model.name)
     if type(model) is _keras.Functional:
         return SVAGFunctional(model.input, model.output, name=model.name)
     return SVAGWrapper(model, name=f"svag_{model.name}")

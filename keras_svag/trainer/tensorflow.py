@@ -1,5 +1,7 @@
 """The split-batch train step on TensorFlow."""
 
+import warnings
+
 import keras
 import tensorflow as tf
 from keras import tree
@@ -50,8 +52,20 @@ def split_batch(data, drop_odd):
 
 
 def join_halves(first, second, length):
-    """Concatenates two halves, cut to `length` (a single example that was used twice)."""
-    return map_arrays(lambda a, b: tf.concat([a, b], axis=0)[:length], first, second)
+    """Concatenates two halves, cut to `length` (a single example that was used twice).
+
+    Scalars, such as a model may return beside its predictions, are averaged; masks go along.
+    """
+
+    def concatenate(a, b):
+        return tf.concat([a, b], axis=0)[:length]
+
+    def join(a, b):
+        if a.shape.rank == 0:
+            return (a + b) / tf.cast(2, a.dtype)
+        return _keras.join_masks(a, b, concatenate(a, b), concatenate)
+
+    return map_arrays(join, first, second)
 
 
 class TensorFlowStep:
@@ -67,8 +81,9 @@ class TensorFlowStep:
         Returns:
             A dict of logs: loss, compiled metrics, gradient noise and signal.
         """
-        length = first_leaf(data).shape[0]
-        self._check_batch_length(length)
+        if not tf.executing_eagerly():
+            # A static length is that of every batch; eagerly it is that of this one alone.
+            self._check_batch_length(first_leaf(data).shape[0])
         data = keras.utils.unpack_x_y_sample_weight(data)
         first, second = split_batch(data, drop_odd=self._svag is not None)
         pred1, gradients1 = self._half_pass(first, batch_length(first))
@@ -76,7 +91,7 @@ class TensorFlowStep:
         paired = batch_length(data) > 1
         weight2 = tf.where(paired, batch_length(second), 0)
         pred2, gradients2 = self._half_pass(second, weight2)
-        if self.measure_noise:
+        if self.measure_noise and self.trainable_weights:
             self._record_noise(gradients1, gradients2, weight2)
         self._apply(gradients1, gradients2, batch_length(first), weight2)
         total = batch_length(first) + weight2
@@ -126,6 +141,9 @@ class TensorFlowStep:
 
     def _apply(self, gradients1, gradients2, size1, size2):
         weights = self.trainable_weights
+        if not weights:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            return
         if self._svag is None:
             share = tf.cast(size1, tf.float32) / tf.cast(size1 + size2, tf.float32)
             gradients = [

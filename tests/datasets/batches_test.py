@@ -34,3 +34,12 @@ def test_fit_reads_other_batches_each_epoch():
         model.fit(batches, shuffle=False, epochs=len(epochs), verbose=0)
         last = rows[(epochs[-1] + 1) * len(batches) - 1]
         np.testing.assert_allclose(layer.kernel.numpy()[0, 0], last[::2].mean(), rtol=1e-5)
+
+
+def test_training_that_goes_on_reads_new_batches():
+    x = np.arange(50)
+    whole, rest = SampledBatches(x, x, 5), SampledBatches(x, x, 5, initial_epoch=1)
+    for _ in range(2):
+        whole.on_epoch_begin()
+    rest.on_epoch_begin()
+    np.testing.assert_array_equal(whole[0][0], rest[0][0])

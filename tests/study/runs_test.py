@@ -274,15 +274,16 @@ def test_nan_names_its_step_and_keeps_the_last_good_checkpoint(
     assert result["status"] == runs.FAILED and result["failed_step"] == expected
     assert result["message"] == (
         f"Run {run.name}: the loss or the weights were no longer finite after step {expected}. "
-        "Lower `learning_rate`; the last good checkpoint is kept."
+        "Lower `learning_rate`; the records and the checkpoint before it, if any, are kept."
     )
     folder = RunFolder(tmp_path, run.name)
     assert records.read_json(folder.result) == result
-    # Checkpoints follow records 3, 6, 9: the last of them before the step stands, all finite.
+    # All records before the step stand, and are finite. Checkpoints follow records 3, 6, 9.
     ends = [run.steps_until(p) for p in run.record_points(10)]
-    kept = sum(end <= expected for end in ends) // 3 * 3
+    recorded = sum(end <= expected for end in ends)
+    kept = recorded // 3 * 3
     rows = records.read_jsonl(folder.metrics)
-    assert len(rows) == kept and all(math.isfinite(row["loss"]) for row in rows)
+    assert len(rows) == recorded and all(math.isfinite(row["loss"]) for row in rows)
     loaded = records.load_arrays(folder.checkpoint, runs.STATE_GROUPS)
     if kept == 0:
         assert loaded is None

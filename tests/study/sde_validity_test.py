@@ -545,3 +545,9 @@ def test_signal_that_is_not_positive(synthetic, tmp_path, monkeypatch):
     assert verdict["necessary_condition"]["noise_to_signal"].ci_high == math.inf
     assert verdict["necessary_condition"]["holds"] is not False
     assert validity.INCONCLUSIVE in (tmp_path / "report.html").read_text()
+
+
+def test_window_without_records_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="`num_records` must be so large.*Received: num_records=1"):
+        run(study_config(num_records=1, num_checkpoints=1), tmp_path / "study")
+    assert not (tmp_path / "study").exists()

@@ -510,3 +510,107 @@ def test_keras_file_goes_on_in_a_fresh_process(kind, tmp_path):
     np.testing.assert_allclose(end["noise"], second["gradient_noise"], rtol=1e-6)
     for i, weight in enumerate(model.get_weights()):
         np.testing.assert_allclose(end[f"arr_{i}"], weight, rtol=0, atol=1e-7)
+
+
+class Modes(keras.Model):
+    """A subclassed model with layers that behave otherwise in training."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = keras.layers.BatchNormalization(momentum=0.5)
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x, training=None):
+        """Returns logits."""
+        x = self.norm(x, training=training)
+        return self.dense(x) if training else self.dense(x)
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["fresh", "called"])
+def test_wrapped_model_trains_in_training_mode(called):
+    x, y = data(8)
+    plain = Modes()
+    if called:
+        plain(x)
+    model = from_keras(plain)
+    fit(model, x, y, validation_data=(x, y))
+    expected = x[::2].mean(axis=0) / 4 + x[1::2].mean(axis=0) / 2
+    np.testing.assert_allclose(plain.norm.moving_mean.numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_sequential_keeps_its_input():
+    plain = keras.Sequential([keras.Input((4,), dtype="float32"), keras.layers.Dense(1)])
+    model = from_keras(plain)
+    assert model.built
+    assert model.count_params() == 5
+    assert model.input_shape == (None, 4)
+    unbuilt = from_keras(keras.Sequential([keras.layers.Dense(1)]))
+    assert not unbuilt.built
+    unbuilt.compile(SVAG(0.1, ell=2), "mse", jit_compile=False)
+    unbuilt.fit(np.ones((8, 4)), np.ones((8, 1)), batch_size=4, verbose=0)
+
+
+def test_sequential_takes_its_arguments_by_position():
+    SVAGSequential([keras.Input((4,)), keras.layers.Dense(1)], True)
+    assert SVAGSequential([keras.Input((4,)), keras.layers.Dense(1)]).built
+
+
+def test_metrics_see_masks():
+    tokens = np.array([[1, 2, 0, 0], [3, 0, 0, 0], [1, 2, 3, 4], [5, 6, 0, 0]])
+    target = np.where(tokens > 0, 1, 0)
+    inputs = keras.Input((4,), dtype="int32")
+    embedded = keras.layers.Embedding(10, 4, mask_zero=True)(inputs)
+    hidden = keras.layers.LSTM(4, return_sequences=True)(embedded)
+    plain = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(hidden))
+    model = from_keras(plain)
+    model.compile(SVAG(1e-12), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    expected = model.evaluate(tokens, target, verbose=0, return_dict=True)
+    logs = model.fit(tokens, target, batch_size=4, verbose=0).history
+    np.testing.assert_allclose(logs["accuracy"], [expected["accuracy"]], rtol=1e-6)
+    padded = np.mean(plain.predict(tokens, verbose=0).argmax(-1) == target)
+    assert padded != expected["accuracy"]
+
+
+def test_eager_mode_takes_a_last_batch_of_one():
+    x, y = data(9)
+    eager, graph = from_keras(tanh_net()), from_keras(tanh_net())
+    eager.compile(SVAG(0.1, ell=4), cross_entropy(), run_eagerly=True)
+    eager.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    fit(graph, x, y, SVAG(0.1, ell=4))
+    np.testing.assert_allclose(
+        flatten(eager.get_weights()), flatten(graph.get_weights()), rtol=0, atol=1e-6
+    )
+
+
+def test_scalars_beside_the_predictions():
+    class WithPenalty(SVAGModel):
+        """Returns a scalar beside its logits, for its own loss."""
+
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x):
+            """Returns a dict."""
+            logits = self.dense(x)
+            return {"logits": logits, "penalty": keras.ops.mean(logits**2)}
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            """Cross-entropy and the penalty."""
+            return keras.ops.mean(
+                keras.losses.sparse_categorical_crossentropy(y, y_pred["logits"], True)
+            ) + keras.ops.cast(y_pred["penalty"], "float32")
+
+    x, y = data(8)
+    model = WithPenalty()
+    model.compile(SVAG(0.1, ell=2), jit_compile=False)
+    assert set(model.fit(x, y, batch_size=8, verbose=0).history) >= LOGS
+
+
+def test_nothing_to_train_is_said():
+    model = from_keras(tanh_net())
+    for layer in model.layers:
+        layer.trainable = False
+    model.compile("sgd", cross_entropy(), jit_compile=False)
+    with pytest.warns(UserWarning, match="does not have any trainable weights"):
+        model.fit(*data(8), batch_size=8, verbose=0)
