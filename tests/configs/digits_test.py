@@ -43,6 +43,7 @@ def test_quick_differs_only_in_length():
         "epochs",
         "num_records",
         "num_checkpoints",
+        "noisy_gradient_descent",
         "sde_validity",
     }
     assert {name for name in default if default[name] != quick[name]} == shorter

@@ -43,7 +43,7 @@ def test_one_worker_takes_long_runs_first_and_one_program_a_batch_size(
         built.append(batch_size)
         return program
 
-    monkeypatch.setattr(pool, "Program", build)
+    monkeypatch.setitem(pool.PROGRAMS, runs.SVAG, build)
     grid = [Run(128, 3.2, ell, seed, 22) for ell in (1.0, 4.0) for seed in (0, 1)]
     with RunPool(config, digits, tmp_path, num_workers=1) as workers:
         steps = []
@@ -56,7 +56,7 @@ def test_one_worker_takes_long_runs_first_and_one_program_a_batch_size(
         order = sorted(paths, key=lambda path: path.stat().st_mtime_ns)
         assert [path.parent.name[5:9] for path in order] == ["ell4", "ell4", "ell1", "ell1"]
         # Once more: nothing is left to do, and no program is asked for.
-        monkeypatch.setattr(pool, "Program", None)
+        monkeypatch.setitem(pool.PROGRAMS, runs.SVAG, None)
         assert workers.execute(grid, steps.append) == results
 
 

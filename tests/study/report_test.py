@@ -103,7 +103,7 @@ def test_numbers_of_the_table(page, finished):
         cell = f"{noise['mean']:.4g} [{noise['ci_low']:.3g}, {noise['ci_high']:.3g}]"
         assert cell in page.text
     # 22 + 44 + 88 steps, two seeds, two mini-batch gradients a step.
-    assert "6 runs, 308 SVAG steps, 616 mini-batch gradients" in page.text
+    assert "6 runs, 308 steps, 616 mini-batch gradients" in page.text
 
 
 def test_words_of_users_are_escaped(inputs):
