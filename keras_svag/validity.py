@@ -63,7 +63,7 @@ def mean_interval(values, confidence=CONFIDENCE):
     if len(values) < 2:
         mean = float(values.mean()) if len(values) else math.nan
         return Interval(mean, -math.inf, math.inf)
-    return t_interval(values.mean(), _standard_error(values), len(values) - 1, confidence)
+    return t_interval(values.mean(), standard_error(values), len(values) - 1, confidence)
 
 
 def t_interval(mean, standard_error, degrees_of_freedom, confidence=CONFIDENCE):
@@ -111,7 +111,7 @@ def ratio_interval(a, b, confidence=CONFIDENCE):
     difference = log_a.mean() - log_b.mean()
     if len(a) < 2 or len(b) < 2:
         return Interval(math.exp(difference), 0.0, math.inf)
-    var_a, var_b = _standard_error(log_a) ** 2, _standard_error(log_b) ** 2
+    var_a, var_b = standard_error(log_a) ** 2, standard_error(log_b) ** 2
     if var_a + var_b == 0:
         return Interval(*(3 * [math.exp(difference)]))
     dof = (var_a + var_b) ** 2 / (var_a**2 / (len(a) - 1) + var_b**2 / (len(b) - 1))
@@ -464,7 +464,8 @@ def _factor(ratio):
     return Interval(max(ratio.mean, 1 / ratio.mean), low, max(ratio.ci_high, inverse_high))
 
 
-def _standard_error(values):
+def standard_error(values):
+    """Standard error of the mean of an array of independent values."""
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 

@@ -21,7 +21,7 @@ from keras_svag.study.grid import (
     write_csv,
 )
 from keras_svag.study.pool import RunPool
-from keras_svag.study.workdir import claim, default_command, environment
+from keras_svag.study.workdir import begin
 
 STUDY = "noisy_gradient_descent"
 # Means over the window, and values at the end.
@@ -56,9 +56,7 @@ def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
     num_train = load_dataset().num_train
     arms = build_arms(config, num_train)
-    workdir = claim(workdir, STUDY, config)
-    setting = environment(command or default_command())
-    records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
+    workdir, setting = begin(workdir, STUDY, config, command)
     grid = [run for arm in arms for run in arm["runs"]]
     unique = list({run.name: run for run in grid}.values())
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:

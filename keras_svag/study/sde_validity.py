@@ -25,7 +25,7 @@ from keras_svag.study.grid import (
 )
 from keras_svag.study.pool import RunPool
 from keras_svag.study.program import build_network
-from keras_svag.study.workdir import claim, default_command, environment
+from keras_svag.study.workdir import begin
 
 STUDY = "sde_validity"
 
@@ -51,9 +51,7 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
     dataset = load_dataset()
     _check_buildable(config, dataset)
     num_train = dataset.num_train
-    workdir = claim(workdir, STUDY, config)
-    setting = environment(command or default_command())
-    records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
+    workdir, setting = begin(workdir, STUDY, config, command)
     num_seeds = dict.fromkeys(config["sde_validity"]["batch_sizes"], config["num_seeds"])
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         while True:

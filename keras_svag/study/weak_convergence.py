@@ -18,7 +18,7 @@ from keras_svag.study.config import effective_steps, scaled_learning_rate, valid
 from keras_svag.study.grid import execute_grid, load_dataset_of, summarize_runs, write_csv
 from keras_svag.study.linear_chains import simulate
 from keras_svag.study.pool import RunPool
-from keras_svag.study.workdir import claim, default_command, environment
+from keras_svag.study.workdir import begin
 
 STUDY = "weak_convergence"
 # The order by exact moments is fitted where higher orders have died out.
@@ -52,9 +52,7 @@ def run_weak_convergence(config, workdir, command=None, show_progress=True):
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
     num_train = load_dataset().num_train
     grid = build_grid(config, num_train)
-    workdir = claim(workdir, STUDY, config)
-    setting = environment(command or default_command())
-    records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
+    workdir, setting = begin(workdir, STUDY, config, command)
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         results = execute_grid(pool, grid, show_progress)
     table = summarize_runs(grid, results, config, num_train, workdir)
@@ -227,7 +225,7 @@ def _errors_of(name, ends, ells, noise_steps, seeds):
     )
     values = {ell: values_of(runs.SVAG, ell) for ell in ells}
     errors = {ell: validity.mean_interval(values[ell] - truth) for ell in ells}
-    spread = {ell: _standard_error(values[ell] - truth) for ell in ells}
+    spread = {ell: validity.standard_error(values[ell] - truth) for ell in ells}
     resolved = [ell for ell in ells if errors[ell].ci_low > 0 or errors[ell].ci_high < 0]
     same_sign = len({errors[ell].mean > 0 for ell in resolved}) == 1
     order = None
@@ -255,10 +253,6 @@ def _errors_of(name, ends, ells, noise_steps, seeds):
         "resolved_ells": resolved,
         "order": order,
     }
-
-
-def _standard_error(values):
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def fit_slope(ells, errors, standard_errors=None):

@@ -53,6 +53,27 @@ def claim(workdir, study, config):
     return workdir
 
 
+def begin(workdir, study, config, command=None):
+    """Claims the folder of a study and writes what it is run with.
+
+    Args:
+        workdir: folder of the study.
+        study: name of the study.
+        config: a validated config.
+        command: list of strings. Defaults to the command of this process.
+
+    Returns:
+        A tuple `(workdir, setting)`: the folder as a `pathlib.Path`, and what `environment` gives.
+
+    Raises:
+        ValueError: as `claim` does.
+    """
+    workdir = claim(workdir, study, config)
+    setting = environment(command or default_command())
+    records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
+    return workdir, setting
+
+
 def environment(command):
     """Versions, devices and command of this process.
 
