@@ -38,6 +38,7 @@ def get_config(variant="default"):
     config.num_workers = 0  # processes; 0 means one for each core, 1 this process alone
     config.epochs = 30.0  # of the SGD run: epochs * n / B effective steps
     config.num_records = 60  # rows of metrics.jsonl
+    config.evaluation_size = 0  # first examples of each split to evaluate on; 0 means all
     config.num_checkpoints = 10  # per run, at the same effective steps for every ell
 
     config.dataset = ml_collections.ConfigDict()
@@ -59,8 +60,11 @@ def get_config(variant="default"):
     config.base_batch_size = 8
     config.learning_rate = 0.2
     config.weight_decay = 5e-3
-    config.decay_at = (0.8,)  # fractions of the run
-    config.decay_factor = 0.1
+    # constant, step, cosine, triangle or keras; see keras_svag/schedules.py
+    config.schedule = ml_collections.ConfigDict()
+    config.schedule.name = "step"
+    config.schedule.decay_at = (0.8,)  # fractions of the run
+    config.schedule.decay_factor = 0.1
 
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged

@@ -28,6 +28,7 @@ def get_config(variant="default"):
     config.num_workers = 0  # processes; 0 means one for each core, 1 this process alone
     config.epochs = 0.9  # 20 effective steps at batch size 64
     config.num_records = 4
+    config.evaluation_size = 0
     config.num_checkpoints = 1
 
     config.dataset = ml_collections.ConfigDict()
@@ -47,8 +48,8 @@ def get_config(variant="default"):
     config.base_batch_size = 64
     config.learning_rate = 1.6
     config.weight_decay = 5e-3
-    config.decay_at = ()
-    config.decay_factor = 1.0
+    config.schedule = ml_collections.ConfigDict()
+    config.schedule.name = "constant"
     config.closeness = 2.0**0.5
     config.equilibrium = (0.0, 1.0)
 

@@ -24,6 +24,13 @@ class Dataset:
     test_x: np.ndarray
     test_y: np.ndarray
     num_classes: int
+    normalization: object = None
+    augmentation: object = None
+
+    @property
+    def input_shape(self):
+        """Shape of one example."""
+        return self.train_x.shape[1:]
 
     @property
     def num_train(self):

@@ -8,7 +8,7 @@ from keras import tree
 from keras_svag import _keras
 from keras_svag._checks import finite_float, positive_int
 from keras_svag.optimizers.tensorflow import densify
-from keras_svag.resident.tensorflow import reset_metrics
+from keras_svag.resident.tensorflow import loops_inside_xla, reset_metrics
 from keras_svag.sde import gaussian_loss_weights
 from keras_svag.trainer.tensorflow import batch_length, map_arrays
 
@@ -28,10 +28,10 @@ class GaussianNoiseLoop:
     (gradient at the old x, as in Keras' SGD). m = 1 is noisy gradient descent; a large m simulates
     the SDE of SGD.
 
-    Many steps run in one compiled program, over arrays that stay on the device. The gradient is
-    summed chunk by chunk, so that memory does not grow with the data beyond the data themselves.
-    B, m, eta, the weight decay and the number of steps are data to the program: it is compiled
-    once for all of them. As in `ResidentLoop` convolutions are slow inside it on CPUs.
+    The data stay on the device. The gradient is summed chunk by chunk, so that memory does not grow
+    with the data beyond the data themselves. Where the network allows (see `loops_inside_xla`) many
+    steps run in one compiled program, else one chunk. B, m, eta, the weight decay and the number of
+    steps are data to the program: it is compiled once for all of them.
 
     What is trained is the loss that the model was compiled with, on its own terms: sample weights,
     several outputs and weight regularisers (which get no noise) are as in `fit`. The optimizer that
@@ -49,6 +49,10 @@ class GaussianNoiseLoop:
         chunk_size: examples in one forward pass; only speed and memory depend on it (and, by
             rounding, the last digits of the result). Defaults to `512`.
         steps_per_call: largest number of steps in one call of the program. Defaults to `64`.
+        prepare: function of a chunk's inputs x that gives what the model is to see, such as
+            normalised images. Defaults to `None`: x.
+        inside_xla: whether the loops are inside the compiled program. Defaults to `None`: by
+            `loops_inside_xla`.
 
     Raises:
         ValueError: if an argument is out of range, or the model has no loss per example.
@@ -64,14 +68,18 @@ class GaussianNoiseLoop:
     (10, ['loss'])
     """
 
-    def __init__(self, model, data, chunk_size=512, steps_per_call=64):
+    def __init__(
+        self, model, data, chunk_size=512, steps_per_call=64, prepare=None, inside_xla=None
+    ):
         self._model = model
+        self._prepare = prepare
         self._num_examples = int(batch_length(data))
         self._chunk_size = min(positive_int("chunk_size", chunk_size), self._num_examples)
         self._steps_per_call = positive_int("steps_per_call", steps_per_call)
         # Otherwise the first call would trace twice: metrics make their variables when called.
-        _keras.build_for_training(model, map_arrays(lambda a: a[:1], data))
-        _check_loss_per_example(model, data)
+        _keras.build_for_training(model, self._prepared(map_arrays(lambda a: a[:1], data)))
+        _check_loss_per_example(model, self._prepared(_few_examples(data)))
+        self._inside_xla = loops_inside_xla(model) if inside_xla is None else inside_xla
         size = self._chunk_size
         self._whole = self._num_examples // size * size
         self._chunks = map_arrays(
@@ -80,6 +88,13 @@ class GaussianNoiseLoop:
         self._rest = map_arrays(lambda a: tf.constant(a[self._whole :]), data)
         self.num_traces = 0
         self._program = tf.function(self._many_steps, jit_compile=True)
+        self._add_chunk = tf.function(self._add_share, jit_compile=True)
+        self._move = tf.function(self._take_step, jit_compile=True)
+
+    def _prepared(self, data):
+        """What the model sees of a part of the data."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        return (x if self._prepare is None else self._prepare(x), y, sample_weight)
 
     def _many_steps(self, weights, rates, decay, count, fresh):
         self.num_traces += 1
@@ -87,8 +102,7 @@ class GaussianNoiseLoop:
 
         def body(step, loss):
             loss, gradients = self._full_gradient(weights[step])
-            for variable, gradient in zip(self._model.trainable_variables, gradients):
-                _sgd_step(variable, gradient, rates[step], decay)
+            self._take_step(gradients, rates[step], decay)
             return step + 1, loss
 
         def go_on(step, loss):
@@ -96,6 +110,34 @@ class GaussianNoiseLoop:
 
         step, _ = tf.while_loop(go_on, body, [tf.constant(0), tf.constant(0.0)])
         return step, self._model.get_metrics_result()
+
+    def _take_step(self, gradients, rate, decay):
+        for variable, gradient in zip(self._model.trainable_variables, gradients):
+            _sgd_step(variable, gradient, rate, decay)
+
+    def _one_by_one(self, weights, rates, decay, count, fresh):
+        """What `_many_steps` does, with the loops in Python around compiled chunks."""
+        if fresh:
+            self._model.reset_metrics()
+        step, loss = 0, 0.0
+        while step < count and np.isfinite(loss):
+            loss, gradients = self._sum_of_chunks(weights[step])
+            self._move(gradients, rates[step], decay)
+            step += 1
+        return step, self._model.get_metrics_result()
+
+    def _sum_of_chunks(self, weights):
+        whole, rest = weights[: self._whole], weights[self._whole :]
+        total = [tf.constant(0.0), self._zeros()]
+        for i, part in enumerate(tf.reshape(whole, (-1, self._chunk_size))):
+            total = self._add_chunk(total, map_arrays(lambda a, i=i: a[i], self._chunks), part)
+        return self._add_chunk(total, self._rest, rest) if len(rest) else total
+
+    def _add_share(self, total, chunk, weights):
+        return _add(total, self._share_of_chunk(chunk, weights))
+
+    def _zeros(self):
+        return [tf.zeros(v.shape, _sum_dtype(v)) for v in self._model.trainable_variables]
 
     def _full_gradient(self, weights):
         """Loss (without weights) and gradient of the weighted loss, over all examples."""
@@ -107,16 +149,14 @@ class GaussianNoiseLoop:
             part = self._share_of_chunk(chunk, tf.gather(weights, i))
             return i + 1, *_add((loss, gradients), part)
 
-        zeros = [tf.zeros(v.shape, _sum_dtype(v)) for v in self._model.trainable_variables]
-        _, *total = tf.while_loop(
-            lambda i, *_: i < len(weights), body, (tf.constant(0), tf.constant(0.0), zeros)
-        )
+        start = (tf.constant(0), tf.constant(0.0), self._zeros())
+        _, *total = tf.while_loop(lambda i, *_: i < len(weights), body, start)
         # Not padded to a whole chunk: metrics would count what is not there.
         return _add(total, self._share_of_chunk(self._rest, rest)) if len(rest) else total
 
     def _share_of_chunk(self, chunk, weights):
         model, share = self._model, len(weights) / self._num_examples
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(chunk)
+        x, y, sample_weight = self._prepared(chunk)
         with tf.GradientTape() as tape:
             y_pred = _keras.call_for_training(model, x)
             weighted = _weight_gradients(y_pred, weights)
@@ -152,13 +192,13 @@ class GaussianNoiseLoop:
             part = slice(done, done + self._steps_per_call)
             weights = gaussian_loss_weights(normals[part], batch_size, noise_steps)
             count = len(weights)
-            taken, logs = self._program(
-                self._padded(weights),
-                self._padded(rates[part] / noise_steps),
-                tf.constant(decay, tf.float32),
-                tf.constant(count),
-                tf.constant(done == 0),
-            )
+            weights = self._padded(weights), self._padded(rates[part] / noise_steps)
+            decay = tf.constant(decay, tf.float32)
+            if self._inside_xla:
+                fresh = tf.constant(done == 0)
+                taken, logs = self._program(*weights, decay, tf.constant(count), fresh)
+            else:
+                taken, logs = self._one_by_one(*weights, decay, count, done == 0)
             done += int(taken)
             if int(taken) < count or done >= len(normals):
                 return done, {name: float(value) for name, value in logs.items()}
@@ -233,11 +273,15 @@ _CHECKED_EXAMPLES = 4
 _CHECK_TOLERANCE = 0.05
 
 
-def _check_loss_per_example(model, data):
-    """Refuses a model whose loss is not a mean over examples, each on its own."""
+def _few_examples(data):
     count = min(_CHECKED_EXAMPLES, int(batch_length(data)))
     rows = np.linspace(0, int(batch_length(data)) - 1, count).astype(int)
-    batch = map_arrays(lambda a: tf.gather(a, rows), data)
+    return map_arrays(lambda a: tf.gather(a, rows), data)
+
+
+def _check_loss_per_example(model, batch):
+    """Refuses a model whose loss is not a mean over examples, each on its own."""
+    count = int(batch_length(batch))
     _check_outputs_independent(model, keras.utils.unpack_x_y_sample_weight(batch)[0])
     try:
         for position in range(count):

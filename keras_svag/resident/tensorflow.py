@@ -1,15 +1,46 @@
-"""Many steps, or a whole evaluation, in one XLA program over data that stay on the device."""
+"""Many steps, or a whole evaluation, in compiled programs over data that stay on the device."""
 
+import math
+
+import keras
 import tensorflow as tf
 from keras import tree
 
-from keras_svag.trainer.tensorflow import first_leaf
+from keras_svag.trainer.tensorflow import first_leaf, map_arrays
+
+# On CPUs XLA runs convolutions inside its loops on one plain thread, 25 times slower than outside.
+SLOW_IN_CPU_LOOPS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
 
 
 def limit_threads(count):
     """Limits TensorFlow to `count` threads; must come before its first operation."""
     tf.config.threading.set_intra_op_parallelism_threads(count)
     tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
+def loops_inside_xla(model):
+    """Whether many steps of a model run faster in one XLA program than one by one.
+
+    Args:
+        model: a built `keras.Model`.
+
+    Returns:
+        `False` for a model with convolutions on a machine without an accelerator.
+    """
+    if any("cpu" not in device.lower() for device in keras.distribution.list_devices()):
+        return True
+    return not any(isinstance(layer, SLOW_IN_CPU_LOOPS) for layer in model._flatten_layers())
 
 
 def reset_metrics(model, condition):
@@ -19,46 +50,62 @@ def reset_metrics(model, condition):
 
 
 class ResidentLoop:
-    """Many train steps in one compiled program, over arrays that stay on the device.
+    """Many train steps over arrays that stay on the device.
 
-    The program gathers each batch by a row of example indices, so nothing is copied from the host
-    but those rows. Rows are padded to `steps_per_call`, so that the number of steps is data and
-    the program is compiled once.
+    The compiled program gathers each batch by a row of example indices, so nothing is copied from
+    the host but those rows. Where the network allows (see `loops_inside_xla`) one call of the
+    program takes many steps. Rows are then padded to `steps_per_call`, so that the number of steps
+    is data and the program is compiled once.
 
     Args:
         model: a built, compiled `SVAGModel`.
         data: structure of arrays as `fit` takes it, such as `(x, y)`, of n examples each.
         steps_per_call: largest number of steps in one call of the program.
+        prepare: function of a batch's inputs x and its row of `draws` (or `None`) that gives what
+            the model is to see, such as augmented and normalised images. Defaults to `None`: x.
+        inside_xla: whether the loop over steps is inside the compiled program. Defaults to `None`:
+            by `loops_inside_xla`.
     """
 
-    def __init__(self, model, data, steps_per_call):
+    def __init__(self, model, data, steps_per_call, prepare=None, inside_xla=None):
         self._model = model
         self._data = tree.map_structure(tf.constant, data)
-        self._steps_per_call = steps_per_call
+        self._prepare = prepare
+        self._inside_xla = loops_inside_xla(model) if inside_xla is None else inside_xla
+        self._steps_per_call = steps_per_call if self._inside_xla else 1
         self.num_traces = 0
         self._program = tf.function(self._many_steps, jit_compile=True)
 
-    def _many_steps(self, rows, count, fresh):
+    def _one_step(self, row, draws):
+        batch = tree.map_structure(lambda a: tf.gather(a, row), self._data)
+        if self._prepare is not None:
+            x, *rest = batch
+            batch = (self._prepare(x, draws), *rest)
+        return self._model.train_step(batch)["loss"]
+
+    def _many_steps(self, rows, draws, count, fresh):
         self.num_traces += 1
-        model = self._model
-        reset_metrics(model, fresh)
+        reset_metrics(self._model, fresh)
 
         def body(step, loss):
-            batch = tree.map_structure(lambda a: tf.gather(a, rows[step]), self._data)
-            return step + 1, tf.cast(model.train_step(batch)["loss"], loss.dtype)
+            drawn = map_arrays(lambda a: a[step], draws)
+            return step + 1, tf.cast(self._one_step(rows[step], drawn), loss.dtype)
 
         def go_on(step, loss):
             # `loss` is the running mean: once not finite it stays so, and the loop ends there.
             return (step < count) & tf.math.is_finite(loss)
 
-        step, _ = tf.while_loop(go_on, body, [tf.constant(0), tf.constant(0.0)])
-        return step, {**model.get_metrics_result(), **model._noise_logs()}
+        start = (tf.constant(0), tf.constant(0.0))
+        step, loss = tf.while_loop(go_on, body, start) if self._inside_xla else body(*start)
+        logs = {**self._model.get_metrics_result(), **self._model._noise_logs()}
+        return step, loss, logs
 
-    def run(self, rows):
+    def run(self, rows, draws=None):
         """Takes one step for each row.
 
         Args:
             rows: integer array of shape `(steps, 2B)`: the examples of each step.
+            draws: structure of arrays with a row per step, for `prepare`. Defaults to `None`.
 
         Returns:
             A tuple `(steps, logs)`: the number of steps taken (fewer than asked for if the loss
@@ -67,17 +114,19 @@ class ResidentLoop:
         """
         done = 0
         while True:
-            part = rows[done : done + self._steps_per_call]
-            count = len(part)
-            padding = self._steps_per_call - count
-            if padding:
-                part = tf.pad(part, [[0, padding], [0, 0]])
-            taken, logs = self._program(
-                tf.constant(part, tf.int32), tf.constant(count), tf.constant(done == 0)
+            count = min(self._steps_per_call, len(rows) - done)
+            piece = slice(done, done + count)
+            part, drawn = map_arrays(lambda a, p=piece: self._padded(a[p]), (rows, draws))
+            taken, loss, logs = self._program(
+                tf.cast(part, tf.int32), drawn, tf.constant(count), tf.constant(done == 0)
             )
             done += int(taken)
-            if int(taken) < count or done >= len(rows):
+            if int(taken) < count or done >= len(rows) or not math.isfinite(loss):
                 return done, {name: float(value) for name, value in logs.items()}
+
+    def _padded(self, rows):
+        padding = [[0, self._steps_per_call - len(rows)]] + [[0, 0]] * (rows.ndim - 1)
+        return tf.pad(rows, padding)
 
 
 class ResidentEvaluation:
@@ -87,10 +136,13 @@ class ResidentEvaluation:
         model: a built, compiled model.
         data: structure of arrays as `evaluate` takes it.
         batch_size: largest number of examples in one forward pass. Defaults to `2048`.
+        prepare: function of a batch's inputs that gives what the model is to see.
+            Defaults to `None`: the inputs.
     """
 
-    def __init__(self, model, data, batch_size=2048):
+    def __init__(self, model, data, batch_size=2048, prepare=None):
         self._model = model
+        self._prepare = prepare
         length = len(first_leaf(data))
         pieces = [slice(start, start + batch_size) for start in range(0, length, batch_size)]
         self._batches = [
@@ -101,6 +153,9 @@ class ResidentEvaluation:
 
     def _one_batch(self, batch, fresh):
         reset_metrics(self._model, fresh)
+        if self._prepare is not None:
+            x, *rest = batch
+            batch = (self._prepare(x), *rest)
         return self._model.test_step(batch)
 
     def run(self):

@@ -1,23 +1,23 @@
 """What a study's config must hold: checked once, before anything is written."""
 
 import inspect
-import math
 
 from keras_svag._checks import finite_float, one_of, positive_int
 from keras_svag.coefficients import validate_ell
 from keras_svag.datasets import DATASETS
 from keras_svag.datasets.sampling import SAMPLING_MODES
 from keras_svag.models import MODELS
+from keras_svag.schedules import increasing_fractions
+from keras_svag.study.schedule import validate_schedule
 from keras_svag.validity import validate_closeness
 
 FIELDS = (
     "base_batch_size",
     "closeness",
     "dataset",
-    "decay_at",
-    "decay_factor",
     "epochs",
     "equilibrium",
+    "evaluation_size",
     "learning_rate",
     "max_num_seeds",
     "model",
@@ -26,6 +26,7 @@ FIELDS = (
     "num_seeds",
     "num_workers",
     "sampling",
+    "schedule",
     "seed",
     "weight_decay",
 )
@@ -72,15 +73,16 @@ def validate_config(config, study=SDE_VALIDITY):
         "max_num_seeds", config["max_num_seeds"], minimum=config["num_seeds"]
     )
     config["num_workers"] = positive_int("num_workers", config["num_workers"], minimum=0)
-    for name in ("epochs", "learning_rate", "decay_factor"):
+    config["evaluation_size"] = positive_int("evaluation_size", config["evaluation_size"], 0)
+    for name in ("epochs", "learning_rate"):
         config[name] = finite_float(name, config[name], "a number > 0", 0.0, exclusive=True)
     config["weight_decay"] = finite_float("weight_decay", config["weight_decay"], ">= 0", 0.0)
     config["closeness"] = validate_closeness(config["closeness"])
     one_of("sampling", config["sampling"], SAMPLING_MODES)
     _check_options("dataset", config["dataset"], DATASETS)
     _check_options("model", config["model"], MODELS, GIVEN_TO_MODELS)
-    config["decay_at"] = _fractions("decay_at", config["decay_at"])
-    config["equilibrium"] = _fractions("equilibrium", config["equilibrium"])
+    validate_schedule(config["schedule"])
+    config["equilibrium"] = increasing_fractions("equilibrium", config["equilibrium"])
     if len(config["equilibrium"]) != 2:
         raise ValueError(
             "`equilibrium` must be two fractions, the start and end of the averaging window. "
@@ -225,16 +227,6 @@ def _as_list(values):
     return list(values) if isinstance(values, (list, tuple)) else [values]
 
 
-def _fractions(name, values):
-    values = [finite_float(name, value, "fractions in [0, 1]", 0.0) for value in _as_list(values)]
-    if sorted(set(values)) != values or (values and values[-1] > 1):
-        raise ValueError(
-            f"`{name}` must be increasing fractions of the run, in [0, 1]. "
-            f"Received: {name}={values}"
-        )
-    return values
-
-
 def _to_plain(config):
     if hasattr(config, "items"):
         return {name: _to_plain(value) for name, value in config.items()}
@@ -292,16 +284,3 @@ def differences(old, new, ignore=GROWABLE, prefix=""):
         elif a != b and not (a != a and b != b):
             changed.append(f"{prefix}{name}: {a!r} -> {b!r}")
     return changed
-
-
-def schedule_boundaries(config, total):
-    """Effective steps after which the learning rate drops.
-
-    Args:
-        config: a validated config.
-        total: effective steps of the run.
-
-    Returns:
-        A list of ints.
-    """
-    return [math.ceil(fraction * total) for fraction in config["decay_at"]]

@@ -1,6 +1,7 @@
 """One compiled program for all runs of a shape: `ell`, seed and weights are data to it."""
 
 import functools
+import math
 
 import keras
 import numpy as np
@@ -12,11 +13,13 @@ from keras_svag.models import MODELS
 from keras_svag.optimizers import SVAG
 from keras_svag.resident import ResidentEvaluation, ResidentLoop
 from keras_svag.sde import standard_normals
-from keras_svag.study.config import effective_steps, scaled_learning_rate, schedule_boundaries
+from keras_svag.study.config import effective_steps, scaled_learning_rate
+from keras_svag.study.schedule import build_schedule, tabulate
 from keras_svag.trainer import from_keras
 
 MAX_STEPS_PER_CALL = 512
-CHUNK_SIZE = 2048  # examples in one forward pass of a full-batch gradient
+# What one forward pass without training, or one chunk of a full-batch gradient, may hold.
+MAX_EXAMPLES, MAX_PIXELS = 2048, 2**20
 
 
 def build_network(config, dataset, seed):
@@ -32,26 +35,7 @@ def build_network(config, dataset, seed):
     """
     options = {name: value for name, value in config["model"].items() if name != "name"}
     build = MODELS[config["model"]["name"]]
-    return build(dataset.train_x.shape[1:], dataset.num_classes, seed=seed, **options)
-
-
-def build_schedule(config, learning_rate, total):
-    """The learning rate over effective steps: `learning_rate`, times a factor at each decay.
-
-    Args:
-        config: a validated config.
-        learning_rate: eta at the start.
-        total: effective steps of the run.
-
-    Returns:
-        A float, or a Keras schedule.
-    """
-    boundaries = schedule_boundaries(config, total)
-    if not boundaries:
-        return learning_rate
-    values = [learning_rate * config["decay_factor"] ** i for i in range(len(boundaries) + 1)]
-    # Keras keeps a value up to and including its boundary.
-    return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], values)
+    return build(dataset.input_shape, dataset.num_classes, seed=seed, **options)
 
 
 class Program:
@@ -69,27 +53,41 @@ class Program:
         self._batch_size = batch_size
         self.total = effective_steps(config, dataset.num_train, batch_size)
         self.learning_rate = scaled_learning_rate(config, batch_size)
+        base_total = effective_steps(config, dataset.num_train, config["base_batch_size"])
+        schedule = build_schedule(config["schedule"], self.learning_rate, self.total, base_total)
+        self._rates = tabulate(schedule, self.total)
         self.model = from_keras(build_network(config, dataset, seed=0))
-        schedule = build_schedule(config, self.learning_rate, self.total)
         self.model.compile(
             optimizer=SVAG(schedule, weight_decay=config["weight_decay"]),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             jit_compile=True,
         )
-        train = (dataset.train_x, dataset.train_y)
-        _keras.build_for_training(self.model, tuple(array[:1] for array in train))
-        self._loop = self._make_loop(train)
+        one = (self._inputs(dataset.train_x[:1]), dataset.train_y[:1])
+        _keras.build_for_training(self.model, one)
+        self._piece = max(1, min(MAX_EXAMPLES, MAX_PIXELS // math.prod(dataset.input_shape)))
+        self._loop = self._make_loop()
         self._evaluations = {
-            "train": ResidentEvaluation(self.model, train),
-            "test": ResidentEvaluation(self.model, (dataset.test_x, dataset.test_y)),
+            "train": self._make_evaluation(dataset.train_x, dataset.train_y),
+            "test": self._make_evaluation(dataset.test_x, dataset.test_y),
         }
         self._initial_optimizer = _values(self.model.optimizer.variables)
         # A sampler keeps the tables of two epochs.
         self._sampler = functools.lru_cache(maxsize=1)(self._make_sampler)
 
-    def _make_loop(self, train):
-        return ResidentLoop(self.model, train, MAX_STEPS_PER_CALL)
+    def _inputs(self, x, draws=None):
+        """What the network sees of images as they are stored."""
+        if draws is not None:
+            x = self._dataset.augmentation.apply(x, draws)
+        return x if self._dataset.normalization is None else self._dataset.normalization(x)
+
+    def _make_loop(self):
+        train = (self._dataset.train_x, self._dataset.train_y)
+        return ResidentLoop(self.model, train, MAX_STEPS_PER_CALL, self._inputs)
+
+    def _make_evaluation(self, x, y):
+        size = self._config["evaluation_size"] or len(x)
+        return ResidentEvaluation(self.model, (x[:size], y[:size]), self._piece, self._inputs)
 
     @property
     def num_traces(self):
@@ -121,24 +119,29 @@ class Program:
             stop: the step after the last.
 
         Returns:
-            An array with a row per step, for `advance`.
+            A tuple of the arguments of `advance`.
         """
-        return self._sampler(seed).rows(start, stop)
+        rows = self._sampler(seed).rows(start, stop)
+        if self._dataset.augmentation is None:
+            return (rows,)
+        return rows, self._dataset.augmentation.draw(seed, start, stop, rows.shape[1])
 
-    def advance(self, rows):
+    def advance(self, rows, draws=None):
         """Takes one step for each row of example indices.
 
         Args:
             rows: int array of shape `(steps, 2 B)`.
+            draws: what the data set's `augmentation.draw` gave. Defaults to `None`: no
+                augmentation.
 
         Returns:
             A tuple `(steps, logs)`: steps taken (fewer if the loss stopped being finite) and the
             means over them of loss, accuracy, noise and signal.
         """
-        return self._loop.run(rows)
+        return self._loop.run(rows, draws)
 
     def evaluate(self):
-        """Loss and accuracy on the whole training and test set.
+        """Loss and accuracy on `evaluation_size` training and test examples, not augmented.
 
         Returns:
             A dict with `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`.
@@ -162,11 +165,8 @@ class Program:
         """Learning rates (of the SGD run) at the SVAG steps `start` to `stop - 1`."""
         # The same float32 division as in the optimizer, so that no step falls on another side.
         steps = np.arange(start, stop, dtype=np.float32)
-        effective = np.floor(steps / np.float32(ell))
-        factor = np.zeros(len(effective))
-        for boundary in schedule_boundaries(self._config, self.total):
-            factor += effective >= boundary
-        return self.learning_rate * self._config["decay_factor"] ** factor
+        effective = np.floor(steps / np.float32(ell)).astype(np.int64)
+        return self._rates[np.minimum(effective, self.total)]
 
     def state(self):
         """Everything that a run is, as lists of arrays: see `restore`."""
@@ -192,12 +192,13 @@ class GaussianProgram(Program):
     N and G in the logs: the gradient is the full one.
     """
 
-    def _make_loop(self, train):
-        return GaussianNoiseLoop(self.model, train, chunk_size=CHUNK_SIZE)
+    def _make_loop(self):
+        train = (self._dataset.train_x, self._dataset.train_y)
+        return GaussianNoiseLoop(self.model, train, self._piece, prepare=self._inputs)
 
     def draw(self, seed, start, stop):
         """Standard normal numbers, one for each step and example."""
-        return standard_normals(self._dataset.num_train, seed, start, stop)
+        return (standard_normals(self._dataset.num_train, seed, start, stop),)
 
     def advance(self, rows):
         """Takes one step for each row of standard normal numbers.

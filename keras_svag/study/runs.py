@@ -147,7 +147,7 @@ def _train(run, program, config, folder, on_steps):
     on_steps(step)
     for index in range(len(rows), len(points)):
         stop = run.steps_until(points[index])
-        taken, logs = program.advance(program.draw(seed, step, stop))
+        taken, logs = program.advance(*program.draw(seed, step, stop))
         weight_norm = program.weight_norm()
         if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
             records.write_jsonl(folder.metrics, rows)

@@ -15,7 +15,7 @@ def test_default_is_the_study_that_the_documents_describe():
     assert config["num_seeds"] == 4 and config["max_num_seeds"] >= 4
     assert config["sampling"] == "with_replacement"
     assert config["weight_decay"] == 5e-3 and config["closeness"] == math.sqrt(2)
-    assert (config["decay_at"], config["decay_factor"]) == ([0.8], 0.1)
+    assert config["schedule"] == {"name": "step", "decay_at": [0.8], "decay_factor": 0.1}
     assert config["equilibrium"] == [0.4, 0.8]
     assert config["dataset"] == {"name": "digits", "split_seed": 0}
     assert config["model"] == {

@@ -354,3 +354,16 @@ def test_refuses(loop, arguments, message):
 def test_refuses_chunks_of_nothing():
     with pytest.raises(ValueError, match="Received: chunk_size=0"):
         GaussianNoiseLoop(compiled(tanh_net()), examples(), chunk_size=0)
+
+
+def test_loops_in_python_take_the_same_steps(loop):
+    # Nine steps in calls of five; chunks of 4, 4 and 2; inputs stored at four times their size.
+    normals = standard_normals(N, seed=3, start=0, stop=9)
+    expected, expected_logs = train(loop, normals, 2, 0.3, 2, 0.1)
+    x, y = examples()
+    options = {"prepare": lambda x: x / 4, "inside_xla": False}
+    outside = GaussianNoiseLoop(compiled(tanh_net()), (4 * x, y), 4, 5, **options)
+    got, logs = train(outside, normals, 2, 0.3, 2, 0.1)
+    # The same sums in other programs: float32 rounding over nine steps.
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert logs == pytest.approx(expected_logs, rel=1e-5)

@@ -13,7 +13,6 @@ from keras_svag.study.config import (
     differences,
     effective_steps,
     scaled_learning_rate,
-    schedule_boundaries,
     validate_config,
 )
 from tests.study.helpers import study_config
@@ -87,10 +86,8 @@ BAD = {
     "epochs": ({"epochs": 0.0}, "`epochs` must be a number > 0. Received: epochs=0.0"),
     "learning rate": ({"learning_rate": math.nan}, "`learning_rate` must be .*Received: .*=nan"),
     "weight decay": ({"weight_decay": -1e-3}, "`weight_decay` must be >= 0. Received: .*-0.001"),
-    "decay factor": ({"decay_factor": 0.0}, "`decay_factor` must be a number > 0. Received"),
-    "decay order": ({"decay_at": (0.8, 0.5)}, "`decay_at` must be increasing fractions .*Rec"),
-    "decay range": ({"decay_at": (0.5, 1.5)}, r"`decay_at` must be .*Received: .*1.5\]"),
-    "decay string": ({"decay_at": ("a",)}, "`decay_at` must be fractions .*Received: .*'a'"),
+    "schedule": ({"schedule": {}}, "`schedule.name` must be given.*Received: schedule={}"),
+    "evaluation": ({"evaluation_size": -1}, "`evaluation_size` must be an integer >= 0. Rec"),
     "window of one": ({"equilibrium": (0.4,)}, "`equilibrium` must be two fractions.*Received"),
     "window order": ({"equilibrium": (0.8, 0.4)}, "`equilibrium` must be increasing .*Received"),
     "empty window": ({"equilibrium": (0.4, 0.4)}, "`equilibrium` must be increasing .*Received"),
@@ -134,7 +131,7 @@ def test_limits_are_allowed():
             sde_validity__ells=(0.5, 1),
             sde_validity__batch_sizes=1,
             weight_decay=0,
-            decay_at=(),
+            schedule__decay_at=(),
             num_seeds=1,
             max_num_seeds=1,
             equilibrium=(0, 1),
@@ -156,14 +153,6 @@ def test_learning_rate_over_batch_size_is_constant():
     config = {"learning_rate": 0.2, "base_batch_size": 8}
     for batch_size in (1, 8, 48, 256):
         assert scaled_learning_rate(config, batch_size) / batch_size == pytest.approx(0.025)
-
-
-def test_decay_comes_after_its_fraction():
-    # Step k covers the time from k to k + 1: the drop is at the first step that lies wholly
-    # beyond the fraction.
-    assert schedule_boundaries({"decay_at": [0.5, 0.8]}, 5389) == [2695, 4312]
-    assert schedule_boundaries({"decay_at": [0.5, 0.8]}, 10) == [5, 8]
-    assert schedule_boundaries({"decay_at": []}, 10) == []
 
 
 def test_differences_name_what_changed():

@@ -1,12 +1,11 @@
 """Tests of keras_svag/study/program.py: one program for all runs of a shape."""
 
-import keras
 import numpy as np
 import pytest
 
 from keras_svag.datasets import Sampler
 from keras_svag.study.config import validate_config
-from keras_svag.study.program import MAX_STEPS_PER_CALL, Program, build_network, build_schedule
+from keras_svag.study.program import MAX_STEPS_PER_CALL, Program, build_network
 from tests.mlp_oracle import DigitsNet
 from tests.study.helpers import study_config
 
@@ -139,13 +138,3 @@ def test_learning_rates_are_those_of_the_optimizer(program, ell):
 
 def test_learning_rate_is_in_proportion_to_the_batch_size(program):
     assert program.learning_rate == pytest.approx(0.2 * 128 / 8)
-
-
-@pytest.mark.parametrize("decay_at", [(), (0.5,), (0.25, 0.5, 0.75)], ids=str)
-def test_schedule(decay_at):
-    config = {"decay_at": list(decay_at), "decay_factor": 0.5}
-    schedule = build_schedule(config, 0.8, total=40)
-    for step in range(40):
-        expected = 0.8 * 0.5 ** sum(step >= fraction * 40 for fraction in decay_at)
-        got = schedule if not decay_at else float(schedule(keras.ops.array(step)))
-        assert got == pytest.approx(expected), step

@@ -55,9 +55,8 @@ def test_grid_and_judgement_may_change(tmp_path, good):
         ("seed", 1),
         ("sampling", "without_replacement"),
         ("num_records", 11),
-        ("decay_at", [0.5]),
         ("num_checkpoints", 5),
-        ("decay_factor", 0.2),
+        ("evaluation_size", 100),
         ("base_batch_size", 16),
     ],
 )

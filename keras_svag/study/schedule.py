@@ -1,0 +1,111 @@
+"""The learning-rate schedule that a config names."""
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_svag._checks import one_of
+from keras_svag.schedules import GIVEN_TO_SCHEDULES, SCHEDULES, warm_up
+
+WARM_UP = {"warm_up": "fraction", "warm_up_factor": "factor", "warm_up_gradual": "gradual"}
+# Any number of steps will do to see whether a schedule can be built.
+_SOME_STEPS = 1000
+
+
+def validate_schedule(fields):
+    """Checks the `schedule` part of a config.
+
+    Args:
+        fields: dict with `name`, one of `keras_svag.schedules.SCHEDULES`, the arguments of that
+            function, and those of a warm-up: `warm_up` (fraction of the run), `warm_up_factor`,
+            `warm_up_gradual`.
+
+    Returns:
+        The dict itself.
+
+    Raises:
+        ValueError: naming the field, what was expected, and what was received.
+    """
+    if "name" not in fields:
+        raise ValueError(
+            "`schedule.name` must be given: one of "
+            f"{', '.join(SCHEDULES)}. Received: schedule={fields!r}"
+        )
+    function = SCHEDULES[one_of("schedule.name", fields["name"], SCHEDULES)]
+    known = [a for a in inspect.signature(function).parameters if a not in GIVEN_TO_SCHEDULES]
+    known = ["name", *known, *WARM_UP]
+    for name in fields:
+        if name not in known:
+            raise ValueError(
+                f"`schedule.{name}` is not a field of schedule {fields['name']!r}; there are "
+                f"{', '.join(known)}. Received: schedule.{name}={fields[name]!r}"
+            )
+    try:
+        build_schedule(fields, 1.0, _SOME_STEPS, _SOME_STEPS)
+    except TypeError as error:
+        raise ValueError(
+            f"`schedule` must have the fields that schedule {fields['name']!r} needs. "
+            f"Received: schedule={fields!r} ({error})"
+        ) from error
+    return fields
+
+
+def build_schedule(fields, learning_rate, total, base_total):
+    """The learning rate over effective steps.
+
+    Args:
+        fields: the `schedule` part of a config.
+        learning_rate: eta at its height.
+        total: effective steps of the run.
+        base_total: effective steps of a run at the base batch size.
+
+    Returns:
+        A float, or a Keras schedule.
+    """
+    options = {k: v for k, v in fields.items() if k != "name" and k not in WARM_UP}
+    if fields["name"] == "keras":
+        options["base_total"] = base_total
+    schedule = SCHEDULES[fields["name"]](learning_rate, total, **options)
+    lowered = {WARM_UP[name]: fields[name] for name in WARM_UP if name in fields}
+    return warm_up(schedule, total, **lowered)
+
+
+def tabulate(schedule, total):
+    """Learning rates at the effective steps 0 to `total`.
+
+    Args:
+        schedule: a float or a Keras schedule.
+        total: effective steps of the run.
+
+    Returns:
+        A float64 array of shape `(total + 1,)`.
+    """
+    steps = ops.arange(total + 1, dtype="int32")
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        rates = ops.vectorized_map(lambda step: ops.cast(schedule(step), "float32"), steps)
+    else:
+        rates = ops.full((total + 1,), float(schedule), dtype="float64")
+    return ops.convert_to_numpy(rates).astype("float64")
+
+
+def longest_constant(rates, tolerance=1e-6):
+    """The longest stretch at one learning rate: where to look for equilibrium.
+
+    Args:
+        rates: array from `tabulate`.
+        tolerance: relative change that counts as none. Defaults to `1e-6`.
+
+    Returns:
+        A tuple `(start, stop)` of fractions of the run.
+    """
+    rates = ops.convert_to_numpy(rates)
+    begins = [0] + [
+        i
+        for i in range(1, len(rates))
+        if abs(rates[i] - rates[i - 1]) > tolerance * abs(rates[i - 1])
+    ]
+    stretches = list(zip(begins, [*begins[1:], len(rates)]))
+    start, stop = max(stretches, key=lambda stretch: stretch[1] - stretch[0])
+    total = len(rates) - 1
+    return start / total, min(1.0, stop / total)
