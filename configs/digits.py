@@ -60,6 +60,11 @@ def get_config(variant="default"):
     config.base_batch_size = 8
     config.learning_rate = 0.2
     config.weight_decay = 5e-3
+    # SVAG, SVAGAdam, SVAGAdamW or SVAGRMSprop, hyperparameters at base_batch_size
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.name = "SVAG"
+    for name in ("momentum", "beta_1", "beta_2", "rho", "epsilon"):  # unset: Keras' default
+        config.optimizer[name] = ml_collections.config_dict.placeholder(float)
     # constant, step, cosine, triangle or keras; see keras_svag/schedules.py
     config.schedule = ml_collections.ConfigDict()
     config.schedule.name = "step"

@@ -8,6 +8,7 @@ from keras_svag.datasets import DATASETS
 from keras_svag.datasets.sampling import SAMPLING_MODES
 from keras_svag.models import MODELS
 from keras_svag.schedules import increasing_fractions
+from keras_svag.study.optimizer import validate_optimizer
 from keras_svag.study.schedule import validate_schedule
 from keras_svag.validity import validate_closeness
 
@@ -25,6 +26,7 @@ FIELDS = (
     "num_records",
     "num_seeds",
     "num_workers",
+    "optimizer",
     "sampling",
     "schedule",
     "seed",
@@ -77,6 +79,7 @@ def validate_config(config, study=SDE_VALIDITY):
     for name in ("epochs", "learning_rate"):
         config[name] = finite_float(name, config[name], "a number > 0", 0.0, exclusive=True)
     config["weight_decay"] = finite_float("weight_decay", config["weight_decay"], ">= 0", 0.0)
+    config["optimizer"] = validate_optimizer(config)
     config["closeness"] = validate_closeness(config["closeness"])
     one_of("sampling", config["sampling"], SAMPLING_MODES)
     _check_options("dataset", config["dataset"], DATASETS)
@@ -247,19 +250,6 @@ def effective_steps(config, num_train, batch_size):
         An int >= 1.
     """
     return max(1, round(config["epochs"] * num_train / batch_size))
-
-
-def scaled_learning_rate(config, batch_size):
-    """Learning rate at `batch_size` by the linear scaling rule.
-
-    Args:
-        config: a validated config.
-        batch_size: B.
-
-    Returns:
-        A float.
-    """
-    return config["learning_rate"] * batch_size / config["base_batch_size"]
 
 
 def differences(old, new, ignore=GROWABLE, prefix=""):

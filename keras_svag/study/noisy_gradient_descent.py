@@ -12,7 +12,7 @@ import itertools
 
 from keras_svag import equivalence, validity
 from keras_svag.study import figures, records, report, runs
-from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
+from keras_svag.study.config import effective_steps, validate_config
 from keras_svag.study.grid import (
     column,
     execute_grid,
@@ -20,6 +20,7 @@ from keras_svag.study.grid import (
     summarize_runs,
     write_csv,
 )
+from keras_svag.study.optimizer import require_plain_sgd, scaled_learning_rate
 from keras_svag.study.pool import RunPool
 from keras_svag.study.workdir import begin
 
@@ -53,6 +54,7 @@ def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True
         ValueError: if the config is wrong or `workdir` belongs to another one.
     """
     config = validate_config(config, STUDY)
+    require_plain_sgd(config, STUDY)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
     num_train = load_dataset().num_train
     arms = build_arms(config, num_train)

@@ -10,10 +10,10 @@ from keras_svag import _keras
 from keras_svag.datasets import Sampler
 from keras_svag.gaussian_noise import GaussianNoiseLoop
 from keras_svag.models import MODELS
-from keras_svag.optimizers import SVAG
 from keras_svag.resident import ResidentEvaluation, ResidentLoop
 from keras_svag.sde import standard_normals
-from keras_svag.study.config import effective_steps, scaled_learning_rate
+from keras_svag.study.config import effective_steps
+from keras_svag.study.optimizer import build_optimizer, scaled_learning_rate
 from keras_svag.study.schedule import build_schedule, tabulate
 from keras_svag.trainer import from_keras
 
@@ -58,7 +58,7 @@ class Program:
         self._rates = tabulate(schedule, self.total)
         self.model = from_keras(build_network(config, dataset, seed=0))
         self.model.compile(
-            optimizer=SVAG(schedule, weight_decay=config["weight_decay"]),
+            optimizer=build_optimizer(config, batch_size, schedule),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             jit_compile=True,

@@ -13,7 +13,7 @@ from keras_svag import validity
 from keras_svag.datasets import Sampler
 from keras_svag.datasets.sampling import MODES_WITHOUT_SDE
 from keras_svag.study import figures, records, report, runs
-from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
+from keras_svag.study.config import effective_steps, validate_config
 from keras_svag.study.grid import (
     END_COLUMNS,
     WINDOW_COLUMNS,
@@ -23,6 +23,7 @@ from keras_svag.study.grid import (
     summarize_runs,
     write_csv,
 )
+from keras_svag.study.optimizer import scaled_learning_rate
 from keras_svag.study.pool import RunPool
 from keras_svag.study.program import build_network
 from keras_svag.study.workdir import begin

@@ -14,9 +14,10 @@ from keras_svag import validity
 from keras_svag.coefficients import svag_steps
 from keras_svag.sde import LinearProblem
 from keras_svag.study import figures, records, report, runs
-from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
+from keras_svag.study.config import effective_steps, validate_config
 from keras_svag.study.grid import execute_grid, load_dataset_of, summarize_runs, write_csv
 from keras_svag.study.linear_chains import simulate
+from keras_svag.study.optimizer import require_plain_sgd, scaled_learning_rate
 from keras_svag.study.pool import RunPool
 from keras_svag.study.workdir import begin
 
@@ -49,6 +50,7 @@ def run_weak_convergence(config, workdir, command=None, show_progress=True):
         ValueError: if the config is wrong or `workdir` belongs to another one.
     """
     config = validate_config(config, STUDY)
+    require_plain_sgd(config, STUDY)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
     num_train = load_dataset().num_train
     grid = build_grid(config, num_train)

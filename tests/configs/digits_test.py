@@ -6,7 +6,8 @@ import pytest
 
 from configs.digits import get_config
 from keras_svag.datasets import digits
-from keras_svag.study.config import effective_steps, scaled_learning_rate, validate_config
+from keras_svag.study.config import effective_steps, validate_config
+from keras_svag.study.optimizer import scaled_learning_rate
 
 
 def test_default_is_the_study_that_the_documents_describe():
@@ -16,6 +17,7 @@ def test_default_is_the_study_that_the_documents_describe():
     assert config["sampling"] == "with_replacement"
     assert config["weight_decay"] == 5e-3 and config["closeness"] == math.sqrt(2)
     assert config["schedule"] == {"name": "step", "decay_at": [0.8], "decay_factor": 0.1}
+    assert config["optimizer"] == {"name": "SVAG"}
     assert config["equilibrium"] == [0.4, 0.8]
     assert config["dataset"] == {"name": "digits", "split_seed": 0}
     assert config["model"] == {

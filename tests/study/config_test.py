@@ -12,9 +12,9 @@ from keras_svag.study.config import (
     GROWABLE,
     differences,
     effective_steps,
-    scaled_learning_rate,
     validate_config,
 )
+from keras_svag.study.optimizer import scaled_learning_rate
 from tests.study.helpers import study_config
 
 
@@ -150,7 +150,7 @@ def test_effective_steps(epochs, n, batch_size, steps):
 
 
 def test_learning_rate_over_batch_size_is_constant():
-    config = {"learning_rate": 0.2, "base_batch_size": 8}
+    config = validate_config(study_config())
     for batch_size in (1, 8, 48, 256):
         assert scaled_learning_rate(config, batch_size) / batch_size == pytest.approx(0.025)
 
