@@ -1,8 +1,9 @@
 """The runs of a study: each is trained, recorded and checkpointed by itself.
 
-`runs/<name>/metrics.jsonl` holds a row per record, `checkpoint/latest.npz` the state at the last
-checkpoint and `result.json` the end. A run that was interrupted goes on from its checkpoint and
-ends with the same rows as if it had not been, since its batches are a function of seed and step.
+`runs/<name>/metrics.jsonl` holds a row per record, `tensorboard/` the same as scalars,
+`checkpoint/latest.npz` the state at the last checkpoint and `result.json` the end. A run that was
+interrupted goes on from its checkpoint and ends with the same rows as if it had not been, since its
+batches are a function of seed and step.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import numpy as np
 
 from keras_svag.coefficients import svag_steps
 from keras_svag.study import records
+from keras_svag.study.tensorboard import EventLog
 
 DONE, FAILED = "done", "failed"
 SVAG, GAUSSIAN = "svag", "gaussian"
@@ -104,6 +106,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoint = self.path / "checkpoint" / "latest.npz"
         self.result = self.path / "result.json"
+        self.tensorboard = self.path / "tensorboard"
 
 
 def execute(run, get_program, config, workdir, on_steps=lambda steps: None):
@@ -145,6 +148,7 @@ def _train(run, program, config, folder, on_steps):
     clock = rows[-1]["time"] if rows else 0.0
     step = rows[-1]["step"] if rows else 0
     on_steps(step)
+    log = EventLog(folder.tensorboard, rows)
     for index in range(len(rows), len(points)):
         stop = run.steps_until(points[index])
         taken, logs = program.advance(*program.draw(seed, step, stop))
@@ -166,6 +170,7 @@ def _train(run, program, config, folder, on_steps):
                 **program.evaluate(),
             }
         )
+        log.append(rows[-1])
         on_steps(stop - step)
         step = stop
         if (index + 1) % every == 0 or index + 1 == len(points):
