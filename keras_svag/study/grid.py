@@ -3,12 +3,14 @@
 import csv
 import io
 import math
+import sys
 
 from tqdm import tqdm
 
-from keras_svag.datasets import DATASETS
+from keras_svag.datasets import DATASETS, Sampler
 from keras_svag.statistics import correct_signal
 from keras_svag.study import records, runs
+from keras_svag.study.program import build_network
 
 # Means over the equilibrium window, and values at the end of the run.
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")
@@ -28,6 +30,73 @@ def load_dataset_of(fields):
     return DATASETS[fields["name"]](**options)
 
 
+def check_buildable(config, dataset, grid):
+    """Raises what a run of the grid would raise later, while nothing is written yet.
+
+    Args:
+        config: a validated config.
+        dataset: a `keras_svag.datasets.Dataset`.
+        grid: list of `Run`.
+
+    Raises:
+        ValueError: if the model cannot be built, a batch size does not go with the sampling, or a
+            run would have no records in the window over which N, G and R are averaged.
+    """
+    build_network(config, dataset, seed=0)
+    # Gaussian noise draws no batches.
+    for batch_size in sorted({run.batch_size for run in grid if run.method == runs.SVAG}):
+        Sampler(dataset.num_train, batch_size, config["sampling"])
+    for run in grid:
+        points = run.record_points(config["num_records"])
+        if not any(runs.lengths_inside(points, run.total, config["equilibrium"])):
+            raise ValueError(
+                "`num_records` must be so large that some records lie inside `equilibrium`, "
+                f"over which N, G and R are averaged; run {run.name} would have none. Received: "
+                f"num_records={config['num_records']}, equilibrium={config['equilibrium']}. Use "
+                "more records, or longer runs."
+            )
+
+
+def announce_cost(grid, num_train, workdir, show_progress=True):
+    """Prints what is to be done, on the stream of the progress bar and before it.
+
+    Args:
+        grid: list of `Run`.
+        num_train: n, number of training examples.
+        workdir: folder of the study, where finished runs are.
+        show_progress: whether to print at all. Defaults to `True`.
+    """
+    if show_progress:
+        todo = [run for run in grid if not runs.RunFolder(workdir, run.name).result.exists()]
+        line = describe_cost(todo, num_train)
+        done = f" Finished before: {len(grid) - len(todo)}." if len(todo) < len(grid) else ""
+        print(f"{line}{done}", file=sys.stderr, flush=True)
+
+
+def describe_cost(grid, num_train):
+    """Cost of runs in words.
+
+    Args:
+        grid: list of `Run`.
+        num_train: n, number of training examples.
+
+    Returns:
+        A string.
+
+    Example:
+
+    >>> describe_cost([runs.Run(8, 0.2, ell=2.0, seed=0, total=500)], num_train=1437)
+    'To do: 1 run, 1,000 steps, 2,000 gradients of a batch, 16,000 examples.'
+    """
+    steps = sum(run.steps for run in grid)
+    gradients = [run.gradient_evaluations(num_train) for run in grid]
+    examples = sum(run.batch_size * count for run, count in zip(grid, gradients))
+    return (
+        f"To do: {len(grid)} run{'' if len(grid) == 1 else 's'}, {steps:,} steps, "
+        f"{sum(gradients):,} gradients of a batch, {examples:,} examples."
+    )
+
+
 def execute_grid(pool, grid, show_progress=True):
     """Executes the runs of a grid, with a progress bar over all of them.
 
@@ -39,13 +108,30 @@ def execute_grid(pool, grid, show_progress=True):
     Returns:
         A dict from run name to the dict of `runs.execute`.
     """
-    total = sum(run.steps for run in grid)
-    with tqdm(total=total, unit="step", disable=not show_progress, mininterval=0.5) as bar:
-        results = pool.execute(grid, bar.update)
-        for result in results.values():
-            if result["status"] == runs.FAILED:
-                bar.write(result["message"])
+    (results,) = execute_stages(pool, [grid], show_progress)
     return results
+
+
+def execute_stages(pool, stages, show_progress=True):
+    """Executes grids one after the other, with one progress bar over all of them.
+
+    Args:
+        pool: a `RunPool`.
+        stages: list of lists of `Run`.
+        show_progress: whether to show the bar. Defaults to `True`.
+
+    Yields:
+        For each stage, when all its runs are finished and before any of the next begins, a dict
+        from run name to the dict of `runs.execute`.
+    """
+    total = sum(run.steps for grid in stages for run in grid)
+    with tqdm(total=total, unit="step", disable=not show_progress, mininterval=0.5) as bar:
+        for grid in stages:
+            results = pool.execute(grid, bar.update)
+            for result in results.values():
+                if result["status"] == runs.FAILED:
+                    bar.write(result["message"])
+            yield results
 
 
 def summarize_runs(grid, results, config, num_train, workdir):

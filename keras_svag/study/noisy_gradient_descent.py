@@ -11,18 +11,19 @@ import functools
 import itertools
 
 from keras_svag import equivalence, validity
-from keras_svag.study import figures, records, report, runs
+from keras_svag.study import figures, runs
 from keras_svag.study.config import effective_steps, validate_config
 from keras_svag.study.grid import (
+    announce_cost,
+    check_buildable,
     column,
     execute_grid,
     load_dataset_of,
     summarize_runs,
-    write_csv,
 )
 from keras_svag.study.optimizer import require_plain_sgd, scaled_learning_rate
 from keras_svag.study.pool import RunPool
-from keras_svag.study.workdir import begin
+from keras_svag.study.workdir import begin, finish
 
 STUDY = "noisy_gradient_descent"
 # Means over the window, and values at the end.
@@ -56,11 +57,14 @@ def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True
     config = validate_config(config, STUDY)
     require_plain_sgd(config, STUDY)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
-    num_train = load_dataset().num_train
+    dataset = load_dataset()
+    num_train = dataset.num_train
     arms = build_arms(config, num_train)
-    workdir, setting = begin(workdir, STUDY, config, command)
     grid = [run for arm in arms for run in arm["runs"]]
     unique = list({run.name: run for run in grid}.values())
+    check_buildable(config, dataset, unique)
+    workdir, setting = begin(workdir, STUDY, config, command)
+    announce_cost(unique, num_train, workdir, show_progress)
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         results = execute_grid(pool, unique, show_progress)
     table = summarize_runs(unique, results, config, num_train, workdir)
@@ -68,13 +72,8 @@ def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True
     for arm in arms:
         arm["rows"] = [by_name[run.name] for run in arm["runs"]]
     verdict = build_verdict(arms, config)
-    records.write_json(workdir / "verdict.json", verdict)
-    write_csv(workdir / "results.csv", table)
-    drawn = figures.draw_arms(workdir, arms)
-    html = report.render(
-        records.to_json(verdict), drawn, config, setting, table, workdir, titles=TITLES
-    )
-    records.write_text(workdir / "report.html", html)
+    draw = functools.partial(figures.draw_arms, workdir, arms)
+    finish(workdir, verdict, table, draw, config, setting, TITLES)
     return verdict
 
 

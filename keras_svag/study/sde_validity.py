@@ -10,23 +10,22 @@ import math
 import numpy as np
 
 from keras_svag import validity
-from keras_svag.datasets import Sampler
 from keras_svag.datasets.sampling import MODES_WITHOUT_SDE
-from keras_svag.study import figures, records, report, runs
+from keras_svag.study import figures, records, runs
 from keras_svag.study.config import effective_steps, validate_config
 from keras_svag.study.grid import (
     END_COLUMNS,
     WINDOW_COLUMNS,
+    announce_cost,
+    check_buildable,
     column,
     execute_grid,
     load_dataset_of,
     summarize_runs,
-    write_csv,
 )
 from keras_svag.study.optimizer import scaled_learning_rate
 from keras_svag.study.pool import RunPool
-from keras_svag.study.program import build_network
-from keras_svag.study.workdir import begin
+from keras_svag.study.workdir import begin, finish
 
 STUDY = "sde_validity"
 
@@ -50,13 +49,14 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
     config = validate_config(config)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
     dataset = load_dataset()
-    _check_buildable(config, dataset)
     num_train = dataset.num_train
+    check_buildable(config, dataset, build_grid(config, num_train))
     workdir, setting = begin(workdir, STUDY, config, command)
     num_seeds = dict.fromkeys(config["sde_validity"]["batch_sizes"], config["num_seeds"])
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         while True:
             grid = build_grid(config, num_train, num_seeds)
+            announce_cost(grid, num_train, workdir, show_progress)
             results = execute_grid(pool, grid, show_progress)
             table = summarize_runs(grid, results, config, num_train, workdir)
             verdict = build_verdict(table, config)
@@ -64,24 +64,9 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
             if not more:
                 break
             num_seeds |= more
-    _write_outputs(workdir, table, verdict, config, setting)
+    draw = functools.partial(figures.draw_sde_validity, workdir, table, verdict, config)
+    finish(workdir, verdict, table, draw, config, setting)
     return verdict
-
-
-def _check_buildable(config, dataset):
-    """Raises what a run would raise later, while nothing is written yet."""
-    build_network(config, dataset, seed=0)
-    for batch_size in config["sde_validity"]["batch_sizes"]:
-        Sampler(dataset.num_train, batch_size, config["sampling"])
-    for run in build_grid(config, dataset.num_train):
-        points = run.record_points(config["num_records"])
-        if not any(runs.lengths_inside(points, run.total, config["equilibrium"])):
-            raise ValueError(
-                "`num_records` must be so large that some records lie inside `equilibrium`, "
-                f"over which N, G and R are averaged; run {run.name} would have none. Received: "
-                f"num_records={config['num_records']}, equilibrium={config['equilibrium']}. Use "
-                "more records, or longer runs."
-            )
 
 
 def _seeds_to_add(verdict, num_seeds, config):
@@ -246,14 +231,6 @@ def _compare_with_limit(cells, sgd, config):
         config["closeness"],
         confidence_of_each_look(config),
     )
-
-
-def _write_outputs(workdir, table, verdict, config, setting):
-    records.write_json(workdir / "verdict.json", verdict)
-    write_csv(workdir / "results.csv", table)
-    drawn = figures.draw_sde_validity(workdir, table, verdict, config)
-    html = report.render(records.to_json(verdict), drawn, config, setting, table, workdir)
-    records.write_text(workdir / "report.html", html)
 
 
 def format_table(verdict):

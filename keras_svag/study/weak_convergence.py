@@ -13,13 +13,19 @@ from scipy import stats
 from keras_svag import validity
 from keras_svag.coefficients import svag_steps
 from keras_svag.sde import LinearProblem
-from keras_svag.study import figures, records, report, runs
+from keras_svag.study import figures, records, runs
 from keras_svag.study.config import effective_steps, validate_config
-from keras_svag.study.grid import execute_grid, load_dataset_of, summarize_runs, write_csv
+from keras_svag.study.grid import (
+    announce_cost,
+    check_buildable,
+    execute_grid,
+    load_dataset_of,
+    summarize_runs,
+)
 from keras_svag.study.linear_chains import simulate
 from keras_svag.study.optimizer import require_plain_sgd, scaled_learning_rate
 from keras_svag.study.pool import RunPool
-from keras_svag.study.workdir import begin
+from keras_svag.study.workdir import begin, finish
 
 STUDY = "weak_convergence"
 # The order by exact moments is fitted where higher orders have died out.
@@ -52,9 +58,12 @@ def run_weak_convergence(config, workdir, command=None, show_progress=True):
     config = validate_config(config, STUDY)
     require_plain_sgd(config, STUDY)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
-    num_train = load_dataset().num_train
+    dataset = load_dataset()
+    num_train = dataset.num_train
     grid = build_grid(config, num_train)
+    check_buildable(config, dataset, grid)
     workdir, setting = begin(workdir, STUDY, config, command)
+    announce_cost(grid, num_train, workdir, show_progress)
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         results = execute_grid(pool, grid, show_progress)
     table = summarize_runs(grid, results, config, num_train, workdir)
@@ -65,13 +74,8 @@ def run_weak_convergence(config, workdir, command=None, show_progress=True):
         "network": network_errors(grid, table, config, workdir),
         "failed_runs": {r["name"]: r["message"] for r in table if r["status"] == runs.FAILED},
     }
-    records.write_json(workdir / "verdict.json", verdict)
-    write_csv(workdir / "results.csv", table)
-    drawn = figures.draw_weak_convergence(workdir, verdict)
-    html = report.render(
-        records.to_json(verdict), drawn, config, setting, table, workdir, titles=TITLES
-    )
-    records.write_text(workdir / "report.html", html)
+    draw = functools.partial(figures.draw_weak_convergence, workdir, verdict)
+    finish(workdir, verdict, table, draw, config, setting, TITLES)
     return verdict
 
 

@@ -1,4 +1,4 @@
-"""The folder of a study: what was asked for, and with what it was run."""
+"""The folder of a study: what was asked for, with what it was run, and what came out."""
 
 import importlib.metadata
 import os
@@ -8,8 +8,9 @@ import sys
 
 import keras
 
-from keras_svag.study import records
+from keras_svag.study import records, report
 from keras_svag.study.config import differences
+from keras_svag.study.grid import write_csv
 from keras_svag.version import __version__
 
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "scipy", "scikit-learn")
@@ -72,6 +73,27 @@ def begin(workdir, study, config, command=None):
     setting = environment(command or default_command())
     records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
     return workdir, setting
+
+
+def finish(workdir, verdict, table, draw, config, setting, titles=report.TITLES):
+    """Writes `verdict.json`, `results.csv`, the figures and `report.html`, in this order.
+
+    Args:
+        workdir: folder of the study.
+        verdict: the dict for `verdict.json`.
+        table: list of dicts, the rows for `results.csv`.
+        draw: function without arguments that saves the figures and returns the list of dicts that
+            `report.render` takes. What was measured is on disk before it is called.
+        config: a validated config.
+        setting: what `begin` returned.
+        titles: see `report.render`.
+    """
+    records.write_json(workdir / "verdict.json", verdict)
+    write_csv(workdir / "results.csv", table)
+    page = report.render(
+        records.to_json(verdict), draw(), config, setting, table, workdir, titles=titles
+    )
+    records.write_text(workdir / "report.html", page)
 
 
 def environment(command):

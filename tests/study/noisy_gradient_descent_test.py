@@ -109,3 +109,29 @@ def test_wrong_fields_leave_nothing_behind(field, value, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         run_noisy_gradient_descent(ngd_config(**{field: value}), tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": {"name": "mlp", "norm": "grup"}}, "`norm` must be one of.*'grup'"),
+        # SGD(B/2) draws batches of half the size: those of 1500 are too large, of 750 are not.
+        (
+            {
+                "sampling": "without_replacement",
+                "noisy_gradient_descent": {"batch_sizes": (1500,), "margins": (0.1,)},
+            },
+            "`batch_size` is too large for 1437 examples.*Received: batch_size=1500",
+        ),
+        ({"num_records": 1}, "`num_records` must be so large.*Received: num_records=1"),
+    ],
+    ids=["model", "batch size", "window"],
+)
+def test_what_a_run_would_refuse_leaves_nothing_behind(fields, message, tmp_path):
+    config = ngd_config()
+    study = config["noisy_gradient_descent"] | fields.get("noisy_gradient_descent", {})
+    with pytest.raises(ValueError, match=message):
+        run_noisy_gradient_descent(
+            config | fields | {"noisy_gradient_descent": study}, tmp_path / "study"
+        )
+    assert not (tmp_path / "study").exists()

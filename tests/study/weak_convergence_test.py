@@ -107,3 +107,24 @@ def test_wrong_fields_leave_nothing_behind(field, value, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         run_weak_convergence(config, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": {"name": "mlp", "norm": "grup"}}, "`norm` must be one of.*'grup'"),
+        (
+            {"sampling": "without_replacement", "base_batch_size": 2000},
+            "`batch_size` is too large for 1437 examples.*Received: batch_size=2000",
+        ),
+        (
+            {"equilibrium": (0.0, 0.1), "epochs": 2.0},
+            r"`num_records` must be so large.*equilibrium=\[0.0, 0.1\]",
+        ),
+    ],
+    ids=["model", "batch size", "window"],
+)
+def test_what_a_run_would_refuse_leaves_nothing_behind(fields, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_weak_convergence(get_config("quick").to_dict() | fields, tmp_path / "study")
+    assert not (tmp_path / "study").exists()

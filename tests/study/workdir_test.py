@@ -1,6 +1,7 @@
 """Tests of keras_svag/study/workdir.py: to whom a folder belongs."""
 
 import copy
+import math
 import sys
 import types
 
@@ -8,7 +9,7 @@ import pytest
 
 from keras_svag.study import records
 from keras_svag.study.config import validate_config
-from keras_svag.study.workdir import claim, default_command, environment
+from keras_svag.study.workdir import claim, default_command, environment, finish
 from tests.study.helpers import files_of, study_config
 
 
@@ -113,3 +114,21 @@ def test_command_can_be_repeated(monkeypatch, spec, expected):
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
     monkeypatch.setattr(sys, "argv", ["/usr/bin/keras-svag-sde", "--workdir=/tmp/a b"])
     assert default_command() == [*expected, "--workdir=/tmp/a b"]
+
+
+def test_what_was_measured_is_on_disk_before_the_figures_are_drawn(tmp_path):
+    def draw():
+        assert records.read_json(tmp_path / "verdict.json") == {"study": "x", "value": None}
+        assert (tmp_path / "results.csv").read_text() == "name,seed\na,0\n"
+        raise RuntimeError("no fonts")
+
+    with pytest.raises(RuntimeError, match="no fonts"):
+        finish(
+            tmp_path,
+            {"study": "x", "value": math.inf},
+            [{"name": "a", "seed": 0}],
+            draw,
+            study_config(),
+            environment([]),
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"verdict.json", "results.csv"}
