@@ -62,6 +62,7 @@ setup(
         "console_scripts": [
             "svag-noisy-gradient-descent = keras_svag._bin.trainers.noisy_gradient_descent:main",
             "svag-sde-validity = keras_svag._bin.trainers.sde_validity:main",
+            "svag-train = keras_svag._bin.trainers.train:main",
             "svag-weak-convergence = keras_svag._bin.trainers.weak_convergence:main",
         ]
     },
@@ -74,6 +75,7 @@ setup(
         "numpy>=1.26",
         "scikit-learn>=1.3",
         "scipy>=1.11",
+        "tensorboard>=2.16",
         "tqdm>=4.66",
     ],
     # As with Keras itself, the backend is the user's choice: the distributions of TensorFlow ship

@@ -11,6 +11,10 @@ Is the shape of the noise needed? SGD at batch size 256 against Gaussian noise o
 and SVAG(8), eight Gaussian steps and SGD at batch size 32 against each other; 48 seeds, some ten
 minutes.
 
+One run, for people who want a trainer and not a study:
+
+    python -m trainers.train --config=configs/digits.py --workdir=/tmp/train --config.train.ell=2
+
 The network is scale invariant in what it trains (group norm without scale and offset, last layer
 fixed), SGD has no momentum, weight decay 5e-3; learning rate 0.2 at batch size 8 and in proportion
 elsewhere, times 0.1 after 80 % of the run. N, G and R are averaged over 40 % to 80 %.
@@ -85,6 +89,11 @@ def get_config(variant="default"):
     config.noisy_gradient_descent.noise_steps = (1.0, 8.0)
     config.noisy_gradient_descent.num_seeds = 48
 
+    # One run.
+    config.train = ml_collections.ConfigDict()
+    config.train.batch_size = 8
+    config.train.ell = 1.0
+
     if variant == "quick":
         config.num_seeds = 2
         config.max_num_seeds = 2
@@ -97,4 +106,5 @@ def get_config(variant="default"):
         config.noisy_gradient_descent.batch_sizes = (128,)
         config.noisy_gradient_descent.noise_steps = (1.0, 2.0)
         config.noisy_gradient_descent.num_seeds = 2
+        config.train.batch_size = 128
     return config

@@ -1,8 +1,10 @@
 """Flags and errors that all trainers share (two modules may not define one flag each)."""
 
+import importlib.util
 import os
 import pathlib
 import sys
+import traceback
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -34,9 +36,19 @@ def run(study, argv=None):
         try:
             study(_CONFIG.value, _WORKDIR.value)
         except ValueError as error:
+            if not _is_ours(error):
+                raise
             raise app.UsageError(str(error)) from error
 
     app.run(main, argv=argv, flags_parser=_parse)
+
+
+def _is_ours(error):
+    """Whether our own code raised it: what other libraries raise needs its traceback."""
+    package = pathlib.Path(importlib.util.find_spec("keras_svag").origin).parent
+    raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    folders = (package, ROOT / "trainers", ROOT / "configs")
+    return any(raised_in.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def print_result(table, workdir):

@@ -34,21 +34,23 @@ FIELDS = (
 )
 SDE_VALIDITY = "sde_validity"
 NOISY_GRADIENT_DESCENT = "noisy_gradient_descent"
+TRAIN = "train"
 WEAK_CONVERGENCE = "weak_convergence"
 # What a study has for itself; one config may serve several studies.
-STUDIES = (SDE_VALIDITY, NOISY_GRADIENT_DESCENT, WEAK_CONVERGENCE)
+STUDIES = (SDE_VALIDITY, NOISY_GRADIENT_DESCENT, TRAIN, WEAK_CONVERGENCE)
 
 # Arguments of a model's function that are not for the config.
 GIVEN_TO_MODELS = ("input_shape", "num_classes", "seed")
 
 # Changing these adds or re-judges runs but leaves finished runs as they are.
+# A run of `train` is all there is to it: what it asks for may not change.
 GROWABLE = (
     "closeness",
     "equilibrium",
     "max_num_seeds",
     "num_seeds",
     "num_workers",
-    *STUDIES,
+    *(study for study in STUDIES if study != TRAIN),
 )
 
 
@@ -212,9 +214,17 @@ def _validate_weak_convergence(study):
         )
 
 
+def _validate_train(fields):
+    names = ("batch_size", "ell")
+    _check_fields(f"{TRAIN}.", fields, names, required=names)
+    fields["batch_size"] = positive_int(f"{TRAIN}.batch_size", fields["batch_size"])
+    fields["ell"] = validate_ell(fields["ell"])
+
+
 VALIDATORS = {
     SDE_VALIDITY: _validate_grid,
     NOISY_GRADIENT_DESCENT: _validate_noisy_gradient_descent,
+    TRAIN: _validate_train,
     WEAK_CONVERGENCE: _validate_weak_convergence,
 }
 

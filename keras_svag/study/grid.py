@@ -10,6 +10,7 @@ from tqdm import tqdm
 from keras_svag.datasets import DATASETS, Sampler
 from keras_svag.statistics import correct_signal
 from keras_svag.study import records, runs
+from keras_svag.study.optimizer import build_optimizer
 from keras_svag.study.program import build_network
 
 # Means over the equilibrium window, and values at the end of the run.
@@ -39,13 +40,21 @@ def check_buildable(config, dataset, grid):
         grid: list of `Run`.
 
     Raises:
-        ValueError: if the model cannot be built, a batch size does not go with the sampling, or a
-            run would have no records in the window over which N, G and R are averaged.
+        ValueError: if the model cannot be built, a batch size does not go with the sampling or the
+            optimizer's scaling rule, a full-batch run would see augmented images, or a run would
+            have no records in the window over which N, G and R are averaged.
     """
     build_network(config, dataset, seed=0)
+    for batch_size in sorted({run.batch_size for run in grid}):
+        build_optimizer(config, batch_size, config["learning_rate"])
     # Gaussian noise draws no batches.
     for batch_size in sorted({run.batch_size for run in grid if run.method == runs.SVAG}):
         Sampler(dataset.num_train, batch_size, config["sampling"])
+    if dataset.augmentation is not None and any(run.method == runs.GAUSSIAN for run in grid):
+        raise ValueError(
+            "`dataset.augment` must be False for full-batch steps with Gaussian noise, whose "
+            "covariance is that of a fixed set of examples. Received: augment=True"
+        )
     for run in grid:
         points = run.record_points(config["num_records"])
         if not any(runs.lengths_inside(points, run.total, config["equilibrium"])):

@@ -41,7 +41,15 @@ def validate_optimizer(config):
                 f"`optimizer.{name}` is not a field of optimizer {fields['name']!r}; there are "
                 f"{', '.join(known)}. Received: optimizer.{name}={fields[name]!r}"
             )
-    scaled_learning_rate({**config, "optimizer": fields}, config["base_batch_size"])
+    config = {**config, "optimizer": fields}
+    try:
+        _base_optimizer(config)
+    except ValueError as error:  # Keras' own message does not say which field of the config
+        raise ValueError(
+            f"`optimizer` must be what {fields['name']} takes. Received: optimizer={fields!r}; "
+            f"{error}"
+        ) from error
+    scaled_learning_rate(config, config["base_batch_size"])
     return fields
 
 

@@ -14,7 +14,7 @@ import queue
 import keras
 
 from keras_svag.resident import limit_threads
-from keras_svag.study import runs
+from keras_svag.study import records, runs
 from keras_svag.study.program import GaussianProgram, Program
 
 POLL_SECONDS = 0.2
@@ -73,6 +73,15 @@ class RunPool:
         self._report(on_steps, timeout=None)
         return {name: future.result() for name, future in futures.items()}
 
+    def save_network(self, run, path):
+        """Saves the network at the end of a finished run, as a plain Keras model; one worker only.
+
+        Args:
+            run: a finished `Run`.
+            path: file name that ends in `.keras`.
+        """
+        self._worker.save_network(run, path)
+
     def _report(self, on_steps, timeout):
         try:
             on_steps(self._steps.get(block=timeout is not None, timeout=timeout))
@@ -108,6 +117,15 @@ class Worker:
             self._workdir,
             on_steps,
         )
+
+    def save_network(self, run, path):
+        """Saves the network of a finished run: see `RunPool.save_network`."""
+        if path.exists():
+            return
+        program = self._program(run.method, run.batch_size)
+        runs.restore_last(run, program, self._workdir)
+        with records.atomic_path(path) as temporary:
+            program.save_network(temporary)
 
 
 def default_num_workers():

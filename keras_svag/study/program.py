@@ -175,6 +175,16 @@ class Program:
             "optimizer": _values(self.model.optimizer.variables),
         }
 
+    def save_network(self, path):
+        """Saves the network as it is now, as a plain Keras model without optimizer.
+
+        Args:
+            path: file name that ends in `.keras`.
+        """
+        network = build_network(self._config, self._dataset, seed=0)
+        _assign(network.variables, _values(self.model.variables[: len(network.variables)]))
+        keras.saving.save_model(network, path)
+
     def restore(self, state):
         """Puts the program where `state` was taken.
 

@@ -22,7 +22,8 @@ def atomic_path(path):
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`: its files cannot be read by others, and reports are there to be shared.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The end of the name stays: Keras looks at it.
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -177,6 +177,18 @@ def _train(run, program, config, folder, on_steps):
             _save(program, folder, rows)
 
 
+def restore_last(run, program, workdir):
+    """Puts a program where a finished run ended.
+
+    Args:
+        run: a finished `Run`.
+        program: the `Program` of its batch size.
+        workdir: folder of the study.
+    """
+    state, _ = records.load_arrays(RunFolder(workdir, run.name).checkpoint, STATE_GROUPS)
+    program.restore(state)
+
+
 def _stream_seed(config, run):
     """Seed of the batches: another one for each run, so that runs are independent."""
     identity = [config["seed"], run.seed, run.batch_size, round(run.ell * 2**16)]

@@ -79,6 +79,10 @@ def test_plain_sgd():
     [
         ({}, "`optimizer.name` must be given.*Received: optimizer={}"),
         ({"name": "SGD"}, "`optimizer.name` must be one of 'SVAG', .*Received: .*'SGD'"),
+        (
+            {"name": "SVAG", "momentum": 1.5},
+            "`optimizer` must be what SVAG takes. Received: .*1.5.*; `momentum` must be",
+        ),
         ({"name": "SVAG", "beta_1": 0.9}, "`optimizer.beta_1` is not a field .*Received: .*0.9"),
         (
             {"name": "SVAGAdam", "rule": "linear"},

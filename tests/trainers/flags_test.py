@@ -1,5 +1,6 @@
 """Tests of trainers/flags.py: command lines that are wrong. None of them needs TensorFlow."""
 
+import json
 import pathlib
 
 import pytest
@@ -68,6 +69,21 @@ def test_unknown_variant_of_the_config(tmp_path):
     assert done.returncode == 1
     assert "must be 'default' or 'quick'. Received: 'quik'" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_our_own_errors_are_told_without_a_traceback():
+    from trainers.flags import _is_ours
+
+    def error_of(function, *arguments):
+        try:
+            function(*arguments)
+        except ValueError as error:
+            return error
+
+    from keras_svag._checks import positive_int
+
+    assert _is_ours(error_of(positive_int, "epochs", 0))
+    assert not _is_ours(error_of(json.loads, "{"))
 
 
 def test_config_is_found_from_any_folder(tmp_path, monkeypatch):

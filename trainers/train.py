@@ -1,0 +1,32 @@
+"""Trains one network with SVAG (or SGD, its ell = 1): evaluation, checkpoints, TensorBoard.
+
+    python -m trainers.train --config=configs/digits.py --workdir=/tmp/train
+    tensorboard --logdir=/tmp/train
+
+The same command on the same workdir goes on where it was interrupted. Any field of the config may
+be set, as in `--config.train.ell=4 --config.optimizer.name=SVAGAdam --config.learning_rate=0.001`.
+"""
+
+from . import flags
+
+
+def study(config, workdir):
+    """Trains the network and prints how it ended.
+
+    Args:
+        config: a `ConfigDict` such as `configs/digits.py` gives.
+        workdir: folder for everything that the run leaves.
+    """
+    from keras_svag.study import format_result, run_training
+
+    print(format_result(run_training(config, workdir)))
+    print(f"\nRecords: tensorboard --logdir={workdir}")
+
+
+def main():
+    """Entry point of the console script."""
+    flags.run(study)
+
+
+if __name__ == "__main__":
+    main()
