@@ -46,7 +46,7 @@ def claim(workdir, study, config):
         changed = differences(existing, records.to_json(requested))
         if changed:
             raise ValueError(
-                "`workdir` must be empty or belong to the same config: its runs were made with "
+                "`workdir` must be new or belong to the same config: its runs were made with "
                 f"other settings ({'; '.join(changed)}). Received: workdir={str(workdir)!r}. "
                 "Use another --workdir, or undo the changes."
             )

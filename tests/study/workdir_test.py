@@ -67,7 +67,7 @@ def test_what_would_change_a_run_may_not(tmp_path, good, name, value):
     with pytest.raises(ValueError) as error:
         claim(tmp_path, "sde_validity", {**good, name: value})
     message = str(error.value)
-    assert message.startswith("`workdir` must be empty or belong to the same config")
+    assert message.startswith("`workdir` must be new or belong to the same config")
     assert f"({name}: {good[name]!r} -> {value!r})" in message
     assert f"Received: workdir={str(tmp_path)!r}. Use another --workdir, or undo" in message
     assert files_of(tmp_path) == before

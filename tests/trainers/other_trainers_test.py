@@ -30,4 +30,4 @@ def test_whole_run(name, tmp_path):
     assert f"trainers.{name}" in page
     # The folder belongs to this study.
     refused = trainer("--config=configs/digits.py:quick", f"--workdir={workdir}")
-    assert_refused(refused, "`workdir` must be empty or belong to the same config", "Received:")
+    assert_refused(refused, "`workdir` must be new or belong to the same config", "Received:")

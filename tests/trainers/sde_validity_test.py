@@ -184,7 +184,7 @@ def test_workdir_of_another_config(study):
     done = trainer(QUICK, f"--workdir={workdir}", "--config.learning_rate=0.1")
     assert_refused(
         done,
-        "`workdir` must be empty or belong to the same config",
+        "`workdir` must be new or belong to the same config",
         "learning_rate: 0.2 -> 0.1",
         "num_checkpoints: 1 -> 2",
         f"Received: workdir='{workdir}'",

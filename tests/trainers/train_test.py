@@ -97,7 +97,7 @@ def test_again_on_the_same_folder(trained):
     assert done.returncode == 0 and "Finished before: 1." in done.stderr
     assert before == {p: p.stat().st_mtime_ns for p in (workdir / RUN).rglob("*") if p.is_file()}
     done = trainer(QUICK, f"--workdir={workdir}", *OPTIONS, "--config.train.ell=4", name="train")
-    assert_refused(done, "`workdir` must be empty or belong to the same config", "train.ell")
+    assert_refused(done, "`workdir` must be new or belong to the same config", "train.ell")
 
 
 def test_batch_size_beyond_the_rule_of_the_optimizer_leaves_nothing_behind(tmp_path):
