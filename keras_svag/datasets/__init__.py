@@ -1,19 +1,27 @@
-"""Named data sets, and the samplers that decide which examples a step reads."""
+"""Named data sets, their augmentation, and the samplers that decide which examples a step reads."""
 
+from keras_svag.datasets.augmentation import PadCropFlip
 from keras_svag.datasets.batches import SampledBatches
 from keras_svag.datasets.cifar10 import cifar10
+from keras_svag.datasets.cifar100 import cifar100
 from keras_svag.datasets.dataset import Dataset
 from keras_svag.datasets.digits import digits
+from keras_svag.datasets.normalization import Normalization
 from keras_svag.datasets.sampling import SAMPLING_MODES, Sampler
+from keras_svag.datasets.svhn import svhn
 
-DATASETS = {"cifar10": cifar10, "digits": digits}
+DATASETS = {"cifar10": cifar10, "cifar100": cifar100, "digits": digits, "svhn": svhn}
 
 __all__ = [
     "DATASETS",
     "SAMPLING_MODES",
     "Dataset",
+    "Normalization",
+    "PadCropFlip",
     "SampledBatches",
     "Sampler",
     "cifar10",
+    "cifar100",
     "digits",
+    "svhn",
 ]

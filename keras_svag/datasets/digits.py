@@ -7,12 +7,15 @@ from keras_svag.datasets.dataset import Dataset
 TEST_SIZE = 360
 
 
-def digits(split_seed=0):
+def digits(split_seed=0, num_train=None, num_test=None):
     """Loads the 1,797 handwritten digits, 8x8 grey images in ten classes.
 
     Args:
         split_seed: int, decides which 1,437 images are for training and which 360 for testing.
             Defaults to `0`.
+        num_train: size of a fixed, class-balanced subset for training, or `None` for all images.
+            Defaults to `None`.
+        num_test: the same for testing.
 
     Returns:
         A `Dataset` of float32 images of shape `(8, 8)`, pixel values `x / 16 - 0.3` (between -0.3
@@ -26,4 +29,5 @@ def digits(split_seed=0):
     train_x, test_x, train_y, test_y = train_test_split(
         images, data.target.astype(np.int32), test_size=TEST_SIZE, random_state=split_seed
     )
-    return Dataset("digits", train_x, train_y, test_x, test_y, num_classes=10)
+    whole = Dataset("digits", train_x, train_y, test_x, test_y, num_classes=10)
+    return whole.subset(num_train, num_test)

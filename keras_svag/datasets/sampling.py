@@ -88,6 +88,14 @@ class Sampler:
             warnings.warn(_WARNINGS[mode], stacklevel=2)
         self._epoch_rows = functools.lru_cache(maxsize=2)(self._make_epoch_rows)
 
+    def __getstate__(self):
+        # For worker processes: a cached function cannot be pickled.
+        return {name: value for name, value in vars(self).items() if name != "_epoch_rows"}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._epoch_rows = functools.lru_cache(maxsize=2)(self._make_epoch_rows)
+
     @property
     def steps_per_epoch(self):
         """Steps that read about n examples; the rows of one table."""
