@@ -138,18 +138,21 @@ class ResidentEvaluation:
         batch_size: largest number of examples in one forward pass. Defaults to `2048`.
         prepare: function of a batch's inputs that gives what the model is to see.
             Defaults to `None`: the inputs.
+        like: another evaluation of this model whose compiled program is to be used, or `None`.
     """
 
-    def __init__(self, model, data, batch_size=2048, prepare=None):
+    def __init__(self, model, data, batch_size=2048, prepare=None, like=None):
         self._model = model
         self._prepare = prepare
         length = len(first_leaf(data))
-        pieces = [slice(start, start + batch_size) for start in range(0, length, batch_size)]
+        # Pieces of one size where that can be: each size is a program to compile.
+        size = math.ceil(length / math.ceil(length / batch_size))
+        pieces = [slice(start, start + size) for start in range(0, length, size)]
         self._batches = [
             tree.map_structure(lambda a, piece=piece: tf.constant(a[piece]), data)
             for piece in pieces
         ]
-        self._step = tf.function(self._one_batch, jit_compile=True)
+        self._step = like._step if like else tf.function(self._one_batch, jit_compile=True)
 
     def _one_batch(self, batch, fresh):
         reset_metrics(self._model, fresh)

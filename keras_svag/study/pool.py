@@ -1,11 +1,14 @@
 """Runs of a study side by side: worker processes of one thread each.
 
 Small networks keep one core busy at most, so on a CPU that is what uses the whole machine. Each
-worker compiles one program for each batch size and keeps it. What a run computes does not depend
-on which worker does it, nor on what else runs.
+worker compiles one program for each batch size and keeps it, and is given runs of the programs that
+it has. What a run computes does not depend on which worker does it, nor on what else runs.
 """
 
+import collections
 import concurrent.futures
+import concurrent.futures.process
+import dataclasses
 import functools
 import multiprocessing
 import os
@@ -18,11 +21,15 @@ from keras_svag.study import records, runs
 from keras_svag.study.program import GaussianProgram, Program
 
 POLL_SECONDS = 0.2
+ATTEMPTS = 2
 PROGRAMS = {runs.SVAG: Program, runs.GAUSSIAN: GaussianProgram}
 
 
 class RunPool:
     """Executes runs, in this process or in several others; use it as a context manager.
+
+    A worker that dies is replaced, and its run goes on once from its last checkpoint; if it dies
+    again the run counts as failed (and is tried anew when the study is), the study goes on.
 
     Args:
         config: a validated config.
@@ -35,23 +42,26 @@ class RunPool:
     def __init__(self, config, load_dataset, workdir, num_workers):
         self._arguments = (config, load_dataset, workdir)
         self._num_workers = num_workers or default_num_workers()
-        self._executor = None
+        self._workers = []
         self._worker = None
 
     def __enter__(self):
         if self._num_workers == 1:
             self._worker = Worker(*self._arguments)
             return self
-        context = multiprocessing.get_context("spawn")
-        self._steps = context.Queue()
-        self._executor = concurrent.futures.ProcessPoolExecutor(
-            self._num_workers, context, _start_worker, (*self._arguments, self._steps)
-        )
+        self._context = multiprocessing.get_context("spawn")
+        self._steps = self._context.Queue()
+        self._workers = [WorkerProcess(self._start) for _ in range(self._num_workers)]
         return self
 
     def __exit__(self, *error):
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.stop()
+
+    def _start(self):
+        """An executor of one process, so that runs can be given to the worker of their program."""
+        arguments = (*self._arguments, self._steps)
+        return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, arguments)
 
     def execute(self, grid, on_steps):
         """Executes the runs of a grid that are not finished yet.
@@ -64,14 +74,27 @@ class RunPool:
             A dict from run name to the dict of `runs.execute`.
         """
         # Long runs first, so that no worker is left with one at the end.
-        ordered = sorted(grid, key=lambda run: -run.steps)
-        if self._executor is None:
-            return {run.name: self._worker.execute(run, on_steps) for run in ordered}
-        futures = {run.name: self._executor.submit(_execute, run) for run in ordered}
-        while not all(future.done() for future in futures.values()):
+        waiting = sorted(grid, key=lambda run: -run.steps)
+        if not self._workers:
+            return {run.name: self._worker.execute(run, on_steps) for run in waiting}
+        results, attempts = {}, collections.Counter()
+        while len(results) < len(grid):
+            for worker in self._workers:
+                if worker.is_idle and waiting:
+                    run = _next_run(waiting, worker.programs, self._workers)
+                    waiting.remove(run)
+                    attempts[run.name] += 1
+                    worker.submit(run)
             self._report(on_steps, timeout=POLL_SECONDS)
+            for worker in self._workers:
+                if worker.is_done:
+                    run, result = worker.collect()
+                    if result is None and attempts[run.name] < ATTEMPTS:
+                        waiting.insert(0, run)
+                    else:
+                        results[run.name] = result or _died(run)
         self._report(on_steps, timeout=None)
-        return {name: future.result() for name, future in futures.items()}
+        return results
 
     def save_network(self, run, path):
         """Saves the network at the end of a finished run, as a plain Keras model; one worker only.
@@ -89,6 +112,73 @@ class RunPool:
                 on_steps(self._steps.get_nowait())
         except queue.Empty:
             pass
+
+
+class WorkerProcess:
+    """One worker process as this process sees it.
+
+    Args:
+        start: function without arguments that starts an executor of one process.
+    """
+
+    def __init__(self, start):
+        self._start = start
+        self._executor = start()
+        self._run = self._future = None
+        self.programs = set()  # what it has compiled, or is compiling
+
+    @property
+    def is_idle(self):
+        """Whether it can be given a run."""
+        return self._future is None
+
+    @property
+    def is_done(self):
+        """Whether there is a result to collect."""
+        return self._future is not None and self._future.done()
+
+    def submit(self, run):
+        """Gives it a run."""
+        self.programs.add(_program_of(run))
+        self._run, self._future = run, self._executor.submit(_execute, run)
+
+    def collect(self):
+        """Its run and the result, or `None` for a result if the process died."""
+        run, future, self._future = self._run, self._future, None
+        try:
+            return run, future.result()
+        except concurrent.futures.process.BrokenProcessPool:
+            self._executor.shutdown()
+            self._executor, self.programs = self._start(), set()
+            return run, None
+
+    def stop(self):
+        """Ends the process after its run."""
+        self._executor.shutdown(cancel_futures=True)
+
+
+def _program_of(run):
+    return run.method, run.batch_size
+
+
+def _next_run(waiting, programs, workers):
+    """The run to do next: of a program that is compiled here, else one that is compiled nowhere."""
+    elsewhere = set().union(*(worker.programs for worker in workers)) - programs
+    for run in waiting:
+        if _program_of(run) in programs:
+            return run
+    return next((run for run in waiting if _program_of(run) not in elsewhere), waiting[0])
+
+
+def _died(run):
+    return {
+        **dataclasses.asdict(run),
+        "name": run.name,
+        "status": runs.FAILED,
+        "seconds": 0.0,
+        "message": f"Run {run.name}: its worker process died {ATTEMPTS} times, perhaps for want of "
+        "memory. The same command goes on from its last checkpoint; use a smaller num_workers.",
+    }
 
 
 class Worker:

@@ -67,10 +67,9 @@ class Program:
         _keras.build_for_training(self.model, one)
         self._piece = max(1, min(MAX_EXAMPLES, MAX_PIXELS // math.prod(dataset.input_shape)))
         self._loop = self._make_loop()
-        self._evaluations = {
-            "train": self._make_evaluation(dataset.train_x, dataset.train_y),
-            "test": self._make_evaluation(dataset.test_x, dataset.test_y),
-        }
+        train = self._make_evaluation(dataset.train_x, dataset.train_y)
+        test = self._make_evaluation(dataset.test_x, dataset.test_y, like=train)
+        self._evaluations = {"train": train, "test": test}
         self._initial_optimizer = _values(self.model.optimizer.variables)
         # A sampler keeps the tables of two epochs.
         self._sampler = functools.lru_cache(maxsize=1)(self._make_sampler)
@@ -85,9 +84,10 @@ class Program:
         train = (self._dataset.train_x, self._dataset.train_y)
         return ResidentLoop(self.model, train, MAX_STEPS_PER_CALL, self._inputs)
 
-    def _make_evaluation(self, x, y):
+    def _make_evaluation(self, x, y, like=None):
         size = self._config["evaluation_size"] or len(x)
-        return ResidentEvaluation(self.model, (x[:size], y[:size]), self._piece, self._inputs)
+        part = (x[:size], y[:size])
+        return ResidentEvaluation(self.model, part, self._piece, self._inputs, like)
 
     @property
     def num_traces(self):

@@ -1,6 +1,9 @@
 """Tests of keras_svag/study/pool.py: runs side by side are the runs one after the other."""
 
+import functools
+import multiprocessing
 import os
+import signal
 
 import keras
 import pytest
@@ -66,3 +69,51 @@ def test_one_worker_a_core_but_one_process_for_an_accelerator(monkeypatch):
     assert default_num_workers() == cores
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
     assert default_num_workers() == 1
+
+
+class FakeWorker:
+    def __init__(self, *programs):
+        self.programs = set(programs)
+
+
+def test_runs_go_where_their_program_is():
+    small, large = (Run(b, 0.1, 1.0, 0, 10) for b in (8, 16))
+    a, b = ("svag", 8), ("svag", 16)
+    workers = [FakeWorker(a), FakeWorker(b)]
+    assert pool._next_run([small, large], {b}, workers) is large  # here, though second in line
+    assert pool._next_run([small, large], set(), [FakeWorker(), FakeWorker(a)]) is large  # nowhere
+    assert pool._next_run([small], {b}, workers) is small  # elsewhere, but there is nothing else
+    assert pool._next_run([small, large], set(), [FakeWorker()]) is small
+
+
+def load_or_die(folder, deaths):
+    """Loads the data set, but kills the process the first `deaths` times."""
+    if multiprocessing.parent_process() is None:
+        return digits()
+    marks = list(folder.glob("death*"))
+    if len(marks) < deaths:
+        (folder / f"death{len(marks)}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return digits()
+
+
+@pytest.mark.parametrize(("deaths", "status"), [(1, runs.DONE), (2, runs.FAILED)])
+def test_a_worker_that_dies_fails_its_run_at_most(tmp_path, config, deaths, status):
+    class OneAfterTheOther(RunPool):
+        """So that the deaths are those of one run."""
+
+        def __enter__(self):
+            super().__enter__()
+            self._workers.pop().stop()
+            return self
+
+    load = functools.partial(load_or_die, tmp_path, deaths)
+    grid = [Run(128, 3.2, 1.0, seed, 22) for seed in (0, 1)]
+    with OneAfterTheOther(config, load, tmp_path / "study", num_workers=2) as workers:
+        results = workers.execute(grid, lambda steps: None)
+    assert [results[run.name]["status"] for run in grid] == [status, runs.DONE]
+    folder = runs.RunFolder(tmp_path / "study", grid[0].name)
+    # A run whose worker died is not finished: the next call of the study tries it anew.
+    assert folder.result.exists() == (status == runs.DONE)
+    if status == runs.FAILED:
+        assert "its worker process died 2 times" in results[grid[0].name]["message"]
