@@ -4,38 +4,7 @@ import keras
 import numpy as np
 
 from keras_svag._checks import one_of, positive_int
-
-NORMS = ("group", "batch", "layer", "none")
-EPSILON = 1e-5
-GROUPS = 8
-# Keras' default of 0.99 leaves moving averages far behind on short runs.
-MOVING_AVERAGE_MOMENTUM = 0.9
-
-
-def normalization(norm, affine=False, epsilon=EPSILON, name=None):
-    """A normalisation layer by name.
-
-    Args:
-        norm: `"group"` (8 groups), `"batch"` (moving-average momentum 0.9), `"layer"` or `"none"`.
-        affine: whether the layer has a trained scale and offset. Defaults to `False`.
-        epsilon: Float added to the variance. Defaults to `1e-5`.
-        name: Name of the layer.
-
-    Returns:
-        A Keras layer, or `None` for `"none"`.
-
-    Raises:
-        ValueError: if `norm` is not one of the names.
-    """
-    one_of("norm", norm, NORMS)
-    options = {"epsilon": epsilon, "center": affine, "scale": affine, "name": name}
-    if norm == "group":
-        return keras.layers.GroupNormalization(groups=GROUPS, **options)
-    if norm == "batch":
-        return keras.layers.BatchNormalization(momentum=MOVING_AVERAGE_MOMENTUM, **options)
-    if norm == "layer":
-        return keras.layers.LayerNormalization(**options)
-    return None
+from keras_svag.models.normalization import EPSILON, NORMS, normalization
 
 
 def mlp(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_svag.models import MODELS, mlp
-from keras_svag.models.mlp import normalization
+from keras_svag.models.normalization import normalization
 from tests.mlp_oracle import DigitsNet
 
 
