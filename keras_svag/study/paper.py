@@ -198,8 +198,8 @@ def _as_published(dataset, figure, recipe):
     config.model.depth = depth
     config.model.width = figure.width
     config.model.norm = NORMS[figure.norm]
-    config.model.affine = False
-    config.model.train_last_layer = False
+    # The ResNet is the one network that the authors left as it is.
+    config.model.affine = config.model.train_last_layer = model == "resnet"
     config.model.epsilon = 1e-5  # the authors' code has 0; see keras_svag.models.normalization
 
     config.learning_rate = 0.01 if figure.norm == "none" else 0.8

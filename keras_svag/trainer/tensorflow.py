@@ -61,7 +61,7 @@ def join_halves(first, second, length):
         return tf.concat([a, b], axis=0)[:length]
 
     def join(a, b):
-        if a.shape.rank == 0:
+        if len(a.shape) == 0:
             return (a + b) / tf.cast(2, a.dtype)
         return _keras.join_masks(a, b, concatenate(a, b), concatenate)
 
