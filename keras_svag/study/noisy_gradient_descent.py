@@ -22,6 +22,7 @@ from keras_svag.study.grid import (
     summarize_runs,
 )
 from keras_svag.study.pool import RunPool
+from keras_svag.study.text import align
 from keras_svag.study.workdir import begin, finish
 
 STUDY = "noisy_gradient_descent"
@@ -229,8 +230,7 @@ def format_comparisons(verdict):
                 f"{row['power']:.2f}",
             )
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
+    text = align(lines, left=True)
     for entry in verdict["verdicts"]:
         text.append("")
         text.append(f"Batch size {entry['batch_size']}: SGD and NGD are {entry['reason']}")

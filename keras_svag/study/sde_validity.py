@@ -24,6 +24,7 @@ from keras_svag.study.grid import (
     summarize_runs,
 )
 from keras_svag.study.pool import RunPool
+from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
 
 STUDY = "sde_validity"
@@ -247,9 +248,8 @@ def format_table(verdict):
     lines = [header]
     for setting in records.to_json(verdict["settings"]):
         cells = [f"{setting['batch_size']}", f"{setting['ell']:g}", f"{setting['num_seeds']}"]
-        lines.append((*cells, *(_format_interval(setting.get(name)) for name in columns)))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
+        lines.append((*cells, *(format_interval(setting.get(name)) for name in columns)))
+    text = align(lines)
     for entry in verdict["verdicts"]:
         text.append("")
         seeds = f"{entry['num_seeds']} seeds"
@@ -257,12 +257,3 @@ def format_table(verdict):
             f"Batch size {entry['batch_size']} ({seeds}): {entry['verdict']}. SGD {entry['reason']}"
         )
     return "\n".join(text)
-
-
-def _format_interval(value):
-    if value is None or value["mean"] is None:
-        return "-"
-    low, high = value["ci_low"], value["ci_high"]
-    if low is None or high is None:
-        return f"{value['mean']:.4g} (no interval)"
-    return f"{value['mean']:.4g} +- {(high - low) / 2:.2g}"
