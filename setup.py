@@ -60,6 +60,7 @@ setup(
     package_data={"keras_svag.study": ["templates/*.jinja"]},
     entry_points={
         "console_scripts": [
+            "svag-linear-scaling = keras_svag._bin.trainers.linear_scaling:main",
             "svag-noisy-gradient-descent = keras_svag._bin.trainers.noisy_gradient_descent:main",
             "svag-sde-validity = keras_svag._bin.trainers.sde_validity:main",
             "svag-train = keras_svag._bin.trainers.train:main",

@@ -11,6 +11,12 @@ Is the shape of the noise needed? SGD at batch size 256 against Gaussian noise o
 and SVAG(8), eight Gaussian steps and SGD at batch size 32 against each other; 48 seeds, some ten
 minutes.
 
+    python -m trainers.linear_scaling --config=configs/digits.py --workdir=/tmp/scaling
+
+How far does the linear scaling rule hold? Batch sizes 4 to 512 with the learning rate in
+proportion, against batch size 8, whose runs predict the largest factor before any other begins; 32
+runs, one to three minutes. Expect the rule to end below the tight bound, which is about 9.
+
 One run, for people who want a trainer and not a study:
 
     python -m trainers.train --config=configs/digits.py --workdir=/tmp/train --config.train.ell=2
@@ -89,6 +95,16 @@ def get_config(variant="default"):
     config.noisy_gradient_descent.noise_steps = (1.0, 8.0)
     config.noisy_gradient_descent.num_seeds = 48
 
+    # How far does the linear scaling rule hold? Against the runs at base_batch_size.
+    config.linear_scaling = ml_collections.ConfigDict()
+    config.linear_scaling.batch_sizes = (4, 8, 16, 32, 64, 128, 256, 512)
+    # "closeness": R, B N and G within the factor `closeness`; "weight_norm": R alone;
+    # "test_accuracy": lower by no more than `tolerance`
+    config.linear_scaling.criterion = "closeness"
+    config.linear_scaling.tolerance = 0.02
+    # "auto": averages start where drift ends, else (or with "config") at `equilibrium` above
+    config.linear_scaling.phase = "auto"
+
     # One run.
     config.train = ml_collections.ConfigDict()
     config.train.batch_size = 8
@@ -103,6 +119,7 @@ def get_config(variant="default"):
         config.num_checkpoints = 2
         config.sde_validity.batch_sizes = (32, 128)
         config.sde_validity.ells = (1.0, 2.0, 4.0)
+        config.linear_scaling.batch_sizes = (4, 64)
         config.noisy_gradient_descent.batch_sizes = (128,)
         config.noisy_gradient_descent.noise_steps = (1.0, 2.0)
         config.noisy_gradient_descent.num_seeds = 2

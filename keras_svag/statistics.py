@@ -109,6 +109,41 @@ def correct_noise(noise, batch_size, num_examples, mode):
     return noise * finite if mode == SHUFFLED_EPOCHS else noise
 
 
+def noise_and_signal_for_scaling(noise, signal, batch_size, num_examples, mode):
+    """N and G that the bound of the linear scaling rule takes (`validity.lsr_max_kappa`).
+
+    The bound rests on `E |g|^2`. Batches from a finite deck have
+    `E |g|^2 = |grad L|^2 - S^2/n + S^2/B`, in which only the last term falls with the batch size:
+    it stands for N, the rest for G (`docs/theory_conditions.md`, 4.2). With replacement and under
+    shuffled epochs these are just what is logged.
+
+    Args:
+        noise: mean of the logged `gradient_noise`; a number or an array.
+        signal: mean of the logged `gradient_signal`, likewise.
+        batch_size: B, the size of one half.
+        num_examples: n, the size of the data set.
+        mode: one of `keras_svag.datasets.SAMPLING_MODES`. In `"fixed_order"` nothing is random:
+            the result means nothing.
+
+    Returns:
+        A tuple `(noise, signal)`.
+
+    Raises:
+        ValueError: as `correct_noise` does.
+
+    Example:
+
+    >>> noise_and_signal_for_scaling(1.0, 3.0, 50, 100, "without_replacement")
+    (2.0, 2.0)
+    """
+    if mode != WITHOUT_REPLACEMENT:
+        _share_of_data(batch_size, num_examples, mode)
+        return noise, signal
+    with_replacement = correct_noise(noise, batch_size, num_examples, mode)
+    deck_noise = with_replacement / (1 - 1 / num_examples)
+    return deck_noise, signal - batch_size / num_examples * deck_noise
+
+
 def _share_of_data(batch_size, num_examples, mode):
     one_of("mode", mode, SAMPLING_MODES)
     num_examples = positive_int("num_examples", num_examples)

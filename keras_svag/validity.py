@@ -107,16 +107,37 @@ def ratio_interval(a, b, confidence=CONFIDENCE):
     a, b = np.asarray(a, float), np.asarray(b, float)
     if len(a) == 0 or len(b) == 0 or min(a.min(), b.min()) <= 0:
         return Interval(math.nan, 0.0, math.inf)
-    log_a, log_b = np.log(a), np.log(b)
-    difference = log_a.mean() - log_b.mean()
+    difference = difference_interval(np.log(a), np.log(b), confidence)
+    return Interval(*(math.exp(end) for end in dataclasses.astuple(difference)))
+
+
+def difference_interval(a, b, confidence=CONFIDENCE):
+    """Difference of the means of two independent samples, by Welch's t interval.
+
+    Args:
+        a: one number per seed.
+        b: one number per seed, of other runs.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        An `Interval` around `mean(a) - mean(b)`; without ends where there are fewer than two
+        values.
+
+    Example:
+
+    >>> difference_interval([2.0, 2.0], [0.5, 0.5]).mean
+    1.5
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    difference = float(a.mean() - b.mean())
     if len(a) < 2 or len(b) < 2:
-        return Interval(math.exp(difference), 0.0, math.inf)
-    var_a, var_b = standard_error(log_a) ** 2, standard_error(log_b) ** 2
+        return Interval(difference, -math.inf, math.inf)
+    var_a, var_b = standard_error(a) ** 2, standard_error(b) ** 2
     if var_a + var_b == 0:
-        return Interval(*(3 * [math.exp(difference)]))
+        return Interval(difference, difference, difference)
     dof = (var_a + var_b) ** 2 / (var_a**2 / (len(a) - 1) + var_b**2 / (len(b) - 1))
     half = _t_quantile(confidence, dof) * math.sqrt(var_a + var_b)
-    return Interval(math.exp(difference), math.exp(difference - half), math.exp(difference + half))
+    return Interval(difference, difference - half, difference + half)
 
 
 def ratio_of_means(numerator, denominator, confidence=CONFIDENCE):

@@ -8,7 +8,6 @@ import keras_svag
 from keras_svag.schedules import Stretched, Triangle, WarmUp, keras_schedule, step, triangle
 from keras_svag.study.schedule import (
     build_schedule,
-    longest_constant,
     tabulate,
     validate_schedule,
 )
@@ -144,10 +143,3 @@ def test_wrong_fields(fields, message):
 def test_keras_schedule_refuses_the_base_class():
     with pytest.raises(ValueError, match="`schedule.class_name` must be one of"):
         keras_schedule(0.1, 10, "LearningRateSchedule", {}, 10)
-
-
-def test_longest_constant():
-    assert longest_constant(rates(name="constant")) == (0.0, 1.0)
-    assert longest_constant(rates(name="step", decay_at=(0.8,))) == (0.0, 0.8)
-    two = rates(name="step", decay_at=(0.8,), warm_up=0.25, warm_up_factor=0.1)
-    assert longest_constant(two) == (0.25, 0.8)

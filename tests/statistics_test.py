@@ -16,6 +16,7 @@ from keras_svag.statistics import (
     correct_signal,
     equilibrium_test,
     equilibrium_weight_norm,
+    noise_and_signal_for_scaling,
     relative_drift,
     series_mean,
     weight_norm_imbalance,
@@ -92,6 +93,21 @@ def test_square_of_the_amplified_gradient_takes_raw_noise_and_signal(enumerated,
     np.testing.assert_allclose(square, raw_signal + ell * noise, rtol=1e-12)
 
 
+def test_inputs_of_the_bound_tell_the_square_of_the_gradient_at_any_batch_size(enumerated):
+    # Measured at B = 2: G + N, and at kappa B only N falls, as 1/kappa. By enumeration of all
+    # batches of 1 to 5 examples.
+    mode, gradients, g1, g2 = enumerated
+    noise, rest = noise_and_signal_for_scaling(*raw_means(g1, g2), 2, 5, mode)
+    for size in (1, 2, 3, 4, 5):
+        if mode == "with_replacement":
+            batches = list(itertools.product(range(5), repeat=size))
+        else:
+            batches = list(itertools.combinations(range(5), size))
+        means = np.array([gradients[list(batch)].mean(axis=0) for batch in batches])
+        square = np.mean(np.sum(means**2, axis=1))
+        np.testing.assert_allclose(rest + noise * 2 / size, square, rtol=1e-12)
+
+
 def test_corrected_signal_with_augmentation_is_an_upper_bound():
     # Each of four examples has two versions, drawn anew each time; halves of one example.
     gradients = np.random.default_rng(1).normal(size=(4, 2, 3))
@@ -123,7 +139,14 @@ def test_fixed_order_is_left_alone():
     assert correct_noise(2.0, 4, 8, "fixed_order") == 2.0
 
 
-@pytest.mark.parametrize("correct", [lambda *a: correct_signal(1.0, *a), correct_noise])
+@pytest.mark.parametrize(
+    "correct",
+    [
+        lambda *a: correct_signal(1.0, *a),
+        correct_noise,
+        lambda noise, *a: noise_and_signal_for_scaling(noise, 1.0, *a)[0],
+    ],
+)
 def test_corrections_refuse_what_cannot_be(correct):
     with pytest.raises(ValueError, match=r"`mode` must be one of .*Received: mode='shuffled'"):
         correct(1.0, 2, 5, "shuffled")

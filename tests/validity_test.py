@@ -9,6 +9,7 @@ from scipy import stats
 from keras_svag import validity
 from keras_svag.validity import (
     Interval,
+    difference_interval,
     extrapolate,
     judge,
     mean_interval,
@@ -68,6 +69,20 @@ def test_ratio_interval_is_welch_of_logs(n_a, n_b, confidence):
     got = ratio_interval(a, b, confidence)
     np.testing.assert_allclose(got.mean, stats.gmean(a) / stats.gmean(b))
     np.testing.assert_allclose([got.ci_low, got.ci_high], np.exp([welch.low, welch.high]))
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(2, 2), (3, 7)])
+def test_difference_interval_is_welch(n_a, n_b):
+    rng = np.random.default_rng([n_a, n_b])
+    a, b = rng.normal(1.0, 0.5, n_a), rng.normal(-0.3, 0.1, n_b)
+    welch = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
+    got = difference_interval(a, b, 0.9)
+    np.testing.assert_allclose(got.mean, a.mean() - b.mean())
+    np.testing.assert_allclose([got.ci_low, got.ci_high], [welch.low, welch.high])
+
+
+def test_difference_interval_of_one_value():
+    assert difference_interval([2.0], [0.5, 0.6]).ci_high == math.inf
 
 
 def test_ratio_interval_of_the_inverse():

@@ -34,10 +34,17 @@ FIELDS = (
 )
 SDE_VALIDITY = "sde_validity"
 NOISY_GRADIENT_DESCENT = "noisy_gradient_descent"
-TRAIN = "train"
 WEAK_CONVERGENCE = "weak_convergence"
+LINEAR_SCALING = "linear_scaling"
+TRAIN = "train"
 # What a study has for itself; one config may serve several studies.
-STUDIES = (SDE_VALIDITY, NOISY_GRADIENT_DESCENT, TRAIN, WEAK_CONVERGENCE)
+STUDIES = (SDE_VALIDITY, NOISY_GRADIENT_DESCENT, WEAK_CONVERGENCE, LINEAR_SCALING, TRAIN)
+
+# By what the linear scaling rule is judged, and how the window of the means is found.
+CLOSENESS, WEIGHT_NORM, TEST_ACCURACY = "closeness", "weight_norm", "test_accuracy"
+CRITERIA = (CLOSENESS, WEIGHT_NORM, TEST_ACCURACY)
+AUTO, FROM_CONFIG = "auto", "config"
+PHASES = (AUTO, FROM_CONFIG)
 
 # Arguments of a model's function that are not for the config.
 GIVEN_TO_MODELS = ("input_shape", "num_classes", "seed")
@@ -221,11 +228,26 @@ def _validate_train(fields):
     fields["ell"] = validate_ell(fields["ell"])
 
 
+def _validate_linear_scaling(study):
+    prefix = f"{LINEAR_SCALING}."
+    names = ("batch_sizes", "criterion", "phase", "tolerance")
+    _check_fields(prefix, study, names, required=names)
+    study["batch_sizes"] = _listed(
+        f"{prefix}batch_sizes", study["batch_sizes"], lambda b: positive_int("batch_size", b)
+    )
+    one_of(f"{prefix}criterion", study["criterion"], CRITERIA)
+    one_of(f"{prefix}phase", study["phase"], PHASES)
+    study["tolerance"] = finite_float(
+        f"{prefix}tolerance", study["tolerance"], "a number > 0", 0.0, exclusive=True
+    )
+
+
 VALIDATORS = {
     SDE_VALIDITY: _validate_grid,
     NOISY_GRADIENT_DESCENT: _validate_noisy_gradient_descent,
     TRAIN: _validate_train,
     WEAK_CONVERGENCE: _validate_weak_convergence,
+    LINEAR_SCALING: _validate_linear_scaling,
 }
 
 

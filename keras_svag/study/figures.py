@@ -360,3 +360,167 @@ def _finish_log_log(axis, title):
     axis.set_title(title, loc="left")
     axis.set_xlabel("ell")
     axis.set_ylabel("weak error")
+
+
+SCALING = (
+    ("scaled_noise", "B N (batch size × gradient noise)"),
+    ("gradient_signal", "gradient signal G"),
+    ("weight_norm", "R = |x|²"),
+    ("test_accuracy", "test accuracy (end)"),
+)
+# How a batch size that holds, fails, or is not decided is drawn.
+OUTCOME_STYLES = {
+    "base": {"marker": "D", "mfc": SGD_COLOR, "mec": SGD_COLOR},
+    "holds": {"marker": "o", "mfc": COLORS[0], "mec": COLORS[0]},
+    "inconclusive": {"marker": "o", "mfc": "white", "mec": COLORS[0]},
+    "fails": {"marker": "x", "mfc": COLORS[0], "mec": COLORS[0], "mew": 2},
+}
+SCALING_CURVES = (
+    ("weight_norm", "R = |x|²", "log"),
+    ("train_loss", "train loss", "log"),
+    ("test_accuracy", "test accuracy", "linear"),
+)
+
+
+def draw_linear_scaling(workdir, table, verdict, config):
+    """Draws and saves the figures of the linear-scaling study.
+
+    Args:
+        workdir: folder of the study; figures go to its `figures/`.
+        table: rows of `results.csv`.
+        verdict: the dict of `verdict.json`.
+        config: a validated config.
+
+    Returns:
+        A list of dicts with `file`, `title` and `caption`, in the order of the report.
+    """
+    folder = pathlib.Path(workdir) / "figures"
+    with matplotlib.rc_context(STYLE):
+        _save(folder / "scaling.png", _draw_scaling(verdict))
+        _save(folder / "scaling_curves.png", _draw_scaling_curves(workdir, table, config))
+    tolerance = f"{verdict['tolerance']:g}"
+    return [
+        {
+            "file": "figures/scaling.png",
+            "title": "Where the rule holds and where training leaves it",
+            "caption": (
+                "Means over equilibrium against kappa, batch size and learning rate both "
+                "multiplied by it. Diamond: the base runs, their level the grey line; grey band: "
+                f"a factor C around it (test accuracy: lower by up to {tolerance}). Discs hold, "
+                "circles are not decided, crosses fail. Vertical lines: the largest kappa "
+                "predicted from the base runs alone, and the largest up to which the rule was "
+                "seen to hold. Bars: 95 % t intervals over seeds."
+            ),
+        },
+        {
+            "file": "figures/scaling_curves.png",
+            "title": "Training against examples seen",
+            "caption": (
+                "Mean over seeds against examples seen (effective steps × batch size), on which "
+                "runs lie on each other where the rule holds; the base in orange, larger batches "
+                "darker."
+            ),
+        },
+    ]
+
+
+def _draw_scaling(verdict):
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    settings = verdict["settings"]
+    lines = _kappa_lines(verdict)
+    for axis, (name, label) in zip(figure.subplots(2, 2).flat, SCALING):
+        for setting in settings:
+            interval = setting.get(name)
+            if interval is not None and interval.mean > 0:
+                _draw_setting(axis, setting, interval)
+        _draw_level(axis, settings, name, verdict)
+        for kappa, text, style in lines:
+            axis.axvline(kappa, label=text, lw=1.4, **style)
+        axis.set_xscale("log", base=2)
+        kappas = [setting["kappa"] for setting in settings]
+        axis.set_xticks(kappas, [f"{kappa:g}" for kappa in kappas])
+        axis.minorticks_off()
+        if name != "test_accuracy":
+            _set_plain_log_scale(axis)
+        axis.set_title(label, loc="left")
+        axis.set_xlabel("kappa (batch size and learning rate over the base's)")
+    for outcome in dict.fromkeys(setting["outcome"] for setting in settings):
+        figure.axes[0].plot([], [], ls="none", label=outcome, **OUTCOME_STYLES[outcome])
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _set_plain_log_scale(axis):
+    """A logarithmic axis of few decades, with numbers written out."""
+    if _set_log_scale(axis):
+        axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def _kappa_lines(verdict):
+    """Vertical lines: position, label, style. Those without a finite position are left out."""
+    predicted, observed = verdict["predicted_max_kappa"], verdict["observed_max_kappa"]["value"]
+    found = [
+        (predicted["tight"].mean, "predicted (tight)", {"color": COLORS[3], "ls": "--"}),
+        (predicted["paper"].mean, "predicted (paper's form)", {"color": COLORS[1], "ls": ":"}),
+        (observed, "observed: holds up to", {"color": COLORS[2], "ls": "-"}),
+    ]
+    return [
+        (kappa, f"{text} {kappa:.3g}", style)
+        for kappa, text, style in found
+        if kappa is not None and math.isfinite(kappa)
+    ]
+
+
+def _draw_setting(axis, setting, interval):
+    style = OUTCOME_STYLES[setting["outcome"]]
+    kappa, color = setting["kappa"], style["mec"]
+    if math.isfinite(interval.ci_low):
+        axis.plot([kappa, kappa], [interval.ci_low, interval.ci_high], color=color, lw=1)
+    axis.plot([kappa], [interval.mean], ls="none", ms=6, zorder=3, **style)
+
+
+def _draw_level(axis, settings, name, verdict):
+    base = next(setting for setting in settings if setting["kappa"] == 1).get(name)
+    if base is None or base.mean <= 0:
+        return
+    if name == "test_accuracy":
+        low, high = base.mean - verdict["tolerance"], base.mean
+    else:
+        low, high = base.mean / verdict["closeness"], base.mean * verdict["closeness"]
+    axis.axhline(base.mean, color="0.4", lw=1)
+    axis.axhspan(low, high, color="0.5", alpha=0.12, lw=0)
+
+
+def _draw_scaling_curves(workdir, table, config):
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    done = [row for row in table if row["status"] == runs.DONE]
+    sizes = sorted({row["batch_size"] for row in done})
+    others = [size for size in sizes if size != config["base_batch_size"]]
+    for axis, (column, label, scale) in zip(figure.subplots(1, 3), SCALING_CURVES):
+        for size in sizes:
+            rows = [row for row in done if row["batch_size"] == size]
+            steps, values = _load_curves(workdir, rows, column)
+            is_base = size == config["base_batch_size"]
+            axis.plot(
+                steps * size / 1000,
+                _mean_ignoring_gaps(values),
+                color=SGD_COLOR if is_base else _ordered_color(size, others),
+                label=f"B = {size}",
+                lw=2 if is_base else 1.2,
+                zorder=3 if is_base else 2,
+            )
+        if scale == "log":
+            _set_plain_log_scale(axis)
+        axis.set_title(label, loc="left")
+        axis.set_xlabel("effective steps × batch size / 1000")
+    if done:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def _ordered_color(value, values):
+    position = values.index(value) / max(1, len(values) - 1)
+    return matplotlib.colormaps["viridis"](0.85 - 0.75 * position)

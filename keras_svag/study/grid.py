@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from keras_svag.datasets import DATASETS, Sampler
+from keras_svag.models import is_scale_invariant
 from keras_svag.statistics import correct_signal
 from keras_svag.study import records, runs
 from keras_svag.study.optimizer import build_optimizer
@@ -15,6 +16,7 @@ from keras_svag.study.program import build_network
 
 # Means over the equilibrium window, and values at the end of the run.
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")
+SOME_EXAMPLES = 16  # enough to see whether a network is scale invariant
 END_COLUMNS = ("train_loss", "test_accuracy", "test_loss")
 
 
@@ -64,6 +66,21 @@ def check_buildable(config, dataset, grid):
                 f"num_records={config['num_records']}, equilibrium={config['equilibrium']}. Use "
                 "more records, or longer runs."
             )
+
+
+def network_is_scale_invariant(config, dataset):
+    """Whether the loss stays the same when all trained weights are scaled, at the start of a run.
+
+    Args:
+        config: a validated config.
+        dataset: a `keras_svag.datasets.Dataset`.
+
+    Returns:
+        A bool; see `keras_svag.models.is_scale_invariant`.
+    """
+    x = dataset.train_x[:SOME_EXAMPLES]
+    x = x if dataset.normalization is None else dataset.normalization(x)
+    return is_scale_invariant(build_network(config, dataset, seed=0), x)
 
 
 def announce_cost(grid, num_train, workdir, show_progress=True):

@@ -23,6 +23,7 @@ from keras_svag.study.grid import (
 )
 from keras_svag.study.optimizer import require_plain_sgd, scaled_learning_rate
 from keras_svag.study.pool import RunPool
+from keras_svag.study.text import align
 from keras_svag.study.workdir import begin, finish
 
 STUDY = "noisy_gradient_descent"
@@ -231,8 +232,7 @@ def format_comparisons(verdict):
                 f"{row['power']:.2f}",
             )
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
+    text = align(lines, left=True)
     for entry in verdict["verdicts"]:
         text.append("")
         text.append(f"Batch size {entry['batch_size']}: SGD and NGD are {entry['reason']}")

@@ -247,7 +247,8 @@ def lengths_inside(points, total, window):
     Returns:
         A list of numbers.
     """
-    first, last = window[0] * total, window[1] * total
+    # Rounded, so that a fraction k/total is step k.
+    first, last = (round(fraction * total, 6) for fraction in window)
     # Records end on whole effective steps, the window need not: hence the 1.
     return [
         end - start if start > first - 1 and end < last + 1 else 0

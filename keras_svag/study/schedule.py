@@ -87,25 +87,3 @@ def tabulate(schedule, total):
     else:
         rates = ops.full((total + 1,), float(schedule), dtype="float64")
     return ops.convert_to_numpy(rates).astype("float64")
-
-
-def longest_constant(rates, tolerance=1e-6):
-    """The longest stretch at one learning rate: where to look for equilibrium.
-
-    Args:
-        rates: array from `tabulate`.
-        tolerance: relative change that counts as none. Defaults to `1e-6`.
-
-    Returns:
-        A tuple `(start, stop)` of fractions of the run.
-    """
-    rates = ops.convert_to_numpy(rates)
-    begins = [0] + [
-        i
-        for i in range(1, len(rates))
-        if abs(rates[i] - rates[i - 1]) > tolerance * abs(rates[i - 1])
-    ]
-    stretches = list(zip(begins, [*begins[1:], len(rates)]))
-    start, stop = max(stretches, key=lambda stretch: stretch[1] - stretch[0])
-    total = len(rates) - 1
-    return start / total, min(1.0, stop / total)

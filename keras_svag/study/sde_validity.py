@@ -21,10 +21,12 @@ from keras_svag.study.grid import (
     column,
     execute_grid,
     load_dataset_of,
+    network_is_scale_invariant,
     summarize_runs,
 )
 from keras_svag.study.optimizer import scaled_learning_rate
 from keras_svag.study.pool import RunPool
+from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
 
 STUDY = "sde_validity"
@@ -51,6 +53,7 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
     dataset = load_dataset()
     num_train = dataset.num_train
     check_buildable(config, dataset, build_grid(config, num_train))
+    scale_invariant = network_is_scale_invariant(config, dataset)
     workdir, setting = begin(workdir, STUDY, config, command)
     num_seeds = dict.fromkeys(config["sde_validity"]["batch_sizes"], config["num_seeds"])
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
@@ -59,7 +62,7 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
             announce_cost(grid, num_train, workdir, show_progress)
             results = execute_grid(pool, grid, show_progress)
             table = summarize_runs(grid, results, config, num_train, workdir)
-            verdict = build_verdict(table, config)
+            verdict = build_verdict(table, config, scale_invariant)
             more = _seeds_to_add(verdict, num_seeds, config)
             if not more:
                 break
@@ -121,12 +124,14 @@ def build_grid(config, num_train, num_seeds=None):
     ]
 
 
-def build_verdict(table, config):
+def build_verdict(table, config, scale_invariant=None):
     """What the table says: the dict of `verdict.json`.
 
     Args:
         table: list of dicts from `summarize_runs`.
         config: a validated config.
+        scale_invariant: whether the network is, on which the necessary condition rests, or `None`
+            if that is not known.
 
     Returns:
         A dict: the verdict on the study (that on the batch size that fares worst), one verdict for
@@ -149,6 +154,7 @@ def build_verdict(table, config):
         "confidence": confidence_of_each_look(config),
         "measured_closeness": worst["measured_closeness"],
         "necessary_condition": worst["necessary_condition"],
+        "scale_invariant": scale_invariant,
         "verdicts": verdicts,
         "settings": settings,
         "failed_runs": {r["name"]: r["message"] for r in table if r["status"] == runs.FAILED},
@@ -248,9 +254,8 @@ def format_table(verdict):
     lines = [header]
     for setting in records.to_json(verdict["settings"]):
         cells = [f"{setting['batch_size']}", f"{setting['ell']:g}", f"{setting['num_seeds']}"]
-        lines.append((*cells, *(_format_interval(setting.get(name)) for name in columns)))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
+        lines.append((*cells, *(format_interval(setting.get(name)) for name in columns)))
+    text = align(lines)
     for entry in verdict["verdicts"]:
         text.append("")
         seeds = f"{entry['num_seeds']} seeds"
@@ -258,12 +263,3 @@ def format_table(verdict):
             f"Batch size {entry['batch_size']} ({seeds}): {entry['verdict']}. SGD {entry['reason']}"
         )
     return "\n".join(text)
-
-
-def _format_interval(value):
-    if value is None or value["mean"] is None:
-        return "-"
-    low, high = value["ci_low"], value["ci_high"]
-    if low is None or high is None:
-        return f"{value['mean']:.4g} (no interval)"
-    return f"{value['mean']:.4g} +- {(high - low) / 2:.2g}"

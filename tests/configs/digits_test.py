@@ -36,6 +36,17 @@ def test_default_is_the_study_that_the_documents_describe():
     assert rates == [pytest.approx(0.2), pytest.approx(6.4)]
 
 
+def test_default_sweep_of_the_linear_scaling_rule():
+    config = validate_config(get_config(), "linear_scaling")
+    assert config["base_batch_size"] == 8
+    assert config["linear_scaling"] == {
+        "batch_sizes": [4, 8, 16, 32, 64, 128, 256, 512],
+        "criterion": "closeness",
+        "tolerance": 0.02,
+        "phase": "auto",
+    }
+
+
 def test_quick_differs_only_in_length():
     default, quick = get_config().to_dict(), get_config("quick").to_dict()
     shorter = {
@@ -43,6 +54,7 @@ def test_quick_differs_only_in_length():
         "max_num_seeds",
         "num_workers",
         "epochs",
+        "linear_scaling",
         "num_records",
         "num_checkpoints",
         "noisy_gradient_descent",
@@ -51,6 +63,7 @@ def test_quick_differs_only_in_length():
     assert {name for name in default if default[name] != quick[name]} == shorter
     assert default.keys() == quick.keys()
     validate_config(quick)
+    validate_config(quick, "linear_scaling")
 
 
 def test_configs_are_separate_objects():

@@ -14,7 +14,7 @@ from keras_svag.datasets import Sampler
 from keras_svag.study import records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.program import Program
-from keras_svag.study.runs import Run, RunFolder, window_means
+from keras_svag.study.runs import Run, RunFolder, lengths_inside, window_means
 from keras_svag.study.tensorboard import FILE_NAME
 from tests.mlp_oracle import DigitsNet
 from tests.study.helpers import Interrupted, files_of, interrupt_after, study_config
@@ -382,3 +382,14 @@ def test_missing_value_is_not_passed_over():
     rows = rows_with_means(np.ones(10), [5, 10])
     rows[0]["gradient_noise"] = None
     assert math.isnan(window_means(rows, 10, (0.0, 1.0))["gradient_noise"])
+
+
+def test_window_that_ends_on_a_step_ends_there():
+    # k/total times total is not k in floating point for many k; whatever the rounding, a window
+    # from step a to step b has the records between them, no more and no fewer.
+    for total in (7, 49, 84, 3593):
+        points = list(range(1, total + 1))
+        for a in range(0, total - 1, max(1, total // 97)):
+            b = min(a + 3, total)
+            lengths = lengths_inside(points, total, (a / total, b / total))
+            assert [i for i, length in enumerate(lengths, 1) if length] == points[a:b]

@@ -9,7 +9,7 @@ from keras_svag.study import records, runs
 COLUMNS = ("loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
-def make_pool(truth, spread=None, failed=(), grids=None):
+def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
     """A stand-in for `RunPool` whose runs have constant R, N and G from a known truth.
 
     Args:
@@ -17,6 +17,7 @@ def make_pool(truth, spread=None, failed=(), grids=None):
         spread: function of a `Run`; returns the standard deviation of their logs. 0 by default.
         failed: names of the runs that diverge.
         grids: list to which the names of the runs of each call are appended.
+        accuracy: function of a `Run`; returns its test accuracy. 0.5 by default.
 
     Returns:
         A class with the constructor and the methods of `RunPool`.
@@ -54,6 +55,7 @@ def make_pool(truth, spread=None, failed=(), grids=None):
                     "gradient_signal": signal,
                     "noise_to_signal": noise / signal,
                     **dict.fromkeys(COLUMNS, 0.5),
+                    "test_accuracy": accuracy(run) if accuracy else 0.5,
                 }
                 for point in run.record_points(self._config["num_records"])
             ]

@@ -1,0 +1,206 @@
+"""The part of a run over which N, G and R are averaged: found from its records, or given.
+
+Records are averaged over seeds first: N and G of one run are too noisy to tell a drift from.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_svag.statistics import equilibrium_test, equilibrium_weight_norm
+from keras_svag.study import runs
+from keras_svag.study.config import AUTO
+from keras_svag.validity import QUANTITIES
+
+TOLERANCE = 0.1
+MIN_ROWS = 8
+# Of 1 / (2 eta lambda) steps each, in which R falls from above by a factor e.
+RELAXATION_TIMES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """The part of the runs of one setting over which is averaged.
+
+    Attributes:
+        window: tuple of two fractions of the run.
+        reached: whether the runs are in equilibrium there: True, False, or `None` where that could
+            not be tested.
+        is_balanced: whether N, G and weight decay account for the change of R, as they do where
+            the loss is scale invariant and momentum is 0; `None` where that cannot be told.
+        drifts: dict from quantity to the `Interval` of its relative change, seeds averaged.
+        imbalance: `Interval`, see `statistics.weight_norm_imbalance`; or `None`.
+        reason: what was found, in words.
+    """
+
+    window: tuple
+    reached: bool | None
+    is_balanced: bool | None
+    drifts: dict
+    imbalance: object
+    reason: str
+
+
+def find_phase(histories, total, config, mode=AUTO):
+    """The window over which the runs of one setting (all seeds) are averaged.
+
+    `"auto"` takes the longest stretch at one learning rate, leaves out three relaxation times
+    `1 / (2 eta lambda)` of R, and starts where `is_steady` first holds until the stretch's end,
+    which must leave a quarter of the stretch. Where it never holds the config's `equilibrium` is
+    used, and `reached` is False.
+
+    Args:
+        histories: list with the rows of `metrics.jsonl` of each finished run.
+        total: effective steps of the runs.
+        config: a validated config.
+        mode: `"auto"`, or `"config"` for the config's `equilibrium` as it is.
+
+    Returns:
+        A `Phase`.
+    """
+    given = tuple(config["equilibrium"])
+    if not histories:
+        return Phase(given, None, None, {}, None, "No run finished.")
+    rows = mean_rows(histories)
+    if mode == AUTO:
+        found = _find_start(rows, total, config["weight_decay"])
+        if found is not None:
+            return found
+    points = [row["effective_step"] for row in rows]
+    inside = np.flatnonzero(runs.lengths_inside(points, total, given))
+    # The row before the window tells where it starts.
+    return _test_window(rows[max(inside[0] - 1, 0) : inside[-1] + 1], given, config["weight_decay"])
+
+
+def mean_rows(histories):
+    """Rows of one setting, R, N and G averaged over its runs.
+
+    Args:
+        histories: list with the rows of each run; all of the same steps.
+
+    Returns:
+        A list of dicts.
+    """
+
+    def number(value):
+        return math.nan if value is None else value
+
+    return [
+        {
+            **{name: rows[0][name] for name in ("step", "effective_step", "learning_rate")},
+            **{name: float(np.mean([number(row[name]) for row in rows])) for name in QUANTITIES},
+        }
+        for rows in zip(*histories)
+    ]
+
+
+def constant_rate_stretch(rows):
+    """The longest stretch of rows that end at the same learning rate.
+
+    Args:
+        rows: dicts with `learning_rate`.
+
+    Returns:
+        A tuple `(first, stop)` of indices.
+
+    Example:
+
+    >>> constant_rate_stretch([{"learning_rate": rate} for rate in (0.1, 0.2, 0.2, 0.2, 0.02)])
+    (1, 4)
+    """
+    longest, first = (0, 0), 0
+    for stop in range(1, len(rows) + 1):
+        ends = stop == len(rows) or not math.isclose(
+            rows[stop]["learning_rate"], rows[first]["learning_rate"], rel_tol=1e-6
+        )
+        if ends:
+            longest = max(longest, (first, stop), key=lambda pair: pair[1] - pair[0])
+            first = stop
+    return longest
+
+
+def is_steady(rows, test, weight_decay):
+    """Whether runs are in equilibrium over a stretch, as far as averages need it.
+
+    R, which is smooth, changes by no more than 10 % over the stretch; of N and G no larger change
+    is shown (their intervals reach inside 10 %: to ask for more would need longer runs than most);
+    and the identity `(2 lambda - eta lambda^2) R = eta (G + N)` holds within 10 %, which a slow
+    drift would break. Where the loss is not scale invariant the identity says nothing; in its place
+    the stretch must start after three relaxation times.
+
+    Args:
+        rows: the rows that `test` was made from.
+        test: what `statistics.equilibrium_test` returned.
+        weight_decay: lambda.
+
+    Returns:
+        A bool.
+    """
+    norm, noise, signal = (test.drifts[name] for name in QUANTITIES)
+    if abs(norm.mean) > TOLERANCE:
+        return False
+    if any(i.ci_low > TOLERANCE or i.ci_high < -TOLERANCE for i in (noise, signal)):
+        return False
+    if test.is_balanced is False:
+        return rows[0]["step"] >= _relaxation(rows[1], weight_decay)
+    return abs(identity_ratio(rows, weight_decay) - 1) <= TOLERANCE
+
+
+def identity_ratio(rows, weight_decay):
+    """R over a stretch, as a fraction of what its N and G keep up: 1 in equilibrium.
+
+    Args:
+        rows: rows at one learning rate; the first only tells where the stretch starts.
+        weight_decay: lambda.
+
+    Returns:
+        A float.
+    """
+    lengths = np.diff([row["step"] for row in rows])
+    columns = np.array([[row[name] for name in QUANTITIES] for row in rows[1:]])
+    finite = np.isfinite(columns).all(axis=1)
+    norm, noise, signal = np.average(columns[finite], axis=0, weights=lengths[finite])
+    rate = rows[1]["learning_rate"]
+    return float(norm / equilibrium_weight_norm(noise, signal, rate, weight_decay))
+
+
+def _relaxation(row, weight_decay):
+    return RELAXATION_TIMES / (2 * row["learning_rate"] * weight_decay)
+
+
+def _find_start(rows, total, weight_decay):
+    """The `Phase` that starts as early as can be, or `None`."""
+    first, stop = constant_rate_stretch(rows)
+    if not weight_decay:
+        return None
+    earliest = (rows[first]["step"] if first else 0) + _relaxation(rows[first], weight_decay)
+    last = stop - max(MIN_ROWS, (stop - first) // 4)
+    for start in range(first, last):
+        if rows[start]["step"] < earliest:
+            continue
+        window = tuple(rows[i]["effective_step"] / total for i in (start, stop - 1))
+        phase = _test_window(rows[start:stop], window, weight_decay)
+        if phase.reached:
+            return phase
+    return None
+
+
+def _test_window(rows, window, weight_decay):
+    try:
+        test = equilibrium_test(rows, weight_decay, tolerance=TOLERANCE)
+    except ValueError as error:
+        return Phase(window, None, None, {}, None, f"Equilibrium could not be tested: {error}")
+    steady = is_steady(rows, test, weight_decay)
+    reason = _describe(rows, test, steady, weight_decay)
+    return Phase(window, steady, test.is_balanced, test.drifts, test.imbalance, reason)
+
+
+def _describe(rows, test, steady, weight_decay):
+    norm, noise, signal = (f"{100 * test.drifts[name].mean:.2g} %" for name in QUANTITIES)
+    word = "Steady" if steady else "Not steady"
+    return (
+        f"{word}: R changes by {norm}, N by {noise}, G by {signal}; "
+        f"imbalance of R {100 * test.imbalance.mean:.2g} %; R is "
+        f"{identity_ratio(rows, weight_decay):.3g} times that of the identity."
+    )
