@@ -19,6 +19,13 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that the study leaves.")
 
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder of the data set, as --config.dataset.data_dir. Default: TFDS_DATA_DIR, or "
+    "~/tensorflow_datasets.",
+)
+
 
 def run(study, argv=None):
     """Parses the flags and runs `study(config, workdir)`; wrong input ends with one sentence.
@@ -33,8 +40,16 @@ def run(study, argv=None):
             raise app.UsageError(f"Unexpected arguments: {args[1:]}. All options are flags.")
         # TensorFlow tells of its CPU features on import; a study has more to say.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        config = _CONFIG.value
+        if _DATA_DIR.value is not None:
+            if "data_dir" not in config.dataset:
+                raise app.UsageError(
+                    "Flag --data_dir is for data sets that are read from a folder. "
+                    f"Received: data_dir={_DATA_DIR.value!r} with {config.dataset.name!r}."
+                )
+            config.dataset.data_dir = _DATA_DIR.value
         try:
-            study(_CONFIG.value, _WORKDIR.value)
+            study(config, _WORKDIR.value)
         except ValueError as error:
             if not _is_ours(error):
                 raise

@@ -284,6 +284,10 @@ def effective_steps(config, num_train, batch_size):
     return max(1, round(config["epochs"] * num_train / batch_size))
 
 
+# Where the same data lie is not what a run is.
+PLACES = ("dataset.data_dir",)
+
+
 def differences(old, new, ignore=GROWABLE, prefix=""):
     """Fields in which two configs differ, as `name: old -> new`.
 
@@ -298,7 +302,7 @@ def differences(old, new, ignore=GROWABLE, prefix=""):
     """
     changed = []
     for name in sorted(set(old) | set(new)):
-        if not prefix and name in ignore:
+        if (not prefix and name in ignore) or f"{prefix}{name}" in PLACES:
             continue
         a, b = old.get(name), new.get(name)
         if isinstance(a, dict) and isinstance(b, dict):

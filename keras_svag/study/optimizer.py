@@ -110,7 +110,8 @@ def build_optimizer(config, batch_size, schedule):
 
 
 def _base_optimizer(config):
-    options = {k: v for k, v in config["optimizer"].items() if k not in ("name", "rule")}
-    cls = OPTIMIZERS[config["optimizer"]["name"]]
+    options = dict(config["optimizer"])
+    rule = options.pop("rule", None) or AUTO
+    cls = OPTIMIZERS[options.pop("name")]
     optimizer = cls(config["learning_rate"], weight_decay=config["weight_decay"], **options)
-    return optimizer, config["optimizer"].get("rule", AUTO)
+    return optimizer, rule

@@ -196,7 +196,7 @@ def _as_published(dataset, figure, recipe):
     config.model = ml_collections.ConfigDict()
     config.model.name = model
     config.model.depth = depth
-    config.model.width = figure.width
+    config.model.width = float(figure.width)
     config.model.norm = NORMS[figure.norm]
     # The ResNet is the one network that the authors left as it is.
     config.model.affine = config.model.train_last_layer = model == "resnet"
@@ -232,6 +232,9 @@ def _as_published(dataset, figure, recipe):
     config.equilibrium = window if scaling else (0.6 * first_decay, first_decay)
 
     config[figure.study] = _grid(figure)
+    config.train = ml_collections.ConfigDict()
+    config.train.batch_size = figure.batch_size
+    config.train.ell = 1.0
     return config
 
 
@@ -289,7 +292,7 @@ def _reduce(config, figure):
 
 def _reduce_further(config, figure):
     """A few steps on a few images, for tests."""
-    config.model.width = 0.5 if figure.model.startswith("vgg") else 1
+    config.model.width = 0.5 if figure.model.startswith("vgg") else 1.0
     config.dataset.num_train = 64
     config.dataset.num_test = 32
     config.evaluation_size = 32
@@ -300,4 +303,4 @@ def _reduce_further(config, figure):
     config.equilibrium = (0.0, 1.0)
     grid = config[figure.study]
     grid.batch_sizes = (8,) if figure.study != LINEAR_SCALING else (8, 16)
-    config.base_batch_size = 8
+    config.base_batch_size = config.train.batch_size = 8

@@ -59,6 +59,7 @@ def test_quick_differs_only_in_length():
         "num_checkpoints",
         "noisy_gradient_descent",
         "sde_validity",
+        "train",
     }
     assert {name for name in default if default[name] != quick[name]} == shorter
     assert default.keys() == quick.keys()

@@ -25,7 +25,8 @@ def scaling_config(batch_sizes=(4, 16, 32, 64), base=8, **changes):
     study["batch_sizes"] = batch_sizes
     study |= {name: changes.pop(name) for name in list(changes) if name in study}
     config["learning_rate"] *= base / config["base_batch_size"]
-    return config | {"base_batch_size": base} | changes
+    optimizer = {"name": "SVAG"}
+    return config | {"base_batch_size": base, "optimizer": optimizer} | changes
 
 
 @pytest.fixture

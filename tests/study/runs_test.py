@@ -258,9 +258,9 @@ def poisoned(config, dataset):
     rows = rows_of(RUN, config)
     first_step = {int(i): step for step in range(len(rows) - 1, -1, -1) for i in rows[step]}
     index = next(i for i, step in sorted(first_step.items()) if step == 17)
-    x = dataset.train_x.copy()
-    x[index] = np.nan
-    return Program(config, dataclasses.replace(dataset, train_x=x), 128), index
+    poisoned = dataclasses.replace(dataset, train_x=dataset.train_x.copy())
+    poisoned.train_x[index] = np.nan  # a data set is not made with one
+    return Program(config, poisoned, 128), index
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
