@@ -1,7 +1,7 @@
 """The experiments of the paper as configs: each figure of Li, Malladi, Arora 2021 by its name.
 
 arXiv 2102.12470. Hyperparameters are those of the authors' published code. Sizes: `paper` as there,
-`small` the same with less of everything (PreResNet-8 in place of PreResNet-32, 4,000 images, three
+`small` the same with less of everything (PreResNet-8 in place of PreResNet-32, 4,000 images, 2.5
 epochs), for two CPU cores, `tiny` for tests.
 """
 
@@ -265,9 +265,9 @@ def _reduce(config, figure):
     config.dataset.num_train = 4000
     config.dataset.num_test = 1000
     config.evaluation_size = 500
-    config.epochs = 3.0
-    config.num_records = 30
-    config.num_checkpoints = 3
+    config.epochs = 2.5
+    config.num_records = 25
+    config.num_checkpoints = 5
     config.weight_decay = 2e-2 if figure.norm != "none" else 5e-4
     if figure.schedule == "step":
         config.schedule.decay_at = (0.8,)
@@ -283,10 +283,10 @@ def _reduce(config, figure):
     elif figure.study == LINEAR_SCALING:
         # The base is B = 16.
         config.base_batch_size, config.learning_rate = 16, config.learning_rate / 8
-        grid.batch_sizes = (16, 32, 64, 128, 256, 512)
+        grid.batch_sizes = (16, 32, 64, 128, 256)
     else:
         config.dataset.num_train = 1000
-        config.epochs = 10.0
+        config.epochs = 8.0
         grid.batch_sizes = (64 if figure.batch_size > 125 else 16,)
 
 
