@@ -52,6 +52,11 @@ class SplitBatchMixin(BackendStep):
         results = super().get_metrics_result()
         return {name: value for name, value in results.items() if name not in METRIC_NAMES}
 
+    @property
+    def _logs_are_metric_results(self):
+        """Whether the logs of a step can be had afterwards, from the metrics alone."""
+        return type(self).compute_metrics is keras.Model.compute_metrics
+
     def _noise_logs(self):
         return self._gradient_statistics.result() if self.measure_noise else {}
 
@@ -174,6 +179,10 @@ class SVAGWrapper(SVAGModel):
         own = super().metrics
         known = set(map(id, own))
         return own + [metric for metric in self.model.metrics if id(metric) not in known]
+
+    @property
+    def _logs_are_metric_results(self):
+        return type(self.model).compute_metrics is keras.Model.compute_metrics
 
     def compute_loss(self, *args, **kwargs):
         """The wrapped model's loss, its own `compute_loss` included."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import tree
 
 from keras_svag import _keras
+from keras_svag.multi_step.tensorflow import with_steps_inside_xla
 from keras_svag.noise import noise_and_signal
 from keras_svag.optimizers.tensorflow import densify
 
@@ -70,6 +71,20 @@ def join_halves(first, second, length):
 
 class TensorFlowStep:
     """`train_step` for the TensorFlow backend; what is common is in `trainer/model.py`."""
+
+    def make_train_function(self, force=False):
+        """Makes the function that `fit` calls for each `steps_per_execution` batches.
+
+        Args:
+            force: whether to make it anew. Defaults to `False`.
+
+        Returns:
+            A function of an iterator that takes the steps and returns the logs.
+        """
+        if self.train_function is None or force:
+            super().make_train_function(force=True)
+            self.train_function = with_steps_inside_xla(self, self.train_function)
+        return self.train_function
 
     def train_step(self, data):
         """One SVAG step on a batch of 2B examples: two forward passes, one update.
