@@ -92,6 +92,8 @@ setup(
             # tensorflow-datasets 4.9.10 imports it, but does not declare it.
             "importlib_resources",
         ],
+        # What `python -m benchmarks.run` compares with; nothing else needs it.
+        "benchmarks": ["torch>=2.0"],
         "test": [
             "hypothesis",
             "pytest>=8",

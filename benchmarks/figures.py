@@ -1,0 +1,336 @@
+"""What is measured: one function for each letter, from a `Plan` to a list of `Figure`.
+
+The letters are those of docs/performance.md, which says how to read the figures.
+"""
+
+import functools
+import tempfile
+
+import keras
+import numpy as np
+
+from benchmarks import memory, networks, pytorch, startup
+from benchmarks.processes import Peer, in_fresh_process
+from benchmarks.tensorflow import BareLoop, gradient_side, step_side
+from benchmarks.timing import Figure, Side, alternate, compare, figure_of, timed
+from keras_svag.resident import ResidentLoop
+
+# Steps in one program or group; as many as a study takes at a time is 512.
+STEPS = 512
+MLP, PRERESNET = "mlp", "preresnet"
+
+
+def _title(name, batch_size, **options):
+    words = [f"{key} {value}" for key, value in options.items()]
+    return ", ".join([f"{name} B={batch_size}", *words])
+
+
+def _fit_side(name, model, data, batch_size):
+    def run(count):
+        model.fit(*data, batch_size=batch_size, epochs=count, verbose=0)
+
+    return Side(name, timed(run), len(data[0]) // batch_size)
+
+
+def _resident_side(name, model, data, rows):
+    loop = ResidentLoop(model, data, len(rows))
+    return Side(name, timed(lambda count: [loop.run(rows) for _ in range(count)]), len(rows))
+
+
+def _settings(plan, batch_size=32):
+    """The networks of a comparison with plain Keras: name, B, options."""
+    if plan.quick:
+        return [(MLP, 4, {}), (PRERESNET, 2, {"depth": 8, "norm": "batch"})]
+    return [
+        (MLP, 8, {}),
+        (MLP, 32, {}),
+        (PRERESNET, batch_size, {"depth": 14, "norm": "batch"}),
+        (PRERESNET, batch_size, {"depth": 14, "norm": "group"}),
+    ]
+
+
+def against_plain_steps(plan):
+    """a: one SVAG step, noise and signal on, against two plain steps at B."""
+    figures = []
+    for name, batch_size, options in _settings(plan):
+        title = _title(name, batch_size, **options)
+        data = networks.examples(name, 2 * batch_size)
+        half = tuple(array[:batch_size] for array in data)
+        sides = (
+            step_side("SVAG step", networks.svag(name, **options), data),
+            step_side("plain step", networks.plain(name, **options), half),
+        )
+        figures.append(
+            compare("a", f"{title}, compiled step alone", *sides, plan, per=2, target="<= 1.0")
+        )
+        executions = [1] if name == PRERESNET else [4] if plan.quick else [1, 50]
+        for k in executions:
+            figures.append(_fit_against_plain(plan, name, batch_size, options, title, k))
+    return figures
+
+
+def _fit_against_plain(plan, name, batch_size, options, title, k):
+    groups = 4 if name == PRERESNET else 8 if plan.quick else 400
+    data = networks.examples(name, 2 * batch_size * groups)
+    sides = (
+        _fit_side("SVAG", networks.svag(name, k, **options), data, 2 * batch_size),
+        _fit_side("plain", networks.plain(name, 2 * k, **options), data, batch_size),
+    )
+    title = f"{title}, fit with steps_per_execution={k}"
+    return compare("a", title, *sides, plan, per=2, target="<= 1.0")
+
+
+def bare_loop_and_ours(batch_size, steps=STEPS, count=1437):
+    """The two sides of b: `ResidentLoop` and the hand-written loop, from the same weights.
+
+    Returns:
+        A tuple `(model, loop, bare, rows)`.
+    """
+    data = networks.examples(MLP, count)
+    rows = networks.row_table(count, steps, batch_size)
+    model = networks.svag(MLP)
+    bare = BareLoop(
+        model.get_weights(), data, networks.LEARNING_RATE, networks.ELL, networks.WEIGHT_DECAY
+    )
+    return model, ResidentLoop(model, data, steps), bare, rows
+
+
+def against_bare_loop(plan):
+    """b: our loops with all metrics against what XLA can do, and against Keras' own loop."""
+    figures = []
+    steps = 16 if plan.quick else STEPS
+    for batch_size in [4] if plan.quick else [8, 32, 256]:
+        _, loop, bare, rows = bare_loop_and_ours(batch_size, steps)
+        ours = Side("resident loop", timed(_repeat(loop.run, rows)), steps)
+        floor = Side("bare loop", timed(_repeat(bare.run, rows)), steps)
+        title = _title(MLP, batch_size)
+        figures.append(compare("b", title, ours, floor, plan, target="<= 1.3"))
+    for batch_size in [4] if plan.quick else [8, 32]:
+        figures.append(_fit_against_keras_loop(plan, batch_size))
+    return figures
+
+
+def _repeat(function, *arguments):
+    return lambda count: [function(*arguments) for _ in range(count)]
+
+
+def _fit_against_keras_loop(plan, batch_size):
+    k = 4 if plan.quick else 50
+    data = networks.examples(MLP, 2 * batch_size * k * 8)
+    ours, theirs = networks.svag(MLP, k), networks.svag(MLP, k)
+    # The function that Keras makes for the very same step; `fit` keeps it.
+    keras.Model.make_train_function(theirs, force=True)
+    sides = (
+        _fit_side("one XLA program", ours, data, 2 * batch_size),
+        _fit_side("Keras' loop over steps", theirs, data, 2 * batch_size),
+    )
+    title = f"{_title(MLP, batch_size)}, fit with steps_per_execution={k}"
+    return compare("b", title, *sides, plan, target="< 1")
+
+
+def build_ours(name, batch_size, steps, options):
+    """Our side of c in a process of its own: `ResidentLoop`, noise, signal and metrics on."""
+    data = networks.examples(name, 1024)
+    loop = ResidentLoop(networks.svag(name, **options), data, steps)
+    return _repeat(loop.run, networks.row_table(1024, steps, batch_size))
+
+
+def against_pytorch(plan):
+    """c: the same work in PyTorch, as the authors do it, in a process beside ours."""
+    if not pytorch.is_installed():
+        print("c is skipped: PyTorch is not installed (pip install torch).")
+        return []
+    settings = [(MLP, 8, {}), (MLP, 32, {}), (PRERESNET, 128, {"depth": 32, "norm": "batch"})]
+    if plan.quick:
+        settings = [(MLP, 4, {}), (PRERESNET, 2, {"depth": 8, "norm": "batch"})]
+    return [
+        _against_pytorch(plan, name, batch_size, options, channels_last)
+        for name, batch_size, options in settings
+        for channels_last in ((False, True) if name == PRERESNET else (False,))
+    ]
+
+
+def _against_pytorch(plan, name, batch_size, options, channels_last):
+    steps = 16 if plan.quick else STEPS if name == MLP else 1
+    data = networks.examples(name, 1024)
+    setting = networks.pytorch_setting(name, data, channels_last, **options)
+    rows = networks.row_table(1024, steps, batch_size)
+    peers = Peer(build_ours, name, batch_size, steps, options), Peer(pytorch.build, setting, rows)
+    try:
+        return compare(
+            "c",
+            _title(name, batch_size, **options) + ", channels last" * channels_last,
+            Side("ours", peers[0].run, steps),
+            Side("PyTorch", peers[1].run, steps),
+            plan,
+            target="<= 0.2" if name == MLP else "<= 1.0",
+        )
+    finally:
+        for peer in peers:
+            peer.stop()
+
+
+def separate_measurement_batches(batch_size):
+    """How many extra batches an epoch the authors' code measures N and G with."""
+    return max(200, 12800 // batch_size)
+
+
+def cost_of_noise(plan):
+    """d: noise and signal on against off, and a separate measurement against none."""
+    figures = []
+    for name, batch_size, options in _settings(plan):
+        title = _title(name, batch_size, **options)
+        count, epoch = (1024, 50_000) if name == PRERESNET else (1437, 1437)
+        data = networks.examples(name, count)
+        steps = 2 if name == PRERESNET else 16 if plan.quick else STEPS
+        rows = networks.row_table(count, steps, batch_size)
+        sides = [
+            _resident_side(
+                f"noise {word}", networks.svag(name, measure_noise=on, **options), data, rows
+            )
+            for word, on in (("on", True), ("off", False))
+        ]
+        target = "<= 1.03" if name == PRERESNET else "<= 1.15"
+        figures.append(compare("d", title, *sides, plan, target=target))
+        half = tuple(array[:batch_size] for array in data)
+        gradient = gradient_side("gradient at B", networks.plain(name, **options), half)
+        extra = separate_measurement_batches(batch_size) / (epoch / (2 * batch_size))
+        figures.append(_separate_measurement(title, gradient, sides[1], extra, plan))
+    return figures
+
+
+def _separate_measurement(title, gradient, step, extra, plan):
+    """A step without noise, plus its share of the extra gradients of an epoch, against itself."""
+    times = alternate([gradient, step], plan.repeats, plan.seconds) * 1e6
+    times[:, 0] = times[:, 1] + extra * times[:, 0]
+    title = f"{title}, {extra:.2f} extra gradients a step"
+    return figure_of("d", title, ("separate measurement", step.name), times)
+
+
+def study(plan):
+    """e: a whole study with two worker processes against one process."""
+    config, repeats = ("configs/digits.py:quick", 1) if plan.quick else ("configs/digits.py", 3)
+
+    def seconds(workers):
+        with tempfile.TemporaryDirectory() as folder:
+            return startup.seconds_of(
+                "-m",
+                "trainers.sde_validity",
+                f"--config={config}",
+                f"--config.num_workers={workers}",
+                "--config.max_num_seeds=4",
+                f"--workdir={folder}",
+            )
+
+    times = np.array([[seconds(1), seconds(2)] for _ in range(repeats)]).T
+    return [
+        Figure(
+            "e",
+            f"sde_validity, {config}",
+            "one by one",
+            "2 at once",
+            (times[0] / times[1]).tolist(),
+            *times.tolist(),
+            "s",
+            ">= 1.7",
+        )
+    ]
+
+
+def growth(plan):
+    """f: step time against ell, B, depth and width; peak memory against plain steps."""
+    return [
+        *_growth_of_time(plan),
+        *(_growth_of_memory(plan) if memory.is_supported() else ()),
+    ]
+
+
+def _growth_of_time(plan):
+    base = {"batch_size": 8, "depth": 2, "width": 1, "ell": 1.0}
+    changes = [("ell", v) for v in (64.0,)] + [("batch_size", 16)]
+    if not plan.quick:
+        changes = [("ell", v) for v in (4.0, 64.0)]
+        changes += [("batch_size", v) for v in (16, 32, 128, 512)]
+        changes += [("depth", v) for v in (4, 8)] + [("width", v) for v in (2, 4, 8, 16)]
+    steps = 16 if plan.quick else 64
+    data = networks.examples(MLP, 1437)
+
+    @functools.cache
+    def side(batch_size, **options):
+        rows = networks.row_table(1437, steps, batch_size)
+        words = ", ".join(f"{key}={value:g}" for key, value in options.items())
+        name = f"B={batch_size}, {words}"
+        return _resident_side(name, networks.svag(MLP, **options), data, rows)
+
+    figures = []
+    for key, value in changes:
+        title = f"mlp, {key} {base[key]:g} -> {value:g}"
+        first, second = side(**{**base, key: value}), side(**base)
+        target = "1.0" if key == "ell" else ""
+        figures.append(compare("f", title, first, second, plan, target=target))
+    return figures
+
+
+def _growth_of_memory(plan):
+    settings = [
+        (PRERESNET, 128, {"depth": 14, "norm": "batch"}),
+        (PRERESNET, 128, {"depth": 14, "norm": "group"}),
+        (MLP, 128, {"width": 32, "depth": 4}),
+    ]
+    if plan.quick:
+        settings = [(MLP, 8, {"width": 8})]
+    repeats, steps = (1, 2) if plan.quick else (3, 4)
+    figures = []
+    for name, batch_size, options in settings:
+        measure = functools.partial(_peaks, name, steps, options, repeats)
+        on = measure("svag", batch_size, measure_noise=True)
+        for label, peaks in {
+            "noise off": measure("svag", batch_size, measure_noise=False),
+            "plain step at B": measure("plain", batch_size),
+            "plain step at 2B": measure("plain", 2 * batch_size),
+        }.items():
+            ratios = [a / b for a, b in zip(on, peaks)]
+            title = f"peak memory, {_title(name, batch_size, **options)}"
+            figures.append(Figure("f", title, "SVAG step", label, ratios, on, peaks, "MB"))
+    return figures
+
+
+def _peaks(name, steps, options, repeats, kind, batch_size, **more):
+    arguments = (kind, name, batch_size, steps, {**options, **more})
+    return [in_fresh_process(memory.peak_of_steps, *arguments) for _ in range(repeats)]
+
+
+def start_up(plan):
+    """g: import time and time to the first step, whole processes from start to end."""
+    repeats = 1 if plan.quick else 5
+    programs = {
+        "import": ("import keras_svag", "keras_svag", "import keras", "keras"),
+        "first step of fit, mlp B=8": (
+            startup.first_step("svag", MLP, 16),
+            "SVAG",
+            startup.first_step("plain", MLP, 8),
+            "plain",
+        ),
+    }
+    figures = []
+    for title, (first, name, second, other) in programs.items():
+        times = [
+            [startup.seconds_of("-c", program) for program in (first, second)]
+            for _ in range(repeats)
+        ]
+        a, b = np.array(times).T
+        figures.append(
+            Figure("g", title, name, other, (a / b).tolist(), a.tolist(), b.tolist(), "s")
+        )
+    return figures
+
+
+BENCHMARKS = {
+    "a": against_plain_steps,
+    "b": against_bare_loop,
+    "c": against_pytorch,
+    "d": cost_of_noise,
+    "e": study,
+    "f": growth,
+    "g": start_up,
+}

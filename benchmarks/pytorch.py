@@ -1,0 +1,207 @@
+"""The same networks and step in PyTorch, as the paper's authors take it.
+
+A batch of 2B is cut in two, each half has its own forward pass, the two losses are weighted with
+`(1 +- sqrt(2 l - 1)) / 2`, one backward pass, one step of SGD at `eta / l`. No metrics and no noise
+are computed. Written for this comparison; nothing in keras_svag needs PyTorch.
+
+PyTorch and TensorFlow crash each other in one process, so this file imports neither Keras nor what
+imports it, and is used in a process of its own. What both sides must agree on is a `Setting`.
+"""
+
+import dataclasses
+import importlib.util
+import math
+
+import numpy as np
+
+STAGE_CHANNELS = (16, 32, 64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A network, its data and how it is trained.
+
+    Args:
+        name: `"mlp"` or `"preresnet"`.
+        depth: number of layers (hidden ones of an MLP).
+        norm: `"group"` or `"batch"`.
+        groups: of group norm.
+        epsilon: of the normalisation.
+        momentum: of the moving averages, as Keras counts it.
+        learning_rate: eta.
+        ell: amplification.
+        weight_decay: weight decay.
+        kernels: dict from the name of a layer to its kernel, as Keras has it; the last one, of the
+            layer `logits`, is not trained.
+        x: inputs, images with channels last.
+        y: labels.
+        channels_last: whether PyTorch is to keep images so too; its default is `False`.
+    """
+
+    name: str
+    depth: int
+    norm: str
+    groups: int
+    epsilon: float
+    momentum: float
+    learning_rate: float
+    ell: float
+    weight_decay: float
+    kernels: dict
+    x: np.ndarray
+    y: np.ndarray
+    channels_last: bool = False
+
+
+def is_installed():
+    """Whether PyTorch is there."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def build(setting, rows):
+    """A side of a comparison: a function of a number of rounds, each a step for each row."""
+    training = Training(setting)
+    return lambda count: [training.run(rows) for _ in range(count)]
+
+
+def kernels_after(setting, rows):
+    """The kernels after one step for each row, as Keras has them."""
+    training = Training(setting)
+    training.run(rows)
+    return training.kernels()
+
+
+def _network(setting):
+    import torch
+
+    net = _mlp(setting) if setting.name == "mlp" else _preresnet(setting)
+    parts = dict(net.named_modules())
+    with torch.no_grad():
+        for layer, kernel in setting.kernels.items():
+            # (..., in, out) there, (out, in, ...) here.
+            axes = (kernel.ndim - 1, kernel.ndim - 2, *range(kernel.ndim - 2))
+            parts[layer].weight.copy_(torch.from_numpy(np.transpose(kernel, axes).copy()))
+    parts["logits"].weight.requires_grad_(False)
+    return net
+
+
+def _normalization(setting, channels):
+    import torch
+
+    if setting.norm == "group":
+        return torch.nn.GroupNorm(setting.groups, channels, setting.epsilon, affine=False)
+    kind = torch.nn.BatchNorm1d if setting.name == "mlp" else torch.nn.BatchNorm2d
+    return kind(channels, setting.epsilon, 1 - setting.momentum, affine=False)
+
+
+def _logits(setting):
+    import torch
+
+    inputs, classes = setting.kernels["logits"].shape
+    return torch.nn.Linear(inputs, classes, bias=False)
+
+
+def _mlp(setting):
+    from torch import nn
+
+    net = nn.Sequential()
+    for i in range(setting.depth):
+        inputs, units = setting.kernels[f"hidden_{i}"].shape
+        net.add_module(f"hidden_{i}", nn.Linear(inputs, units, bias=False))
+        net.add_module(f"norm_{i}", _normalization(setting, units))
+        net.add_module(f"relu_{i}", nn.ReLU())
+    net.add_module("logits", _logits(setting))
+    return net
+
+
+def _preresnet(setting):
+    import torch
+    from torch import nn
+
+    class PreResNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = []
+            channels = STAGE_CHANNELS[0]
+            self.stem = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+            for stage, width in enumerate(STAGE_CHANNELS):
+                for block in range((setting.depth - 2) // 6):
+                    self._add_block(stage, block, channels, width)
+                    channels = width
+            self.last_norm = _normalization(setting, channels)
+            self.logits = _logits(setting)
+
+        def _add_block(self, stage, block, channels, width):
+            stride = 2 if stage > 0 and block == 0 else 1
+            name = f"stage_{stage}_block_{block}"
+            parts = {
+                f"{name}_norm_0": _normalization(setting, channels),
+                f"{name}_conv_0": nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
+                f"{name}_norm_1": _normalization(setting, width),
+                f"{name}_conv_1": nn.Conv2d(width, width, 3, padding=1, bias=False),
+            }
+            shortcut = {}
+            if block == 0:
+                shortcut = {
+                    f"stage_{stage}_shortcut_norm": _normalization(setting, channels),
+                    f"stage_{stage}_shortcut": nn.Conv2d(channels, width, 1, stride, bias=False),
+                }
+            for key, part in (parts | shortcut).items():
+                self.add_module(key, part)
+            self.blocks.append((list(parts.values()), list(shortcut.values())))
+
+        def forward(self, x):
+            x = self.stem(x)
+            for (norm_0, conv_0, norm_1, conv_1), shortcut in self.blocks:
+                around = x
+                for part in shortcut:
+                    around = part(around)
+                x = conv_0(torch.relu(norm_0(x)))
+                x = conv_1(torch.relu(norm_1(x))) + around
+            return self.logits(self.last_norm(x).mean(dim=(2, 3)))
+
+    return PreResNet()
+
+
+class Training:
+    """SVAG steps over examples that are tensors already.
+
+    Args:
+        setting: a `Setting`.
+    """
+
+    def __init__(self, setting):
+        import torch
+
+        net, x = _network(setting), setting.x
+        x = torch.from_numpy(np.moveaxis(x, -1, 1).copy() if x.ndim == 4 else x)
+        if setting.channels_last:
+            x, net = (part.to(memory_format=torch.channels_last) for part in (x, net))
+        self.net = net.train()
+        self._x, self._y = x, torch.from_numpy(setting.y.astype(np.int64))
+        self._optimizer = torch.optim.SGD(
+            [w for w in net.parameters() if w.requires_grad],
+            lr=setting.learning_rate / setting.ell,
+            weight_decay=setting.weight_decay,
+        )
+        root = math.sqrt(2 * setting.ell - 1)
+        self._factors = (1 + root) / 2, (1 - root) / 2
+
+    def run(self, rows):
+        """Takes one step for each row of 2B example indices."""
+        import torch
+
+        for row in torch.from_numpy(rows.astype(np.int64)):
+            x, y = self._x[row], self._y[row]
+            losses = [torch.nn.functional.cross_entropy(self.net(x[i::2]), y[i::2]) for i in (0, 1)]
+            loss = sum(factor * loss for factor, loss in zip(self._factors, losses))
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+
+    def kernels(self):
+        """The kernels by layer, as Keras orders their axes."""
+        return {
+            name.removesuffix(".weight"): np.moveaxis(w.detach().numpy(), (0, 1), (-1, -2)).copy()
+            for name, w in self.net.named_parameters()
+        }

@@ -1,0 +1,130 @@
+"""Measures how fast keras_svag is, as ratios; docs/performance.md says what they mean.
+
+    python -m benchmarks.run                # all, about half an hour on 2 cores
+    python -m benchmarks.run --only=a,b     # some
+    python -m benchmarks.run --quick        # does everything run? The figures mean nothing.
+
+Prints a table and writes a JSON file with all that was measured.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+import time
+
+LETTERS = "abcdefg"
+DISTRIBUTIONS = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
+
+
+def parse(arguments):
+    """The flags.
+
+    Args:
+        arguments: list of strings.
+
+    Returns:
+        A namespace with `only` (a list of letters), `quick` and `output`.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--only", type=_letters, default=list(LETTERS), metavar="a,b")
+    parser.add_argument("--quick", action="store_true", help="only see that everything runs")
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks.json"))
+    return parser.parse_args(arguments)
+
+
+def _letters(text):
+    letters = text.split(",")
+    if not set(letters) <= set(LETTERS):
+        raise argparse.ArgumentTypeError(
+            f"must be letters of {','.join(LETTERS)}, with commas between. Received: {text!r}"
+        )
+    return letters
+
+
+def environment():
+    """What a reader needs to know of the machine and the versions."""
+    versions = {}
+    for name in DISTRIBUTIONS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": cores,
+        "threads": "TensorFlow's and PyTorch's own choice",
+        "versions": versions,
+        "command": ["python", "-m", "benchmarks.run", *sys.argv[1:]],
+    }
+
+
+def format_table(figures):
+    """The figures as lines of a Markdown table.
+
+    Args:
+        figures: list of `Figure`.
+
+    Returns:
+        A string.
+    """
+    rows = ["| | what | ratio [quartiles] | processor time | asked for | repeats | above | below |"]
+    rows.append("|" + "---|" * 8)
+    for figure in figures:
+        lower, median, upper = figure.quartiles
+        sides = [
+            f"{name} {_middle(values):.4g} {figure.unit}"
+            for name, values in (
+                (figure.numerator, figure.numerators),
+                (figure.denominator, figure.denominators),
+            )
+        ]
+        ratio = f"{median:.3g} [{lower:.3g}, {upper:.3g}]"
+        cpu = "" if figure.cpu_median is None else f"{figure.cpu_median:.3g}"
+        asked = [figure.target, str(len(figure.ratios))]
+        words = [figure.letter, figure.name, ratio, cpu, *asked, *sides]
+        rows.append("| " + " | ".join(words) + " |")
+    return "\n".join(rows)
+
+
+def _middle(values):
+    return sorted(values)[len(values) // 2]
+
+
+def main(arguments=None):
+    """Runs the benchmarks, prints the table and writes the JSON file.
+
+    Args:
+        arguments: list of strings. Defaults to `None`: those of the command line.
+    """
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from benchmarks.figures import BENCHMARKS
+    from benchmarks.timing import FULL, QUICK
+    from keras_svag.study.records import write_json
+
+    figures, seconds = [], {}
+    for letter in options.only:
+        start = time.perf_counter()
+        figures += BENCHMARKS[letter](QUICK if options.quick else FULL)
+        seconds[letter] = round(time.perf_counter() - start, 1)
+        print(f"{letter} took {seconds[letter]:.0f} s", flush=True)
+        result = {
+            "quick": options.quick,
+            "environment": environment(),
+            "seconds": seconds,
+            "figures": [figure.as_dict() for figure in figures],
+        }
+        # After each letter, so that an interrupted run keeps what it has.
+        write_json(options.output, result)
+    print(format_table(figures))
+
+
+if __name__ == "__main__":
+    main()
