@@ -2,7 +2,10 @@
 
 import ctypes
 import gc
+import os
 import pathlib
+import re
+import tempfile
 
 from benchmarks import networks
 
@@ -20,11 +23,13 @@ def _kilobytes(field):
     return int(line.split()[1])
 
 
-def peak_of_steps(kind, name, batch_size, steps, options):
-    """How far memory rises while steps are taken, above what the process holds between them.
+def peaks_of_steps(kind, name, batch_size, steps, options):
+    """How much memory a train step takes beyond what is held between steps.
 
-    What the process holds between steps (weights, optimizer, programs, the library itself) is the
-    baseline, taken after the program has been compiled and run; compiling would hide the rest.
+    Measured: how far the memory of the process rises while steps are taken. What it holds between
+    them (weights, optimizer, programs, the library itself) is the baseline, taken after the program
+    has been compiled and run; compiling would hide the rest. Planned: what XLA says that the
+    program needs for activations, gradients and the like; exact, and the same on every run.
 
     Args:
         kind: `"svag"` (a step of 2 `batch_size`) or `"plain"` (a step of `batch_size`).
@@ -34,14 +39,26 @@ def peak_of_steps(kind, name, batch_size, steps, options):
         options: dict of options of the network and of `networks.svag`.
 
     Returns:
-        Megabytes.
+        A dict of megabytes: `measured` and `planned`.
     """
-    from benchmarks.tensorflow import step_side
+    with tempfile.TemporaryDirectory() as folder:
+        # Before XLA is first used in this process.
+        os.environ["XLA_FLAGS"] = (
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder} --xla_dump_hlo_as_text "
+            "--xla_dump_hlo_module_re=.*train_step.*"
+        )
+        from benchmarks.tensorflow import step_side
 
-    model = getattr(networks, kind)(name, **options)
-    count = batch_size * (2 if kind == "svag" else 1)
-    side = step_side(kind, model, networks.examples(name, count))
-    side.run(2)
+        model = getattr(networks, kind)(name, **options)
+        count = batch_size * (2 if kind == "svag" else 1)
+        side = step_side(kind, model, networks.examples(name, count))
+        side.run(2)
+        planned = _planned(pathlib.Path(folder))
+        return {"measured": _rise(lambda: side.run(steps)), "planned": planned}
+
+
+def _rise(function):
+    """Megabytes that this process's memory rises while a function runs."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -49,5 +66,14 @@ def peak_of_steps(kind, name, batch_size, steps, options):
         pass  # not the C library of GNU: freed memory counts as held
     CLEAR.write_text("5")
     before = _kilobytes("VmRSS")
-    side.run(steps)
+    function()
     return (_kilobytes("VmHWM") - before) / 1024
+
+
+def _planned(folder):
+    """Megabytes for temporaries of the largest program that XLA wrote of."""
+    sizes = []
+    for report in folder.glob("*memory-usage-report.txt"):
+        sizes += re.findall(r"size ([\d.]+)(B|KiB|MiB|GiB), preallocated-temp", report.read_text())
+    units = {"B": 2**-20, "KiB": 2**-10, "MiB": 1.0, "GiB": 2**10}
+    return max(float(number) * units[unit] for number, unit in sizes)
