@@ -138,3 +138,14 @@ def test_learning_rates_are_those_of_the_optimizer(program, ell):
 
 def test_learning_rate_is_in_proportion_to_the_batch_size(program):
     assert program.learning_rate == pytest.approx(0.2 * 128 / 8)
+
+
+def test_initial_scale_is_that_of_the_trained_weights(dataset):
+    plain, scaled = (
+        build_network(validate_config(study_config(initial_scale=c)), dataset, seed=5)
+        for c in (1.0, 0.25)
+    )
+    for a, b in zip(plain.weights, scaled.weights, strict=True):
+        factor = 0.25 if a.trainable else 1.0
+        np.testing.assert_array_equal(b.numpy(), factor * a.numpy())  # a power of two is exact
+    assert {w.trainable for w in plain.weights} == {True, False}
