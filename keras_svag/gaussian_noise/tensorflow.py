@@ -8,9 +8,11 @@ from keras import tree
 from keras_svag import _keras
 from keras_svag._checks import finite_float, positive_int
 from keras_svag.optimizers.tensorflow import densify
-from keras_svag.resident.tensorflow import loops_inside_xla, reset_metrics
+from keras_svag.resident.loop import loops_inside_xla
+from keras_svag.resident.tensorflow import reset_metrics
 from keras_svag.sde import gaussian_loss_weights
-from keras_svag.trainer.tensorflow import batch_length, map_arrays
+from keras_svag.trainer.structures import map_arrays
+from keras_svag.trainer.tensorflow import batch_length
 
 
 class GaussianNoiseLoop:
