@@ -34,21 +34,23 @@ def split_batch(data, drop_odd):
     return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
 
 
-def differentiate(function, weights):
+def differentiate(function, weights, others):
     """Gradients of a function of variables.
 
     Args:
         function: function without arguments that gives a tuple of a scalar and anything else.
         weights: list of Keras variables.
+        others: list of the other variables that it reads or assigns; not needed on this backend.
 
     Returns:
         A tuple: what else the function gave, and the list of dense gradients of the scalar, `None`
         for those that it does not depend on.
     """
+    del others
     with tf.GradientTape() as tape:
-        scalar, others = function()
+        scalar, result = function()
     gradients = tape.gradient(scalar, weights)
-    return others, [None if g is None else densify(g) for g in gradients]
+    return result, [None if g is None else densify(g) for g in gradients]
 
 
 class TensorFlowStep(SplitBatchStep):
@@ -74,7 +76,7 @@ class TensorFlowStep(SplitBatchStep):
         return self._step_of_halves(first, second, batch_length(first), size2)
 
     def _differentiate(self, function, weights):
-        return differentiate(function, weights)
+        return differentiate(function, weights, [])
 
     def _update(self, gradients):
         self.optimizer.apply(gradients, self.trainable_weights)
