@@ -9,8 +9,8 @@ def _refuse(name, source):
     raise ValueError(
         f"keras_svag needs one of the Keras backends {' and '.join(SUPPORTED_BACKENDS)}. "
         f"Received: backend={name!r} (from {source}). "
-        "Set the environment variable KERAS_BACKEND to one of them before Keras is imported, as in "
-        "KERAS_BACKEND=jax."
+        "Set the environment variable KERAS_BACKEND=tensorflow, or KERAS_BACKEND=jax, before Keras "
+        "is imported."
     )
 
 

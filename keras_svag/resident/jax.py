@@ -100,14 +100,15 @@ class JAXEvaluation:
     def _on_device(self, array):
         return jnp.asarray(array)
 
-    def _compile(self):
-        self._program = jax.jit(self._one_batch)
+    def _compiled(self):
+        return jax.jit(self._one_batch)
 
     def _variables(self):
         trainable, non_trainable, _, metrics = state_of(self._model)
         return trainable, non_trainable, metrics
 
     def _one_batch(self, state, batch, fresh):
+        self.num_traces += 1
         metrics = self._variables()[-1]
         reset = stateless(lambda: reset_metrics(self._model, fresh), metrics)
         trainable, non_trainable, values = state

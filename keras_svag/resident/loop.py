@@ -117,15 +117,19 @@ class ResidentEvaluation(BackendEvaluation):
         batch_size: largest number of examples in one forward pass. Defaults to `2048`.
         prepare: function of a batch's inputs that gives what the model is to see.
             Defaults to `None`: the inputs.
+        like: another evaluation of this model whose compiled program is to be used, or `None`.
     """
 
-    def __init__(self, model, data, batch_size=2048, prepare=None):
+    def __init__(self, model, data, batch_size=2048, prepare=None, like=None):
         self._model = model
         self._prepare = prepare
+        self.num_traces = 0
         length = len(first_leaf(data))
-        pieces = [slice(start, start + batch_size) for start in range(0, length, batch_size)]
+        # Pieces of one size where that can be: each size is a program to compile.
+        size = math.ceil(length / math.ceil(length / batch_size))
+        pieces = [slice(start, start + size) for start in range(0, length, size)]
         self._batches = [map_arrays(lambda a, p=p: self._on_device(a[p]), data) for p in pieces]
-        self._compile()
+        self._program = like._program if like else self._compiled()
 
     def _prepared(self, batch):
         if self._prepare is None:

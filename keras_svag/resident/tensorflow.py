@@ -64,10 +64,11 @@ class TensorFlowEvaluation:
     def _on_device(self, array):
         return tf.constant(array)
 
-    def _compile(self):
-        self._program = tf.function(self._one_batch, jit_compile=True)
+    def _compiled(self):
+        return tf.function(self._one_batch, jit_compile=True)
 
     def _one_batch(self, batch, fresh):
+        self.num_traces += 1
         reset_metrics(self._model, fresh)
         return self._model.test_step(self._prepared(batch))
 

@@ -12,7 +12,16 @@ from keras_svag.study import records
 from keras_svag.study.config import differences
 from keras_svag.version import __version__
 
-PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "scipy", "scikit-learn")
+PACKAGES = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+    "jaxlib",
+    "keras",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
 
 
 def claim(workdir, study, config):

@@ -133,6 +133,9 @@ class JAXStep(SplitBatchStep):
         """Trains the model: see `keras.Model.fit`."""
         # Here and not in the step: an array's length is static, that of a last batch of one too.
         self._check_batch_length(batch_size)
+        if isinstance(x, keras.utils.PyDataset):
+            # Keras would begin one epoch to see how batches look, and the next one to train.
+            _keras.build_for_training(self, x[0])
         return super().fit(x, y, batch_size, *args, **kwargs)
 
     def train_step(self, state, data):

@@ -11,7 +11,7 @@ from keras_svag.trainer.structures import join_halves
 
 
 class SplitBatchStep:
-    """One step on two halves. A backend adds `train_step` and these:
+    """One step on two halves; a backend adds `train_step` and three methods.
 
     - `_differentiate(function, weights)`: calls `function()`, which gives a scalar and anything
       else, and returns the latter and the gradients of the scalar,

@@ -32,7 +32,7 @@ def test_one_trace_for_every_ell_and_seed(config, dataset, rows):
         program.advance(rows[:steps])
         program.evaluate()
         assert program.num_traces == 1
-    traces = [e._step.experimental_get_tracing_count() for e in program._evaluations.values()]
+    traces = [evaluation.num_traces for evaluation in program._evaluations.values()]
     assert traces == [1, 1]
 
 

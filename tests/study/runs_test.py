@@ -90,7 +90,9 @@ def test_names_and_streams_of_runs_differ(config):
 def test_records_are_those_of_a_run_in_numpy(program, config, dataset, tmp_path, ell):
     # The whole run once more in NumPy and float64: batches, gradients by hand, the SVAG step
     # x <- (1 - eta/l lambda) x - eta/l (r1 g1 + r2 g2), N = |g1 - g2|^2 / 2 and G = <g1, g2>.
-    run = dataclasses.replace(RUN, ell=ell)
+    # A seed with which no ReLU comes closer than 6e-7 to its kink, where rounding would decide; the
+    # initial weights are other ones on each backend.
+    run = dataclasses.replace(RUN, ell=ell, seed=5)
     execute(run, program, config, tmp_path)
     rows = records.read_jsonl(RunFolder(tmp_path, run.name).metrics)
     program.start(ell, run.seed)
@@ -123,7 +125,7 @@ def test_records_are_those_of_a_run_in_numpy(program, config, dataset, tmp_path,
         train_loss, train_accuracy = net.loss_and_accuracy(kernels, x, y)
         test = net.loss_and_accuracy(kernels, dataset.test_x.astype(np.float64), dataset.test_y)
         assert row["step"] == step
-        assert row["time"] == pytest.approx(time, rel=1e-12)
+        assert row["time"] == pytest.approx(time, rel=1e-6)  # rates are float32
         assert row["learning_rate"] == pytest.approx(rate)
         # Float32 against float64: 1e-7 a step, which grew to 1e-6 when measured.
         close = {"rel": 2e-5}
