@@ -5,7 +5,7 @@ import pytest
 
 from keras_svag.resident import ResidentLoop
 from tests.backends import run_code
-from tests.resident.resident_test import N, ROWS, data, network
+from tests.resident.resident_test import ROWS, N, data, network
 
 pytestmark = pytest.mark.requires_jax
 
