@@ -3,6 +3,7 @@
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_svag._checks import one_of
@@ -92,6 +93,5 @@ def tabulate(schedule, total):
     steps = ops.arange(total + 1, dtype="int32")
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         rates = ops.vectorized_map(lambda step: ops.cast(schedule(step), "float32"), steps)
-    else:
-        rates = ops.full((total + 1,), float(schedule), dtype="float64")
-    return ops.convert_to_numpy(rates).astype("float64")
+        return ops.convert_to_numpy(rates).astype("float64")
+    return np.full(total + 1, float(schedule))

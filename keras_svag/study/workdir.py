@@ -17,6 +17,8 @@ PACKAGES = (
     "tensorflow",
     "tensorflow-cpu",
     "tensorflow-datasets",
+    "jax",
+    "jaxlib",
     "keras",
     "numpy",
     "scipy",

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 
+import keras
 import matplotlib.image
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_config_and_environment(study):
         f"--workdir={workdir}",
         "--config.num_checkpoints=1",
     ]
-    assert environment["seed"] == 0 and environment["backend"] == "tensorflow"
+    assert environment["seed"] == 0 and environment["backend"] == keras.backend.backend()
     assert environment["devices"] and environment["versions"]["keras"]
 
 
@@ -209,7 +210,7 @@ def test_torch_backend(tmp_path):
         done,
         "keras_svag needs one of the Keras backends",
         "Received: backend='torch'",
-        "Set the environment variable KERAS_BACKEND=tensorflow",
+        "Set the environment variable KERAS_BACKEND=tensorflow, or KERAS_BACKEND=jax,",
     )
     assert list(tmp_path.iterdir()) == []
 
