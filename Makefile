@@ -9,7 +9,7 @@ help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 install:  ## Install this checkout, editable, with all that the tests need.
-	$(PYTHON) -m pip install -e ".[tensorflow-cpu,tfds,test]"
+	$(PYTHON) -m pip install -e ".[tensorflow-cpu,jax,tfds,test]"
 
 test:  ## Run the tests; ARGS="-m slow" for the slow ones.
 	$(PYTHON) -m pytest $(ARGS)

@@ -87,6 +87,9 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.16"],
         # Stops at 2.20, while tensorflow goes on.
         "tpu": ["tensorflow-tpu>=2.16"],
+        # 0.5.3 with Keras 3.12 was tried, and 0.10.2 with Keras 3.15.
+        "jax": ["jax>=0.5.3"],
+        "jax-cuda": ["jax[cuda12]>=0.5.3"],
         "tfds": [
             "tensorflow-datasets>=4.9.10",
             # tensorflow-datasets 4.9.10 imports it, but does not declare it.
@@ -97,6 +100,7 @@ setup(
         "test": [
             "hypothesis",
             "pytest>=8",
+            "pytest-xdist>=3.5",
             # What a formatter does changes from one minor version to the next.
             "ruff==0.17.*",
         ],

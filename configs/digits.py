@@ -71,6 +71,7 @@ def get_config(variant="default"):
     config.learning_rate = 0.2
     config.weight_decay = 5e-3
     # SVAG, SVAGAdam, SVAGAdamW or SVAGRMSprop, hyperparameters at base_batch_size
+    config.initial_scale = 1.0  # factor on the trained initial weights
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "SVAG"
     for name in ("momentum", "beta_1", "beta_2", "rho", "epsilon"):  # unset: Keras' default
@@ -80,6 +81,10 @@ def get_config(variant="default"):
     config.schedule.name = "step"
     config.schedule.decay_at = (0.8,)  # fractions of the run
     config.schedule.decay_factor = 0.1
+    config.schedule.alpha = ml_collections.config_dict.placeholder(float)  # cosine, triangle
+    config.schedule.heights = (1.0, 0.5)  # triangle
+    for name in ("warm_up", "warm_up_factor"):
+        config.schedule[name] = ml_collections.config_dict.placeholder(float)
 
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged

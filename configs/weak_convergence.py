@@ -48,6 +48,7 @@ def get_config(variant="default"):
     config.base_batch_size = 64
     config.learning_rate = 1.6
     config.weight_decay = 5e-3
+    config.initial_scale = 1.0
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "SVAG"
     config.schedule = ml_collections.ConfigDict()

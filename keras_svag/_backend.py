@@ -2,14 +2,15 @@
 
 import os
 
-SUPPORTED_BACKENDS = ("tensorflow",)
+SUPPORTED_BACKENDS = ("tensorflow", "jax")
 
 
 def _refuse(name, source):
     raise ValueError(
-        f"keras_svag needs one of the Keras backends {', '.join(SUPPORTED_BACKENDS)}. "
+        f"keras_svag needs one of the Keras backends {' and '.join(SUPPORTED_BACKENDS)}. "
         f"Received: backend={name!r} (from {source}). "
-        "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
+        "Set the environment variable KERAS_BACKEND=tensorflow, or KERAS_BACKEND=jax, before Keras "
+        "is imported."
     )
 
 

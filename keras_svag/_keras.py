@@ -4,6 +4,7 @@
 four private methods of `keras.optimizers.Optimizer`; they are listed in `OPTIMIZER_HOOKS`.
 """
 
+from keras import tree
 from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional
@@ -26,8 +27,10 @@ __all__ = [
     "has_training_argument",
     "join_masks",
     "loss_for_training",
+    "masks_of",
     "share_compiled_state",
     "track_loss",
+    "with_masks",
 ]
 
 
@@ -52,6 +55,19 @@ def join_masks(first, second, joined, join):
     if all(mask is not None for mask in masks):
         set_keras_mask(joined, join(*masks))
     return joined
+
+
+def masks_of(structure):
+    """The Keras masks of the tensors of a structure, a list with `None` for those without."""
+    return [get_keras_mask(tensor) for tensor in tree.flatten(structure)]
+
+
+def with_masks(structure, masks):
+    """Gives the tensors of a structure the masks of `masks_of`; returns the structure."""
+    for tensor, mask in zip(tree.flatten(structure), masks):
+        if mask is not None:
+            set_keras_mask(tensor, mask)
+    return structure
 
 
 def loss_for_training(model, x, y, y_pred, sample_weight):

@@ -208,10 +208,11 @@ class GradientStatistics(keras.metrics.Metric):
             infinite where the mean signal is not positive.
         """
         weight = ops.maximum(self._weight, 1e-30)
-        positive = self._signal > 0
-        ratio = self._noise / ops.where(positive, self._signal, 1.0)
+        signal = ops.convert_to_tensor(self._signal)
+        positive = signal > 0
+        ratio = self._noise / ops.where(positive, signal, 1.0)
         return {
             "gradient_noise": self._noise / weight,
-            "gradient_signal": self._signal / weight,
+            "gradient_signal": signal / weight,
             "noise_to_signal": ops.where(positive, ratio, float("inf")),
         }

@@ -55,7 +55,7 @@ def step(learning_rate, total, decay_at=(0.8,), decay_factor=0.1):
     if not decay_at:
         return learning_rate
     # Keras keeps a value up to and including its boundary.
-    boundaries = [math.ceil(fraction * total) - 1 for fraction in decay_at]
+    boundaries = [_first_step_after(fraction, total) - 1 for fraction in decay_at]
     values = [learning_rate * factor**i for i in range(len(boundaries) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
@@ -151,7 +151,7 @@ def warm_up(schedule, total, fraction=0.0, factor=0.01, gradual=False):
         raise ValueError(
             f"`warm_up` must be a fraction of the run, in [0, 1]. Received: warm_up={fraction}"
         )
-    steps = math.ceil(fraction * total)
+    steps = _first_step_after(fraction, total)
     return WarmUp(schedule, steps, factor, gradual) if steps else schedule
 
 
@@ -324,6 +324,11 @@ def increasing_fractions(name, values):
             f"Received: {name}={values}"
         )
     return values
+
+
+def _first_step_after(fraction, total):
+    """First step that lies wholly beyond a fraction of the run; rounded, for 0.55 * 100 > 55."""
+    return math.ceil(round(fraction * total, 6))
 
 
 def _share(alpha):

@@ -2,5 +2,16 @@
 
 import os
 
+import pytest
+
 # TensorFlow tells of its CPU features on import; that would drown what a failing test says.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def pytest_runtest_setup(item):
+    """Skips tests of what only one backend has."""
+    import keras
+
+    for backend in ("tensorflow", "jax"):
+        if item.get_closest_marker(f"requires_{backend}") and keras.backend.backend() != backend:
+            pytest.skip(f"is about the {backend} backend alone; set KERAS_BACKEND={backend}")

@@ -106,11 +106,18 @@ def test_schedules_go_through_the_config_of_an_optimizer(schedule):
         assert float(loaded(i)) == float(schedule(i))
 
 
+def test_the_name_alone_can_be_changed():
+    fields = {"decay_at": (0.5,), "decay_factor": 0.1, "heights": (1.0,), "alpha": None}
+    assert validate_schedule({"name": "cosine", **fields}) == {"name": "cosine"}
+    wanted = {"name": "triangle", "heights": (1.0,)}
+    assert validate_schedule({"name": "triangle", **fields}) == wanted
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"name": "linear"}, "`schedule.name` must be one of 'constant', .*Received: .*'linear'"),
-        ({"name": "step", "drop_at": 1}, "`schedule.drop_at` is not a field .*Received: .*=1"),
+        ({"name": "step", "drop_at": 1}, "`schedule.drop_at` is not a field of any.*Rec.*=1"),
         ({"name": "step", "decay_factor": 0.0}, "`decay_factor` must be a number > 0. Received"),
         ({"name": "step", "decay_at": (0.8, 0.5)}, "`decay_at` must be increasing .*Received"),
         ({"name": "step", "decay_at": (0.5, 1.5)}, r"`decay_at` must be .*Received: .*1.5\]"),

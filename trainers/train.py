@@ -7,6 +7,8 @@ The same command on the same workdir goes on where it was interrupted. Any field
 be set, as in `--config.train.ell=4 --config.optimizer.name=SVAGAdam --config.learning_rate=0.001`.
 """
 
+import sys
+
 from . import flags
 
 
@@ -19,8 +21,11 @@ def study(config, workdir):
     """
     from keras_svag.study import format_result, run_training
 
-    print(format_result(run_training(config, workdir)))
+    result = run_training(config, workdir)
+    print(format_result(result))
     print(f"\nRecords: tensorboard --logdir={workdir}")
+    if result["status"] == "failed":
+        sys.exit(1)
 
 
 def main():

@@ -1,6 +1,7 @@
 """What a data set is to the studies: four arrays, the number of classes, how to feed a network."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -70,6 +71,14 @@ class Dataset:
     def input_shape(self):
         """Shape of one example, as a tuple."""
         return self.train_x.shape[1:]
+
+    def fingerprint(self):
+        """A string that tells these examples, in this order, from others (SHA-256)."""
+        digest = hashlib.sha256()
+        for array in (self.train_x, self.train_y, self.test_x, self.test_y):
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def subset(self, num_train=None, num_test=None, seed=0):
         """A part of the data set with as many examples of each class.

@@ -17,9 +17,14 @@ import numpy as np
 from keras import ops
 
 from keras_svag import scaling
+from keras_svag._backend import check_backend
 from keras_svag.coefficients import svag_coefficients, validate_ell
-from keras_svag.optimizers import tensorflow as backend_ops
 from keras_svag.optimizers.decay_rate import DecayRate
+
+if check_backend() == "jax":
+    from keras_svag.optimizers import jax as backend_ops
+else:
+    from keras_svag.optimizers import tensorflow as backend_ops
 
 
 def as_float(value):
@@ -256,7 +261,12 @@ class AmplificationMixin:
             super(AmplificationMixin, self)._backend_apply_gradients(total, trainable_variables)
             self._half_stored.assign(0)
 
-        ops.cond(ops.equal(self._half_stored, 0), store_first, add_second_and_step)
+        backend_ops.either(
+            ops.equal(self._half_stored, 0),
+            store_first,
+            add_second_and_step,
+            [*self.variables, *self._trainable_variables],
+        )
 
     def _get_current_learning_rate(self):
         if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):

@@ -26,6 +26,10 @@ class DecayRate:
         """The rate as a tensor; TensorFlow calls this."""
         return self._rate if dtype is None else ops.cast(self._rate, dtype)
 
+    def __jax_array__(self):
+        """The rate as an array; JAX calls this."""
+        return self._rate
+
     def __ne__(self, other):
         # Only ever compared with 0; rates of 0 are not scaled.
         return True

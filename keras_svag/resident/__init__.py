@@ -1,6 +1,12 @@
 """Training and evaluation on data that stay on the device."""
 
+from keras_svag._backend import check_backend
 from keras_svag.loops import loops_inside_xla
-from keras_svag.resident.tensorflow import ResidentEvaluation, ResidentLoop, limit_threads
+from keras_svag.resident.loop import ResidentEvaluation, ResidentLoop
+
+if check_backend() == "jax":
+    from keras_svag.resident.jax import limit_threads
+else:
+    from keras_svag.resident.tensorflow import limit_threads
 
 __all__ = ["ResidentEvaluation", "ResidentLoop", "limit_threads", "loops_inside_xla"]

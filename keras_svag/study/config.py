@@ -19,6 +19,7 @@ FIELDS = (
     "epochs",
     "equilibrium",
     "evaluation_size",
+    "initial_scale",
     "learning_rate",
     "max_num_seeds",
     "model",
@@ -85,7 +86,7 @@ def validate_config(config, study=SDE_VALIDITY):
     )
     config["num_workers"] = positive_int("num_workers", config["num_workers"], minimum=0)
     config["evaluation_size"] = positive_int("evaluation_size", config["evaluation_size"], 0)
-    for name in ("epochs", "learning_rate"):
+    for name in ("epochs", "initial_scale", "learning_rate"):
         config[name] = finite_float(name, config[name], "a number > 0", 0.0, exclusive=True)
     config["weight_decay"] = finite_float("weight_decay", config["weight_decay"], ">= 0", 0.0)
     config["optimizer"] = validate_optimizer(config)
@@ -93,7 +94,7 @@ def validate_config(config, study=SDE_VALIDITY):
     one_of("sampling", config["sampling"], SAMPLING_MODES)
     _check_options("dataset", config["dataset"], DATASETS)
     _check_options("model", config["model"], MODELS, GIVEN_TO_MODELS)
-    validate_schedule(config["schedule"])
+    config["schedule"] = validate_schedule(config["schedule"])
     config["equilibrium"] = increasing_fractions("equilibrium", config["equilibrium"])
     if len(config["equilibrium"]) != 2:
         raise ValueError(

@@ -42,7 +42,7 @@ class Phase:
     reason: str
 
 
-def find_phase(histories, total, config, mode=AUTO):
+def find_phase(histories, total, config, mode=AUTO, weight_decay=None):
     """The window over which the runs of one setting (all seeds) are averaged.
 
     `"auto"` takes the longest stretch at one learning rate, leaves out three relaxation times
@@ -55,22 +55,26 @@ def find_phase(histories, total, config, mode=AUTO):
         total: effective steps of the runs.
         config: a validated config.
         mode: `"auto"`, or `"config"` for the config's `equilibrium` as it is.
+        weight_decay: that of these runs. Defaults to `None`, that of the config.
 
     Returns:
         A `Phase`.
     """
     given = tuple(config["equilibrium"])
+    weight_decay = config["weight_decay"] if weight_decay is None else weight_decay
     if not histories:
         return Phase(given, None, None, {}, None, "No run finished.")
     rows = mean_rows(histories)
     if mode == AUTO:
-        found = _find_start(rows, total, config["weight_decay"])
+        found = _find_start(rows, total, weight_decay)
         if found is not None:
             return found
     points = [row["effective_step"] for row in rows]
     inside = np.flatnonzero(runs.lengths_inside(points, total, given))
     # The row before the window tells where it starts.
-    return _test_window(rows[max(inside[0] - 1, 0) : inside[-1] + 1], given, config["weight_decay"])
+    begin = max(inside[0] - 1, 0)
+    rate_since = _start_of_rate(rows, begin + 1)
+    return _test_window(rows[begin : inside[-1] + 1], given, weight_decay, rate_since)
 
 
 def mean_rows(histories):
@@ -120,7 +124,17 @@ def constant_rate_stretch(rows):
     return longest
 
 
-def is_steady(rows, test, weight_decay):
+def _start_of_rate(rows, index):
+    """Step since which the learning rate is that of row `index`."""
+    index = min(index, len(rows) - 1)
+    while index and math.isclose(
+        rows[index - 1]["learning_rate"], rows[index]["learning_rate"], rel_tol=1e-6
+    ):
+        index -= 1
+    return rows[index - 1]["step"] if index else 0
+
+
+def is_steady(rows, test, weight_decay, rate_since=0):
     """Whether runs are in equilibrium over a stretch, as far as averages need it.
 
     R, which is smooth, changes by no more than 10 % over the stretch; of N and G no larger change
@@ -133,6 +147,7 @@ def is_steady(rows, test, weight_decay):
         rows: the rows that `test` was made from.
         test: what `statistics.equilibrium_test` returned.
         weight_decay: lambda.
+        rate_since: step since which the learning rate is what it is. Defaults to `0`.
 
     Returns:
         A bool.
@@ -143,7 +158,7 @@ def is_steady(rows, test, weight_decay):
     if any(i.ci_low > TOLERANCE or i.ci_high < -TOLERANCE for i in (noise, signal)):
         return False
     if test.is_balanced is False:
-        return rows[0]["step"] >= _relaxation(rows[1], weight_decay)
+        return rows[0]["step"] - rate_since >= _relaxation(rows[1], weight_decay)
     return abs(identity_ratio(rows, weight_decay) - 1) <= TOLERANCE
 
 
@@ -172,26 +187,29 @@ def _relaxation(row, weight_decay):
 def _find_start(rows, total, weight_decay):
     """The `Phase` that starts as early as can be, or `None`."""
     first, stop = constant_rate_stretch(rows)
-    if not weight_decay:
+    if not weight_decay * rows[first]["learning_rate"] or stop - first <= MIN_ROWS:
         return None
-    earliest = (rows[first]["step"] if first else 0) + _relaxation(rows[first], weight_decay)
+    rate_since = rows[first - 1]["step"] if first else 0
+    earliest = rate_since + _relaxation(rows[first], weight_decay)
     last = stop - max(MIN_ROWS, (stop - first) // 4)
     for start in range(first, last):
         if rows[start]["step"] < earliest:
             continue
         window = tuple(rows[i]["effective_step"] / total for i in (start, stop - 1))
-        phase = _test_window(rows[start:stop], window, weight_decay)
+        phase = _test_window(rows[start:stop], window, weight_decay, rate_since)
         if phase.reached:
             return phase
     return None
 
 
-def _test_window(rows, window, weight_decay):
+def _test_window(rows, window, weight_decay, rate_since):
     try:
+        if not rows[-1]["learning_rate"]:
+            raise ValueError("the learning rate is 0 there.")
         test = equilibrium_test(rows, weight_decay, tolerance=TOLERANCE)
     except ValueError as error:
         return Phase(window, None, None, {}, None, f"Equilibrium could not be tested: {error}")
-    steady = is_steady(rows, test, weight_decay)
+    steady = is_steady(rows, test, weight_decay, rate_since)
     reason = _describe(rows, test, steady, weight_decay)
     return Phase(window, steady, test.is_balanced, test.drifts, test.imbalance, reason)
 

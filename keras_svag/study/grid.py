@@ -5,7 +5,7 @@ import io
 import math
 import sys
 
-from tqdm import tqdm
+import keras
 
 from keras_svag.datasets import DATASETS, Sampler
 from keras_svag.models import is_scale_invariant
@@ -13,6 +13,7 @@ from keras_svag.statistics import correct_signal
 from keras_svag.study import records, runs
 from keras_svag.study.optimizer import build_optimizer
 from keras_svag.study.program import build_network
+from keras_svag.study.progress import Progress
 
 # Means over the equilibrium window, and values at the end of the run.
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")
@@ -47,8 +48,9 @@ def check_buildable(config, dataset, grid):
             have no records in the window over which N, G and R are averaged.
     """
     build_network(config, dataset, seed=0)
-    for batch_size in sorted({run.batch_size for run in grid}):
-        build_optimizer(config, batch_size, config["learning_rate"])
+    for batch_size, ell in sorted({(run.batch_size, run.ell) for run in grid}):
+        optimizer = build_optimizer(config, batch_size, config["learning_rate"])
+        optimizer.ell = ell
     # Gaussian noise draws no batches.
     for batch_size in sorted({run.batch_size for run in grid if run.method == runs.SVAG}):
         Sampler(dataset.num_train, batch_size, config["sampling"])
@@ -68,19 +70,28 @@ def check_buildable(config, dataset, grid):
             )
 
 
-def network_is_scale_invariant(config, dataset):
-    """Whether the loss stays the same when all trained weights are scaled, at the start of a run.
+def network_properties(config, dataset):
+    """What the theory asks of a network, at the start of a run.
 
     Args:
         config: a validated config.
         dataset: a `keras_svag.datasets.Dataset`.
 
     Returns:
-        A bool; see `keras_svag.models.is_scale_invariant`.
+        A dict of bools: `scale_invariant` (see `keras_svag.models.is_scale_invariant`) and
+        `independent_of_batch`: with batch normalisation the loss of an example depends on the
+        others, so that two batch sizes have two losses and two SDEs.
     """
     x = dataset.train_x[:SOME_EXAMPLES]
     x = x if dataset.normalization is None else dataset.normalization(x)
-    return is_scale_invariant(build_network(config, dataset, seed=0), x)
+    network = build_network(config, dataset, seed=0)
+    has_batch_norm = any(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers
+    )
+    return {
+        "scale_invariant": is_scale_invariant(network, x),
+        "independent_of_batch": not has_batch_norm,
+    }
 
 
 def announce_cost(grid, num_train, workdir, show_progress=True):
@@ -123,40 +134,45 @@ def describe_cost(grid, num_train):
     )
 
 
-def execute_grid(pool, grid, show_progress=True):
+def execute_grid(pool, grid, num_train, workdir, show_progress=True):
     """Executes the runs of a grid, with a progress bar over all of them.
 
     Args:
         pool: a `RunPool`.
         grid: list of `Run`.
+        num_train: n, number of training examples.
+        workdir: folder of the study, where finished runs are.
         show_progress: whether to show the bar. Defaults to `True`.
 
     Returns:
         A dict from run name to the dict of `runs.execute`.
     """
-    (results,) = execute_stages(pool, [grid], show_progress)
+    (results,) = execute_stages(pool, [grid], num_train, workdir, show_progress)
     return results
 
 
-def execute_stages(pool, stages, show_progress=True):
+def execute_stages(pool, stages, num_train, workdir, show_progress=True):
     """Executes grids one after the other, with one progress bar over all of them.
 
     Args:
         pool: a `RunPool`.
         stages: list of lists of `Run`.
+        num_train: n, number of training examples.
+        workdir: folder of the study, where finished runs are.
         show_progress: whether to show the bar. Defaults to `True`.
 
     Yields:
         For each stage, when all its runs are finished and before any of the next begins, a dict
         from run name to the dict of `runs.execute`.
     """
-    total = sum(run.steps for grid in stages for run in grid)
-    with tqdm(total=total, unit="step", disable=not show_progress, mininterval=0.5) as bar:
+    every = [run for grid in stages for run in grid]
+    finished = [run.name for run in every if runs.RunFolder(workdir, run.name).result.exists()]
+    with Progress(every, num_train, finished, show_progress) as progress:
         for grid in stages:
-            results = pool.execute(grid, bar.update)
+            results = pool.execute(grid, progress.advance)
             for result in results.values():
                 if result["status"] == runs.FAILED:
-                    bar.write(result["message"])
+                    progress.write(result["message"])
             yield results
 
 

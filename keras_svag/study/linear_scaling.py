@@ -42,10 +42,10 @@ from keras_svag.study.grid import (
     column,
     execute_stages,
     load_dataset_of,
-    network_is_scale_invariant,
+    network_properties,
     summarize_runs,
 )
-from keras_svag.study.optimizer import is_plain_sgd, scaled_learning_rate
+from keras_svag.study.optimizer import is_plain_sgd, scaled_learning_rate, scaled_weight_decay
 from keras_svag.study.pool import RunPool
 from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
@@ -95,18 +95,19 @@ def run_linear_scaling(config, workdir, command=None, show_progress=True):
     base = grid[config["base_batch_size"]]
     others = [run for cell in grid.values() for run in cell if cell is not base]
     _check(config, dataset, grid)
-    scale_invariant = network_is_scale_invariant(config, dataset)
-    workdir, setting = begin(workdir, STUDY, config, command)
+    network = network_properties(config, dataset)
+    workdir, setting = begin(workdir, STUDY, config, dataset, command)
     announce_cost([*base, *others], num_train, workdir, show_progress)
     results = {}
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
-        for stage, finished in enumerate(execute_stages(pool, [base, others], show_progress)):
+        stages = execute_stages(pool, [base, others], num_train, workdir, show_progress)
+        for stage, finished in enumerate(stages):
             results |= finished
             if stage == 0:
                 prediction = predict(measure(base, results, config, num_train, workdir), config)
                 write_prediction(workdir, prediction)
     cells = [measure(cell, results, config, num_train, workdir) for cell in grid.values()]
-    verdict = build_verdict(cells, prediction, config, scale_invariant)
+    verdict = build_verdict(cells, prediction, config, network)
     table = [row for cell in cells for row in cell.rows]
     draw = functools.partial(figures.draw_linear_scaling, workdir, table, verdict, config)
     finish(workdir, verdict, table, draw, config, setting, TITLES)
@@ -200,7 +201,9 @@ def measure(cell, results, config, num_train, workdir):
     histories = {
         run.name: records.read_jsonl(runs.RunFolder(workdir, run.name).metrics) for run in done
     }
-    phase = find_phase(list(histories.values()), run.total, config, config[STUDY]["phase"])
+    mode = config[STUDY]["phase"]
+    decay = scaled_weight_decay(config, run.batch_size)
+    phase = find_phase(list(histories.values()), run.total, config, mode, decay)
     rows = summarize_runs(cell, results, config | {"equilibrium": phase.window}, num_train, workdir)
     sampled = (run.batch_size, num_train, config["sampling"])
     for row in rows:
@@ -255,14 +258,14 @@ def write_prediction(workdir, prediction):
         records.write_json(path, prediction)
 
 
-def build_verdict(cells, prediction, config, scale_invariant=None):
+def build_verdict(cells, prediction, config, network=None):
     """What the runs say: the dict of `verdict.json`.
 
     Args:
         cells: list of `Cell` in order of batch size.
         prediction: the dict of `predict`.
         config: a validated config.
-        scale_invariant: whether the network is, or `None` if that is not known.
+        network: dict of `grid.network_properties`, or `None` if they are not known.
 
     Returns:
         A dict.
@@ -282,7 +285,7 @@ def build_verdict(cells, prediction, config, scale_invariant=None):
         "predicted_max_kappa": predicted,
         "observed_max_kappa": observed,
         "comparison": compare_with_bound(settings, observed, predicted[validity.TIGHT]),
-        "premises": _premises(base, config, scale_invariant),
+        "premises": _premises(base, config, network or {}),
         "settings": settings,
         "not_in_equilibrium": [
             cell.batch_size for cell in cells if cell.num_finished and not cell.phase.reached
@@ -296,12 +299,13 @@ def build_verdict(cells, prediction, config, scale_invariant=None):
     }
 
 
-def _premises(base, config, scale_invariant):
+def _premises(base, config, network):
     """What the theorem assumes, and whether it is so; `None` where that is not known."""
     return {
         "SGD without momentum": is_plain_sgd(config),
         "weight decay": config["weight_decay"] > 0,
-        "scale invariant network": scale_invariant,
+        "scale invariant network": network.get("scale_invariant"),
+        "loss that does not depend on the batch size": network.get("independent_of_batch"),
         # So does scale invariance show in the runs.
         "R changes by what N, G and weight decay add and take": base.phase.is_balanced,
         "equilibrium of the base runs": base.phase.reached,
@@ -331,6 +335,8 @@ def _summarize_cell(cell, config):
 
 def _identity(cell, config):
     """R over what N and G keep up against weight decay: 1 in equilibrium, if scale invariant."""
+    if not is_plain_sgd(config):  # with momentum, or preconditioned, R is balanced otherwise
+        return None
     if not cell.num_finished or not 0 < cell.learning_rate * config["weight_decay"] < 2:
         return None
     kept_up = [
@@ -454,10 +460,10 @@ def compare_with_bound(settings, observed, tight):
     largest = max((s["kappa"] for s in settings if s["outcome"] == HOLDS), default=1.0)
     largest = max(largest, observed["value"])
     ratio = observed["value"] / tight.mean
-    if largest <= tight.mean:
+    if largest <= tight.ci_low:
         holds, words = True, "lies below the tight bound"
     elif largest <= tight.ci_high:
-        holds, words = None, "lies above the tight bound but inside its interval"
+        holds, words = None, "lies inside the interval of the tight bound"
     else:
         holds, words = False, "does not lie below the tight bound"
     reason = f"The observed kappa {observed['value']:g} {words} {_text(tight)}: {ratio:.2g} of it."

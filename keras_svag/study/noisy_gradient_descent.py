@@ -64,10 +64,10 @@ def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True
     grid = [run for arm in arms for run in arm["runs"]]
     unique = list({run.name: run for run in grid}.values())
     check_buildable(config, dataset, unique)
-    workdir, setting = begin(workdir, STUDY, config, command)
+    workdir, setting = begin(workdir, STUDY, config, dataset, command)
     announce_cost(unique, num_train, workdir, show_progress)
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
-        results = execute_grid(pool, unique, show_progress)
+        results = execute_grid(pool, unique, num_train, workdir, show_progress)
     table = summarize_runs(unique, results, config, num_train, workdir)
     by_name = {row["name"]: row for row in table}
     for arm in arms:

@@ -90,6 +90,21 @@ def scaled_learning_rate(config, batch_size):
     return config["learning_rate"] * (batch_size / config["base_batch_size"]) ** power
 
 
+def scaled_weight_decay(config, batch_size):
+    """Weight decay at `batch_size` by the scaling rule of the config's optimizer.
+
+    Args:
+        config: a validated config.
+        batch_size: B.
+
+    Returns:
+        A float.
+    """
+    optimizer, rule = _base_optimizer(config)
+    power = find_rule(optimizer, rule).powers.get("weight_decay", 0)
+    return config["weight_decay"] * (batch_size / config["base_batch_size"]) ** power
+
+
 def build_optimizer(config, batch_size, schedule):
     """The optimizer of a run.
 

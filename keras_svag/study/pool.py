@@ -8,11 +8,14 @@ it has. What a run computes does not depend on which worker does it, nor on what
 import collections
 import concurrent.futures
 import concurrent.futures.process
+import contextlib
 import dataclasses
 import functools
 import multiprocessing
 import os
 import queue
+import signal
+import threading
 
 import keras
 
@@ -56,7 +59,7 @@ class RunPool:
 
     def __exit__(self, *error):
         for worker in self._workers:
-            worker.stop()
+            worker.stop(at_once=any(error))
 
     def _start(self):
         """An executor of one process, so that runs can be given to the worker of their program."""
@@ -68,7 +71,7 @@ class RunPool:
 
         Args:
             grid: list of `Run`.
-            on_steps: called with the number of SVAG steps just taken.
+            on_steps: called with a run and the number of its steps just taken (or found taken).
 
         Returns:
             A dict from run name to the dict of `runs.execute`.
@@ -76,7 +79,16 @@ class RunPool:
         # Long runs first, so that no worker is left with one at the end.
         waiting = sorted(grid, key=lambda run: -run.steps)
         if not self._workers:
-            return {run.name: self._worker.execute(run, on_steps) for run in waiting}
+            return {
+                run.name: self._worker.execute(run, functools.partial(on_steps, run))
+                for run in waiting
+            }
+        by_name = {run.name: run for run in grid}
+
+        def report(name, steps):
+            if name in by_name:  # a message of the stage before may come late
+                on_steps(by_name[name], steps)
+
         results, attempts = {}, collections.Counter()
         while len(results) < len(grid):
             for worker in self._workers:
@@ -85,7 +97,7 @@ class RunPool:
                     waiting.remove(run)
                     attempts[run.name] += 1
                     worker.submit(run)
-            self._report(on_steps, timeout=POLL_SECONDS)
+            self._report(report, timeout=POLL_SECONDS)
             for worker in self._workers:
                 if worker.is_done:
                     run, result = worker.collect()
@@ -93,7 +105,7 @@ class RunPool:
                         waiting.insert(0, run)
                     else:
                         results[run.name] = result or _died(run)
-        self._report(on_steps, timeout=None)
+        self._report(report, timeout=None)
         return results
 
     def save_network(self, run, path):
@@ -105,11 +117,11 @@ class RunPool:
         """
         self._worker.save_network(run, path)
 
-    def _report(self, on_steps, timeout):
+    def _report(self, report, timeout):
         try:
-            on_steps(self._steps.get(block=timeout is not None, timeout=timeout))
+            report(*self._steps.get(block=timeout is not None, timeout=timeout))
             while True:
-                on_steps(self._steps.get_nowait())
+                report(*self._steps.get_nowait())
         except queue.Empty:
             pass
 
@@ -124,6 +136,7 @@ class WorkerProcess:
     def __init__(self, start):
         self._start = start
         self._executor = start()
+        self._pid = self._executor.submit(os.getpid)
         self._run = self._future = None
         self.programs = set()  # what it has compiled, or is compiling
 
@@ -139,8 +152,13 @@ class WorkerProcess:
 
     def submit(self, run):
         """Gives it a run."""
+        try:
+            future = self._executor.submit(_execute, run)
+        except concurrent.futures.process.BrokenProcessPool:  # it died while it was idle
+            self._restart()
+            future = self._executor.submit(_execute, run)
         self.programs.add(_program_of(run))
-        self._run, self._future = run, self._executor.submit(_execute, run)
+        self._run, self._future = run, future
 
     def collect(self):
         """Its run and the result, or `None` for a result if the process died."""
@@ -148,12 +166,19 @@ class WorkerProcess:
         try:
             return run, future.result()
         except concurrent.futures.process.BrokenProcessPool:
-            self._executor.shutdown()
-            self._executor, self.programs = self._start(), set()
+            self._restart()
             return run, None
 
-    def stop(self):
-        """Ends the process after its run."""
+    def _restart(self):
+        self._executor.shutdown()
+        self._executor, self.programs = self._start(), set()
+        self._pid = self._executor.submit(os.getpid)
+
+    def stop(self, at_once=False):
+        """Ends the process: after its run, or at once."""
+        if at_once and self._pid.done() and self._pid.exception() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid.result(), signal.SIGTERM)
         self._executor.shutdown(cancel_futures=True)
 
 
@@ -176,8 +201,9 @@ def _died(run):
         "name": run.name,
         "status": runs.FAILED,
         "seconds": 0.0,
-        "message": f"Run {run.name}: its worker process died {ATTEMPTS} times, perhaps for want of "
-        "memory. The same command goes on from its last checkpoint; use a smaller num_workers.",
+        "message": f"Run {run.name}: its worker process died {ATTEMPTS} times. What it printed "
+        "stands above; if nothing, memory may be short: use a smaller num_workers. The same "
+        "command goes on from the run's last checkpoint.",
     }
 
 
@@ -229,10 +255,18 @@ _worker_state = {}
 
 
 def _start_worker(config, load_dataset, workdir, steps):
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads(1)
     _worker_state["worker"] = Worker(config, load_dataset, workdir)
-    _worker_state["on_steps"] = steps.put
+    _worker_state["steps"] = steps
+
+
+def _end_with_parent():
+    """Ends this process when the one that started it has ended, in whatever way."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _execute(run):
-    return _worker_state["worker"].execute(run, _worker_state["on_steps"])
+    steps = _worker_state["steps"]
+    return _worker_state["worker"].execute(run, lambda count: steps.put((run.name, count)))

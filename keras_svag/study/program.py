@@ -2,6 +2,7 @@
 
 import functools
 import math
+import weakref
 
 import keras
 import numpy as np
@@ -25,6 +26,9 @@ MAX_EXAMPLES, MAX_PIXELS = 2048, 2**20
 def build_network(config, dataset, seed):
     """The network of a study with the initial weights that belong to `seed`.
 
+    Trained weights are multiplied by `initial_scale`. Where the loss is scale invariant that is a
+    choice of where R starts, and so of the effective learning rate, and of nothing else.
+
     Args:
         config: a validated config.
         dataset: a `keras_svag.datasets.Dataset`.
@@ -35,7 +39,11 @@ def build_network(config, dataset, seed):
     """
     options = {name: value for name, value in config["model"].items() if name != "name"}
     build = MODELS[config["model"]["name"]]
-    return build(dataset.input_shape, dataset.num_classes, seed=seed, **options)
+    network = build(dataset.input_shape, dataset.num_classes, seed=seed, **options)
+    if config["initial_scale"] != 1:
+        for variable in network.trainable_variables:
+            variable.assign(variable * config["initial_scale"])
+    return network
 
 
 class Program:
@@ -80,9 +88,11 @@ class Program:
             x = self._dataset.augmentation.apply(x, draws)
         return x if self._dataset.normalization is None else self._dataset.normalization(x)
 
+    def _train_data(self):
+        return tuple(map(_on_device, (self._dataset.train_x, self._dataset.train_y)))
+
     def _make_loop(self):
-        train = (self._dataset.train_x, self._dataset.train_y)
-        return ResidentLoop(self.model, train, MAX_STEPS_PER_CALL, self._inputs)
+        return ResidentLoop(self.model, self._train_data(), MAX_STEPS_PER_CALL, self._inputs)
 
     def _make_evaluation(self, x, y, like=None):
         size = self._config["evaluation_size"] or len(x)
@@ -203,8 +213,8 @@ class GaussianProgram(Program):
     """
 
     def _make_loop(self):
-        train = (self._dataset.train_x, self._dataset.train_y)
-        return GaussianNoiseLoop(self.model, train, self._piece, prepare=self._inputs)
+        data = self._train_data()
+        return GaussianNoiseLoop(self.model, data, self._piece, prepare=self._inputs)
 
     def draw(self, seed, start, stop):
         """Standard normal numbers, one for each step and example."""
@@ -231,6 +241,18 @@ class GaussianProgram(Program):
         )
         optimizer.iterations.assign(start + steps)
         return steps, logs
+
+
+_tensors = {}
+
+
+def _on_device(array):
+    """The array as a tensor: one copy, however many programs read it, as long as it lives."""
+    key = id(array)
+    if key not in _tensors:
+        _tensors[key] = keras.ops.convert_to_tensor(array)
+        weakref.finalize(array, _tensors.pop, key, None)
+    return _tensors[key]
 
 
 def _values(variables):

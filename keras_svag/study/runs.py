@@ -67,8 +67,11 @@ class Run:
 
     def gradient_evaluations(self, num_train):
         """Cost of the run in gradients of batches of B examples."""
-        per_step = 2 if self.method == SVAG else num_train / self.batch_size
-        return round(per_step * self.steps)
+        return round(self.examples_per_step(num_train) * self.steps / self.batch_size)
+
+    def examples_per_step(self, num_train):
+        """Gradients of single examples in a step: two batches, or the whole training set."""
+        return 2 * self.batch_size if self.method == SVAG else num_train
 
     @property
     def steps(self):

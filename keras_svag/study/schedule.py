@@ -3,6 +3,7 @@
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_svag._checks import one_of
@@ -19,10 +20,11 @@ def validate_schedule(fields):
     Args:
         fields: dict with `name`, one of `keras_svag.schedules.SCHEDULES`, the arguments of that
             function, and those of a warm-up: `warm_up` (fraction of the run), `warm_up_factor`,
-            `warm_up_gradual`.
+            `warm_up_gradual`. Arguments of the other schedules may stand there, so that the name
+            alone can be changed.
 
     Returns:
-        The dict itself.
+        The dict without what is `None` or of another schedule.
 
     Raises:
         ValueError: naming the field, what was expected, and what was received.
@@ -32,15 +34,18 @@ def validate_schedule(fields):
             "`schedule.name` must be given: one of "
             f"{', '.join(SCHEDULES)}. Received: schedule={fields!r}"
         )
-    function = SCHEDULES[one_of("schedule.name", fields["name"], SCHEDULES)]
-    known = [a for a in inspect.signature(function).parameters if a not in GIVEN_TO_SCHEDULES]
-    known = ["name", *known, *WARM_UP]
+    one_of("schedule.name", fields["name"], SCHEDULES)
+    known = {
+        name: ["name", *_arguments(function), *WARM_UP] for name, function in SCHEDULES.items()
+    }
+    of_any = sorted(set().union(*known.values()))
     for name in fields:
-        if name not in known:
+        if name not in of_any:
             raise ValueError(
-                f"`schedule.{name}` is not a field of schedule {fields['name']!r}; there are "
-                f"{', '.join(known)}. Received: schedule.{name}={fields[name]!r}"
+                f"`schedule.{name}` is not a field of any schedule; there are {', '.join(of_any)}. "
+                f"Received: schedule.{name}={fields[name]!r}"
             )
+    fields = {k: v for k, v in fields.items() if v is not None and k in known[fields["name"]]}
     try:
         build_schedule(fields, 1.0, _SOME_STEPS, _SOME_STEPS)
     except TypeError as error:
@@ -49,6 +54,10 @@ def validate_schedule(fields):
             f"Received: schedule={fields!r} ({error})"
         ) from error
     return fields
+
+
+def _arguments(function):
+    return [a for a in inspect.signature(function).parameters if a not in GIVEN_TO_SCHEDULES]
 
 
 def build_schedule(fields, learning_rate, total, base_total):
@@ -84,6 +93,5 @@ def tabulate(schedule, total):
     steps = ops.arange(total + 1, dtype="int32")
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         rates = ops.vectorized_map(lambda step: ops.cast(schedule(step), "float32"), steps)
-    else:
-        rates = ops.full((total + 1,), float(schedule), dtype="float64")
-    return ops.convert_to_numpy(rates).astype("float64")
+        return ops.convert_to_numpy(rates).astype("float64")
+    return np.full(total + 1, float(schedule))

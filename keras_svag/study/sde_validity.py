@@ -21,10 +21,10 @@ from keras_svag.study.grid import (
     column,
     execute_grid,
     load_dataset_of,
-    network_is_scale_invariant,
+    network_properties,
     summarize_runs,
 )
-from keras_svag.study.optimizer import scaled_learning_rate
+from keras_svag.study.optimizer import is_plain_sgd, scaled_learning_rate
 from keras_svag.study.pool import RunPool
 from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
@@ -53,16 +53,16 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
     dataset = load_dataset()
     num_train = dataset.num_train
     check_buildable(config, dataset, build_grid(config, num_train))
-    scale_invariant = network_is_scale_invariant(config, dataset)
-    workdir, setting = begin(workdir, STUDY, config, command)
+    network = network_properties(config, dataset)
+    workdir, setting = begin(workdir, STUDY, config, dataset, command)
     num_seeds = dict.fromkeys(config["sde_validity"]["batch_sizes"], config["num_seeds"])
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         while True:
             grid = build_grid(config, num_train, num_seeds)
             announce_cost(grid, num_train, workdir, show_progress)
-            results = execute_grid(pool, grid, show_progress)
+            results = execute_grid(pool, grid, num_train, workdir, show_progress)
             table = summarize_runs(grid, results, config, num_train, workdir)
-            verdict = build_verdict(table, config, scale_invariant)
+            verdict = build_verdict(table, config, network)
             more = _seeds_to_add(verdict, num_seeds, config)
             if not more:
                 break
@@ -124,14 +124,13 @@ def build_grid(config, num_train, num_seeds=None):
     ]
 
 
-def build_verdict(table, config, scale_invariant=None):
+def build_verdict(table, config, network=None):
     """What the table says: the dict of `verdict.json`.
 
     Args:
         table: list of dicts from `summarize_runs`.
         config: a validated config.
-        scale_invariant: whether the network is, on which the necessary condition rests, or `None`
-            if that is not known.
+        network: dict of `grid.network_properties`, or `None` if they are not known.
 
     Returns:
         A dict: the verdict on the study (that on the batch size that fares worst), one verdict for
@@ -154,7 +153,12 @@ def build_verdict(table, config, scale_invariant=None):
         "confidence": confidence_of_each_look(config),
         "measured_closeness": worst["measured_closeness"],
         "necessary_condition": worst["necessary_condition"],
-        "scale_invariant": scale_invariant,
+        "optimizer": config["optimizer"]["name"],
+        "premises": {
+            "SGD without momentum": is_plain_sgd(config),
+            "weight decay": config["weight_decay"] > 0,
+            "scale invariant network": (network or {}).get("scale_invariant"),
+        },
         "verdicts": verdicts,
         "settings": settings,
         "failed_runs": {r["name"]: r["message"] for r in table if r["status"] == runs.FAILED},

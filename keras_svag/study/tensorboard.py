@@ -1,5 +1,6 @@
 """The records of a run as TensorBoard scalars, at effective steps; needs no TensorFlow."""
 
+import math
 import pathlib
 import time
 
@@ -46,7 +47,7 @@ def _event(row):
     values = [
         Summary.Value(tag=name, simple_value=value)
         for name, value in row.items()
-        if name not in AXIS and value is not None
+        if name not in AXIS and value is not None and math.isfinite(value)
     ]
     event = Event(wall_time=time.time(), step=row["effective_step"], summary=Summary(value=values))
     return event.SerializeToString()

@@ -43,11 +43,11 @@ def run_training(config, workdir, command=None, show_progress=True):
     dataset = load_dataset()
     run = build_run(config, dataset.num_train)
     check_buildable(config, dataset, [run])
-    workdir, _ = begin(workdir, STUDY, config, command)
+    workdir, _ = begin(workdir, STUDY, config, dataset, command)
     announce_cost([run], dataset.num_train, workdir, show_progress)
     # One run is one program, which uses the whole machine by itself.
     with RunPool(config, load_dataset, workdir, num_workers=1) as pool:
-        result = execute_grid(pool, [run], show_progress)[run.name]
+        result = execute_grid(pool, [run], dataset.num_train, workdir, show_progress)[run.name]
         folder = runs.RunFolder(workdir, run.name)
         if result["status"] == runs.DONE:
             pool.save_network(run, folder.path / MODEL_FILE)

@@ -62,10 +62,10 @@ def run_weak_convergence(config, workdir, command=None, show_progress=True):
     num_train = dataset.num_train
     grid = build_grid(config, num_train)
     check_buildable(config, dataset, grid)
-    workdir, setting = begin(workdir, STUDY, config, command)
+    workdir, setting = begin(workdir, STUDY, config, dataset, command)
     announce_cost(grid, num_train, workdir, show_progress)
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
-        results = execute_grid(pool, grid, show_progress)
+        results = execute_grid(pool, grid, num_train, workdir, show_progress)
     table = summarize_runs(grid, results, config, num_train, workdir)
     verdict = {
         "study": STUDY,

@@ -13,7 +13,17 @@ from keras_svag.study.config import differences
 from keras_svag.study.grid import write_csv
 from keras_svag.version import __version__
 
-PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "scipy", "scikit-learn")
+PACKAGES = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-datasets",
+    "jax",
+    "jaxlib",
+    "keras",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
 
 
 def claim(workdir, study, config):
@@ -54,24 +64,34 @@ def claim(workdir, study, config):
     return workdir
 
 
-def begin(workdir, study, config, command=None):
+def begin(workdir, study, config, dataset, command=None):
     """Claims the folder of a study and writes what it is run with.
 
     Args:
         workdir: folder of the study.
         study: name of the study.
         config: a validated config.
+        dataset: a `keras_svag.datasets.Dataset`.
         command: list of strings. Defaults to the command of this process.
 
     Returns:
         A tuple `(workdir, setting)`: the folder as a `pathlib.Path`, and what `environment` gives.
 
     Raises:
-        ValueError: as `claim` does.
+        ValueError: as `claim` does, or if the runs there have seen other data.
     """
+    data = {"name": dataset.name, "sha256": dataset.fingerprint()}
+    before = records.read_json(pathlib.Path(workdir) / "environment.json") or {}
+    if before.get("data", data) != data:
+        raise ValueError(
+            "`workdir` must be new or belong to the same data: its runs have seen other examples "
+            f"(sha256 {before['data']['sha256'][:12]}, now {data['sha256'][:12]}). "
+            f"Received: workdir={str(workdir)!r}. Use another --workdir, or the data of before."
+        )
     workdir = claim(workdir, study, config)
     setting = environment(command or default_command())
-    records.write_json(workdir / "environment.json", {**setting, "seed": config["seed"]})
+    extra = {"seed": config["seed"], "data": data}
+    records.write_json(workdir / "environment.json", {**setting, **extra})
     return workdir, setting
 
 

@@ -12,7 +12,9 @@ from keras_svag._backend import check_backend
 from keras_svag.noise import METRIC_NAMES, GradientStatistics
 from keras_svag.optimizers import AmplificationMixin
 
-if check_backend() == "tensorflow":
+if check_backend() == "jax":
+    from keras_svag.trainer.jax import JAXStep as BackendStep
+else:
     from keras_svag.trainer.tensorflow import TensorFlowStep as BackendStep
 
 SMALLEST_BATCH = 2

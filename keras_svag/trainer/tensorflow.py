@@ -1,34 +1,17 @@
 """The split-batch train step on TensorFlow."""
 
-import warnings
-
 import keras
 import tensorflow as tf
-from keras import tree
 
-from keras_svag import _keras
 from keras_svag.multi_step.tensorflow import with_steps_inside_xla
-from keras_svag.noise import noise_and_signal
 from keras_svag.optimizers.tensorflow import densify
+from keras_svag.trainer.step import SplitBatchStep
+from keras_svag.trainer.structures import first_leaf, map_arrays
 
 
 def batch_length(x):
     """Number of examples in a batch, a scalar tensor; `None` leaves are skipped."""
     return tf.shape(first_leaf(x))[0]
-
-
-def first_leaf(x):
-    """The first array in a structure, `None` leaves skipped."""
-    return next(leaf for leaf in tree.flatten(x) if leaf is not None)
-
-
-def map_arrays(function, *structures):
-    """Maps a function over the arrays of equal structures; `None` leaves stay `None`."""
-
-    def on_leaf(*leaves):
-        return None if leaves[0] is None else function(*leaves)
-
-    return tree.map_structure(on_leaf, *structures, none_is_leaf=True)
 
 
 def split_batch(data, drop_odd):
@@ -52,25 +35,27 @@ def split_batch(data, drop_odd):
     return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
 
 
-def join_halves(first, second, length):
-    """Concatenates two halves, cut to `length` (a single example that was used twice).
+def differentiate(function, weights, others):
+    """Gradients of a function of variables.
 
-    Scalars, such as a model may return beside its predictions, are averaged; masks go along.
+    Args:
+        function: function without arguments that gives a tuple of a scalar and anything else.
+        weights: list of Keras variables.
+        others: list of the other variables that it reads or assigns; not needed on this backend.
+
+    Returns:
+        A tuple: what else the function gave, and the list of dense gradients of the scalar, `None`
+        for those that it does not depend on.
     """
-
-    def concatenate(a, b):
-        return tf.concat([a, b], axis=0)[:length]
-
-    def join(a, b):
-        if len(a.shape) == 0:
-            return (a + b) / tf.cast(2, a.dtype)
-        return _keras.join_masks(a, b, concatenate(a, b), concatenate)
-
-    return map_arrays(join, first, second)
+    del others
+    with tf.GradientTape() as tape:
+        scalar, result = function()
+    gradients = tape.gradient(scalar, weights)
+    return result, [None if g is None else densify(g) for g in gradients]
 
 
-class TensorFlowStep:
-    """`train_step` for the TensorFlow backend; what is common is in `trainer/model.py`."""
+class TensorFlowStep(SplitBatchStep):
+    """`train_step` for the TensorFlow backend."""
 
     def make_train_function(self, force=False):
         """Makes the function that `fit` calls for each `steps_per_execution` batches.
@@ -101,77 +86,15 @@ class TensorFlowStep:
             self._check_batch_length(first_leaf(data).shape[0])
         data = keras.utils.unpack_x_y_sample_weight(data)
         first, second = split_batch(data, drop_odd=self._svag is not None)
-        pred1, gradients1 = self._half_pass(first, batch_length(first))
         # The second half of a batch of one is that example again: it counts for nothing.
-        paired = batch_length(data) > 1
-        weight2 = tf.where(paired, batch_length(second), 0)
-        pred2, gradients2 = self._half_pass(second, weight2)
-        if self.measure_noise and self.trainable_weights:
-            self._record_noise(gradients1, gradients2, weight2)
-        self._apply(gradients1, gradients2, batch_length(first), weight2)
-        total = batch_length(first) + weight2
-        (x, y, sample_weight), y_pred = join_halves((first, pred1), (second, pred2), total)
-        logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return {**logs, **self._noise_logs()}
+        size2 = tf.where(batch_length(data) > 1, batch_length(second), 0)
+        return self._step_of_halves(first, second, batch_length(first), size2)
 
-    def _half_pass(self, half, weight):
-        x, y, sample_weight = half
-        with tf.GradientTape() as tape:
-            y_pred = _keras.call_for_training(self, x)
-            loss = _keras.loss_for_training(self, x, y, y_pred, sample_weight)
-            scaled_loss = self.optimizer.scale_loss(loss)
-        _keras.track_loss(self, loss, sample_weight=weight)
-        gradients = tape.gradient(scaled_loss, self.trainable_weights)
-        return y_pred, [None if g is None else densify(g) for g in gradients]
+    def _differentiate(self, function, weights):
+        return differentiate(function, weights, [])
 
-    def _record_noise(self, gradients1, gradients2, weight):
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        # Keras divides the loss by the number of replicas and multiplies it by the loss scale.
-        unit = replicas / tf.cast(self.optimizer.scale_loss(1.0), tf.float32)
-        penalties = self._penalty_gradients()
+    def _update(self, gradients):
+        self.optimizer.apply(gradients, self.trainable_weights)
 
-        def loss_gradient(gradient, penalty):
-            if gradient is None:
-                return None
-            gradient = tf.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
-            gradient = gradient * tf.cast(unit, gradient.dtype)
-            return gradient if penalty is None else gradient - tf.cast(penalty, gradient.dtype)
-
-        noise, signal = noise_and_signal(
-            [loss_gradient(g, p) for g, p in zip(gradients1, penalties)],
-            [loss_gradient(g, p) for g, p in zip(gradients2, penalties)],
-        )
-        # The noise of a batch split over replicas is that of one replica's share, averaged.
-        self._gradient_statistics.update_state(noise / replicas, signal, sample_weight=weight)
-
-    def _penalty_gradients(self):
-        """Gradients of the weight regularisers, which are no part of noise and signal."""
-        weights = [w for w in self.trainable_weights if w.regularizer is not None]
-        if not weights:
-            return [None] * len(self.trainable_weights)
-        with tf.GradientTape() as tape:
-            penalty = tf.add_n([tf.cast(w.regularizer(w), tf.float32) for w in weights])
-        by_id = dict(zip(map(id, weights), tape.gradient(penalty, [w.value for w in weights])))
-        return [by_id.get(id(w)) for w in self.trainable_weights]
-
-    def _apply(self, gradients1, gradients2, size1, size2):
-        weights = self.trainable_weights
-        if not weights:
-            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-            return
-        if self._svag is None:
-            share = tf.cast(size1, tf.float32) / tf.cast(size1 + size2, tf.float32)
-            gradients = [
-                None if g1 is None else _mix(g1, g2, share)
-                for g1, g2 in zip(gradients1, gradients2)
-            ]
-            self.optimizer.apply(gradients, weights)
-            return
-        gradients = self._svag.combine(gradients1, gradients2)
-        with self._svag.combined():
-            self.optimizer.apply(gradients, weights)
-
-
-def _mix(first, second, share):
-    share = tf.cast(share, first.dtype)
-    return first * share + second * (1 - share)
+    def _num_replicas(self):
+        return tf.distribute.get_strategy().num_replicas_in_sync

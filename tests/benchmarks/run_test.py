@@ -8,6 +8,8 @@ import pytest
 from benchmarks import run
 from benchmarks.figures import BENCHMARKS
 
+pytestmark = pytest.mark.requires_tensorflow
+
 
 def test_letters():
     assert list(BENCHMARKS) == list(run.LETTERS)

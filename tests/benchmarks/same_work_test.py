@@ -9,6 +9,8 @@ from benchmarks.processes import in_fresh_process
 from benchmarks.tensorflow import gradient_side
 from keras_svag.resident import ResidentLoop
 
+pytestmark = pytest.mark.requires_tensorflow
+
 
 def test_bare_loop_takes_the_steps_of_ours():
     model, loop, bare, rows = bare_loop_and_ours(batch_size=4, steps=8, count=64)

@@ -2,17 +2,15 @@
 
 import importlib.util
 import os
-import pathlib
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-import keras_svag
 from keras_svag.datasets import cifar10, cifar100
 from keras_svag.datasets.cifar10 import NORMALIZATION
 from keras_svag.datasets.tfds_arrays import cache_folder, resolve_data_dir
+from tests.backends import run_code
 
 
 @pytest.fixture
@@ -127,9 +125,8 @@ def test_missing_package_names_the_extra(offline):
 
 
 # Reads a cached data set and feeds it to a program of JAX, where tensorflow cannot be imported.
-# The package's own __init__ is passed over: it is not what is tested here.
 SCRIPT = """
-import sys, types
+import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -137,9 +134,6 @@ class Blocked:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocked())
-package = types.ModuleType("keras_svag")
-package.__path__ = [sys.argv[1]]
-sys.modules["keras_svag"] = package
 
 import jax, numpy as np
 from keras_svag.datasets import cifar10
@@ -150,7 +144,7 @@ draws = dataset.augmentation.draw(0, 0, 1, len(x))[0]
 crops = jax.jit(dataset.augmentation.apply)(x, draws)
 normalized = jax.jit(dataset.normalization)(crops)
 assert crops.dtype == "uint8" and normalized.dtype == "float32"
-np.savez(sys.argv[2], x=x, crops=crops, normalized=normalized)
+np.savez(sys.argv[1], x=x, crops=crops, normalized=normalized)
 """
 
 
@@ -160,12 +154,7 @@ def test_cache_is_read_without_tensorflow_and_augmented_by_jax(made_up, tmp_path
     with made_up():
         dataset = cifar10()
     out = tmp_path / "out.npz"
-    package = pathlib.Path(keras_svag.__file__).parent
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(package), str(out)],
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        check=True,
-    )
+    run_code(SCRIPT, out, backend="jax", JAX_PLATFORMS="cpu")
     augmentation = dataset.augmentation
     crops = augmentation.apply(dataset.train_x, augmentation.draw(0, 0, 1, dataset.num_train)[0])
     with np.load(out) as got:

@@ -40,7 +40,7 @@ def test_logits_are_those_of_numpy(depth, width, norm):
     assert [k.shape[1] for k in kernels] == [64 * width] * depth + [10]
     expected = DigitsNet(norm == "group", epsilon=1e-3).logits(kernels, x.astype(np.float64))
     # Float32 against float64: logits are of order 1 with sums of 64 * width terms.
-    np.testing.assert_allclose(model(x).numpy(), expected, atol=2e-5)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("norm", ["group", "batch", "layer"])

@@ -12,6 +12,8 @@ import keras_svag
 from keras_svag.multi_step.tensorflow import StepsInsideXLA
 from tests.oracles import TanhNet, flatten
 
+pytestmark = pytest.mark.requires_tensorflow
+
 K = 4
 
 

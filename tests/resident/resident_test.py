@@ -7,7 +7,7 @@ import pytest
 import keras_svag
 from keras_svag.resident import ResidentEvaluation, ResidentLoop, loops_inside_xla
 
-N, B = 12, 2
+N, B = 13, 2
 ROWS = np.random.default_rng(1).integers(N, size=(7, 2 * B))
 
 

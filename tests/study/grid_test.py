@@ -3,7 +3,7 @@
 import pytest
 
 from keras_svag.study import grid as grid_module
-from keras_svag.study import records, runs
+from keras_svag.study import progress, records, runs
 from keras_svag.study.grid import announce_cost, describe_cost, execute_stages
 from keras_svag.study.runs import Run
 
@@ -29,21 +29,22 @@ def test_finished_runs_cost_nothing(tmp_path, capsys):
     )
 
 
-def test_stages_come_one_after_the_other_under_one_bar(monkeypatch):
+def test_stages_come_one_after_the_other_under_one_bar(monkeypatch, tmp_path):
     events = []
 
     class Bar:
+        n = initial = 0
+
         def __init__(self, total, **_):
+            self.total = total
             events.append(total)
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
+        def close(self):
             events.append("closed")
 
-        def update(self, steps):
-            events.append(steps)
+        def update(self, amount):
+            self.n += amount
+            events.append((amount, self.initial))
 
         def write(self, message):
             events.append(message)
@@ -51,18 +52,40 @@ def test_stages_come_one_after_the_other_under_one_bar(monkeypatch):
     class Pool:
         def execute(self, grid, on_steps):
             for run in grid:
-                on_steps(run.steps)
+                on_steps(run, run.steps)
             failed = {"status": runs.FAILED, "message": "diverged"}
             return {run.name: failed if run.seed else {"status": runs.DONE} for run in grid}
 
-    monkeypatch.setattr(grid_module, "tqdm", Bar)
-    stages = [[Run(8, 0.2, 1.0, 0, 10)], [Run(16, 0.4, 1.0, s, 5) for s in (0, 1)], []]
+    monkeypatch.setattr(progress, "tqdm", Bar)
+    first, second, full = (
+        Run(8, 0.2, 1.0, 0, 10),
+        Run(16, 0.4, 2.0, 0, 5),
+        Run(8, 0.2, 1.0, 1, 3, runs.GAUSSIAN),
+    )
+    # Of the first nothing is to be done: it counts, but not as work.
+    records.write_json(tmp_path / "runs" / first.name / "result.json", {"status": "done"})
+    stages = [[first], [second, full], []]
     seen = []
-    for results in execute_stages(Pool(), stages):
+    for results in execute_stages(Pool(), stages, 100, tmp_path):
         events.append("stage")
         seen.append(list(results))
-    assert events == [20, 10, "stage", 5, 5, "diverged", "stage", "stage", "closed"]
+    # 10 steps of 2 x 8 gradients, 10 of 2 x 16, three of all 100 examples.
+    assert events[:3] == [160 + 320 + 300, (160, 160), "stage"]
+    assert events[3:] == [(320, 160), (300, 160), "diverged", "stage", "stage", "closed"]
     assert seen == [[run.name for run in stage] for stage in stages]
+
+
+def test_estimate_comes_once_after_a_minute(monkeypatch, capsys):
+    clock = iter([0.0, 10.0, 70.0, 80.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    old, run = Run(8, 0.2, 1.0, 0, 100), Run(8, 0.2, 1.0, 1, 100)
+    bar = progress.Progress([old, run], 1000, finished=[old.name])
+    told = []
+    monkeypatch.setattr(bar, "write", told.append)
+    for which, steps in [(old, 100), (run, 20), (run, 10)]:
+        bar.advance(which, steps)
+    # After 70 s 20 of 100 steps were taken, 80 are left: four times as long.
+    assert told == ["Estimate: 5 min left."]
 
 
 @pytest.mark.parametrize("method", [runs.SVAG, runs.GAUSSIAN])

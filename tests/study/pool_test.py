@@ -50,8 +50,9 @@ def test_one_worker_takes_long_runs_first_and_one_program_a_batch_size(
     grid = [Run(128, 3.2, ell, seed, 22) for ell in (1.0, 4.0) for seed in (0, 1)]
     with RunPool(config, digits, tmp_path, num_workers=1) as workers:
         steps = []
-        results = workers.execute(grid, steps.append)
-        assert built == [128] and sum(steps) == 2 * 22 + 2 * 88
+        results = workers.execute(grid, lambda run, count: steps.append((run.ell, count)))
+        taken = {ell: sum(n for e, n in steps if e == ell) for ell in (1.0, 4.0)}
+        assert built == [128] and taken == {1.0: 2 * 22, 4.0: 2 * 88}
         assert {name: result["status"] for name, result in results.items()} == {
             run.name: runs.DONE for run in grid
         }
@@ -60,7 +61,7 @@ def test_one_worker_takes_long_runs_first_and_one_program_a_batch_size(
         assert [path.parent.name[5:9] for path in order] == ["ell4", "ell4", "ell1", "ell1"]
         # Once more: nothing is left to do, and no program is asked for.
         monkeypatch.setitem(pool.PROGRAMS, runs.SVAG, None)
-        assert workers.execute(grid, steps.append) == results
+        assert workers.execute(grid, lambda run, count: None) == results
 
 
 def test_one_worker_a_core_but_one_process_for_an_accelerator(monkeypatch):
@@ -110,7 +111,7 @@ def test_a_worker_that_dies_fails_its_run_at_most(tmp_path, config, deaths, stat
     load = functools.partial(load_or_die, tmp_path, deaths)
     grid = [Run(128, 3.2, 1.0, seed, 22) for seed in (0, 1)]
     with OneAfterTheOther(config, load, tmp_path / "study", num_workers=2) as workers:
-        results = workers.execute(grid, lambda steps: None)
+        results = workers.execute(grid, lambda run, count: None)
     assert [results[run.name]["status"] for run in grid] == [status, runs.DONE]
     folder = runs.RunFolder(tmp_path / "study", grid[0].name)
     # A run whose worker died is not finished: the next call of the study tries it anew.

@@ -32,8 +32,9 @@ def test_one_trace_for_every_ell_and_seed(config, dataset, rows):
         program.advance(rows[:steps])
         program.evaluate()
         assert program.num_traces == 1
-    traces = [e._step.experimental_get_tracing_count() for e in program._evaluations.values()]
-    assert traces == [2, 2]  # one function for both: pieces of 1,437 and of 360 images
+    # One program for both: pieces of 1,437 and of 360 images.
+    traces = [evaluation.num_traces for evaluation in program._evaluations.values()]
+    assert traces == [2, 0]
 
 
 def test_start_forgets_everything(program, rows):
@@ -138,3 +139,14 @@ def test_learning_rates_are_those_of_the_optimizer(program, ell):
 
 def test_learning_rate_is_in_proportion_to_the_batch_size(program):
     assert program.learning_rate == pytest.approx(0.2 * 128 / 8)
+
+
+def test_initial_scale_is_that_of_the_trained_weights(dataset):
+    plain, scaled = (
+        build_network(validate_config(study_config(initial_scale=c)), dataset, seed=5)
+        for c in (1.0, 0.25)
+    )
+    for a, b in zip(plain.weights, scaled.weights, strict=True):
+        factor = 0.25 if a.trainable else 1.0
+        np.testing.assert_array_equal(b.numpy(), factor * a.numpy())  # a power of two is exact
+    assert {w.trainable for w in plain.weights} == {True, False}

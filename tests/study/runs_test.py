@@ -91,7 +91,9 @@ def test_names_and_streams_of_runs_differ(config):
 def test_records_are_those_of_a_run_in_numpy(program, config, dataset, tmp_path, ell):
     # The whole run once more in NumPy and float64: batches, gradients by hand, the SVAG step
     # x <- (1 - eta/l lambda) x - eta/l (r1 g1 + r2 g2), N = |g1 - g2|^2 / 2 and G = <g1, g2>.
-    run = dataclasses.replace(RUN, ell=ell)
+    # A seed with which no ReLU comes closer than 6e-7 to its kink, where rounding would decide; the
+    # initial weights are other ones on each backend.
+    run = dataclasses.replace(RUN, ell=ell, seed=5)
     execute(run, program, config, tmp_path)
     rows = records.read_jsonl(RunFolder(tmp_path, run.name).metrics)
     program.start(ell, run.seed)

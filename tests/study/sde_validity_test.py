@@ -16,8 +16,15 @@ from scipy import stats
 
 from keras_svag import validity
 from keras_svag.datasets import DATASETS
-from keras_svag.study import figures, format_table, pool, records, run_sde_validity, sde_validity
-from keras_svag.study import grid as grid_module
+from keras_svag.study import (
+    figures,
+    format_table,
+    pool,
+    progress,
+    records,
+    run_sde_validity,
+    sde_validity,
+)
 from keras_svag.study.sde_validity import confidence_of_each_look
 from tests.study.helpers import Interrupted, files_of, study_config
 from tests.study.synthetic import make_pool
@@ -211,20 +218,18 @@ def test_more_seeds_keep_the_finished_runs(finished, program, tmp_path, monkeypa
 
 KILL = """
 import os, signal, sys
-from keras_svag.study import grid, run_sde_validity
+from keras_svag.study import progress, run_sde_validity
 from tests.study.helpers import study_config
 
 class Bar:
-    taken = 0
+    n = initial = total = 0
     def __init__(self, **_): pass
-    def __enter__(self): return self
-    def __exit__(self, *_): pass
-    def update(self, steps):
-        self.taken += steps
-        if self.taken > 200:
+    def update(self, gradients):
+        self.n += gradients
+        if self.n > 200 * 256:
             os.kill(os.getpid(), signal.SIGKILL)
 
-grid.tqdm = Bar
+progress.tqdm = Bar
 run_sde_validity(study_config(), sys.argv[1])
 """
 
@@ -257,13 +262,12 @@ def test_killed_study_ends_the_same(finished, tmp_path):
 
 def test_interrupted_study_has_written_no_verdict(config, program, tmp_path, monkeypatch):
     class Bar:
+        n = initial = total = 0
+
         def __init__(self, **_):
             self.calls = 0
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
+        def close(self):
             pass
 
         def update(self, _):
@@ -271,7 +275,7 @@ def test_interrupted_study_has_written_no_verdict(config, program, tmp_path, mon
             if self.calls == 6:
                 raise Interrupted
 
-    monkeypatch.setattr(grid_module, "tqdm", Bar)
+    monkeypatch.setattr(progress, "tqdm", Bar)
     monkeypatch.setattr(pool, "Program", lambda *_: program)
     with pytest.raises(Interrupted):
         run_sde_validity(study_config(), tmp_path)

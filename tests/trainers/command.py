@@ -5,12 +5,14 @@ import pathlib
 import subprocess
 import sys
 
+import keras
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def trainer(*arguments, name="sde_validity", **environment):
     """`python -m trainers.<name>` with arguments; returns the finished process."""
-    variables = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    variables = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
     return subprocess.run(
         [sys.executable, "-m", f"trainers.{name}", *map(str, arguments)],
         cwd=ROOT,

@@ -1,0 +1,120 @@
+"""Many steps, or a whole evaluation, in compiled programs over data that stay on the device."""
+
+import math
+
+import numpy as np
+
+from keras_svag._backend import check_backend
+from keras_svag.loops import loops_inside_xla
+from keras_svag.trainer.structures import first_leaf, map_arrays
+
+if check_backend() == "jax":
+    from keras_svag.resident.jax import JAXEvaluation as BackendEvaluation
+    from keras_svag.resident.jax import JAXLoop as BackendLoop
+else:
+    from keras_svag.resident.tensorflow import TensorFlowEvaluation as BackendEvaluation
+    from keras_svag.resident.tensorflow import TensorFlowLoop as BackendLoop
+
+
+def padded(rows, length):
+    """A NumPy array of `length` rows, of which those after the given ones are zero."""
+    rows = np.asarray(rows)
+    return np.pad(rows, [(0, length - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+
+class ResidentLoop(BackendLoop):
+    """Many train steps over arrays that stay on the device.
+
+    The compiled program gathers each batch by a row of example indices, so nothing is copied from
+    the host but those rows. Where the network allows (see `loops_inside_xla`) one call of the
+    program takes many steps. Rows are then padded to `steps_per_call`, so that the number of steps
+    is data and the program is compiled once.
+
+    Args:
+        model: a built, compiled `SVAGModel`.
+        data: structure of arrays as `fit` takes it, such as `(x, y)`, of n examples each.
+        steps_per_call: largest number of steps in one call of the program.
+        prepare: function of a batch's inputs x and its row of `draws` (or `None`) that gives what
+            the model is to see, such as augmented and normalised images. Defaults to `None`: x.
+        inside_xla: whether the loop over steps is inside the compiled program. Defaults to `None`:
+            by `loops_inside_xla`.
+    """
+
+    def __init__(self, model, data, steps_per_call, prepare=None, inside_xla=None):
+        self._model = model
+        self._prepare = prepare
+        self._inside_xla = loops_inside_xla(model) if inside_xla is None else inside_xla
+        self._steps_per_call = steps_per_call if self._inside_xla else 1
+        self.num_traces = 0
+        self._compile(data)
+
+    def _prepared(self, batch, draws):
+        if self._prepare is None:
+            return batch
+        x, *rest = batch
+        return (self._prepare(x, draws), *rest)
+
+    def run(self, rows, draws=None):
+        """Takes one step for each row.
+
+        Args:
+            rows: integer array of shape `(steps, 2B)`: the examples of each step.
+            draws: structure of arrays with a row per step, for `prepare`. Defaults to `None`.
+
+        Returns:
+            A tuple `(steps, logs)`: the number of steps taken (fewer than asked for if the loss
+            stopped being finite; the last one taken is the one at fault) and the model's metrics
+            over them.
+        """
+        rows = np.asarray(rows, np.int32)
+        done = 0
+        while True:
+            count = min(self._steps_per_call, len(rows) - done)
+            piece = slice(done, done + count)
+            part, drawn = map_arrays(
+                lambda a, p=piece: padded(a[p], self._steps_per_call), (rows, draws)
+            )
+            taken, loss, logs = self._call(part, drawn, count, fresh=done == 0)
+            done += int(taken)
+            if int(taken) < count or done >= len(rows) or not math.isfinite(loss):
+                return done, {name: float(value) for name, value in logs.items()}
+
+
+class ResidentEvaluation(BackendEvaluation):
+    """Loss and metrics over arrays that stay on the device, in one compiled program.
+
+    Args:
+        model: a built, compiled model.
+        data: structure of arrays as `evaluate` takes it.
+        batch_size: largest number of examples in one forward pass. Defaults to `2048`.
+        prepare: function of a batch's inputs that gives what the model is to see.
+            Defaults to `None`: the inputs.
+        like: another evaluation of this model whose compiled program is to be used, or `None`.
+    """
+
+    def __init__(self, model, data, batch_size=2048, prepare=None, like=None):
+        self._model = model
+        self._prepare = prepare
+        self.num_traces = 0
+        length = len(first_leaf(data))
+        # Pieces of one size where that can be: each size is a program to compile.
+        size = math.ceil(length / math.ceil(length / batch_size))
+        pieces = [slice(start, start + size) for start in range(0, length, size)]
+        self._batches = [map_arrays(lambda a, p=p: self._on_device(a[p]), data) for p in pieces]
+        self._program = like._program if like else self._compiled()
+
+    def _prepared(self, batch):
+        if self._prepare is None:
+            return batch
+        x, *rest = batch
+        return (self._prepare(x), *rest)
+
+    def run(self):
+        """Evaluates the model as it is now.
+
+        Returns:
+            A dict of floats.
+        """
+        for i, batch in enumerate(self._batches):
+            logs = self._call(batch, fresh=i == 0)
+        return {name: float(value) for name, value in logs.items()}

@@ -1,0 +1,36 @@
+"""Structures of arrays, as `fit` takes them: what both backends do with them."""
+
+from keras import ops, tree
+
+from keras_svag import _keras
+
+
+def first_leaf(x):
+    """The first array in a structure, `None` leaves skipped."""
+    return next(leaf for leaf in tree.flatten(x) if leaf is not None)
+
+
+def map_arrays(function, *structures):
+    """Maps a function over the arrays of equal structures; `None` leaves stay `None`."""
+
+    def on_leaf(*leaves):
+        return None if leaves[0] is None else function(*leaves)
+
+    return tree.map_structure(on_leaf, *structures, none_is_leaf=True)
+
+
+def join_halves(first, second, length):
+    """Concatenates two halves, cut to `length` (a single example that was used twice).
+
+    Scalars, such as a model may return beside its predictions, are averaged; masks go along.
+    """
+
+    def concatenate(a, b):
+        return ops.concatenate([a, b], axis=0)[:length]
+
+    def join(a, b):
+        if len(a.shape) == 0:
+            return (a + b) / ops.cast(2, a.dtype)
+        return _keras.join_masks(a, b, concatenate(a, b), concatenate)
+
+    return map_arrays(join, first, second)
