@@ -8,9 +8,11 @@ from keras_svag._backend import check_backend
 
 check_backend()
 
+from keras_svag import callbacks  # noqa: E402, F401
 from keras_svag.coefficients import svag_coefficients, svag_epochs, svag_steps  # noqa: E402
 from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop  # noqa: E402
 from keras_svag.scaling import scale_optimizer  # noqa: E402
+from keras_svag.study.check import check_sde  # noqa: E402
 from keras_svag.trainer import (  # noqa: E402
     SVAGFunctional,
     SVAGModel,
@@ -28,6 +30,7 @@ __all__ = [
     "SVAGRMSprop",
     "SVAGSequential",
     "__version__",
+    "check_sde",
     "from_keras",
     "scale_optimizer",
     "svag_coefficients",

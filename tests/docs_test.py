@@ -1,4 +1,4 @@
-"""Every example in a docstring and every Python block of the README runs."""
+"""Every example in a docstring and every Python block of README and guide runs."""
 
 import doctest
 import importlib
@@ -37,18 +37,20 @@ def test_examples_are_found():
     assert sum(len(test.examples) for test in finder.find(module)) >= 4
 
 
-@pytest.mark.parametrize("file", ["README.md"])
+@pytest.mark.parametrize("file", ["README.md", "docs/guide.md"])
 def test_python_blocks(file, capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text("utf-8"), re.DOTALL)
     assert blocks
+    scope = {"__name__": "example"}  # the blocks of a file are one script
     for block in blocks:
-        exec(compile(block, file, "exec"), {"__name__": "example"})
+        exec(compile(block, file, "exec"), scope)
 
 
-def test_readme_names_files_that_are_there():
-    text = (ROOT / "README.md").read_text("utf-8")
+@pytest.mark.parametrize("file", ["README.md", "docs/guide.md"])
+def test_named_files_are_there(file):
+    text = (ROOT / file).read_text("utf-8")
     for target in re.findall(r"\]\(([^)h][^)]*)\)", text):
-        assert (ROOT / target).exists(), target
+        assert ((ROOT / file).parent / target).exists(), target
 
 
 def test_public_names_are_what_all_says():

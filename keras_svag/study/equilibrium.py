@@ -8,15 +8,18 @@ import math
 
 import numpy as np
 
-from keras_svag.statistics import equilibrium_test, equilibrium_weight_norm
+from keras_svag.equilibrium import (
+    MIN_ROWS,
+    TOLERANCE,
+    constant_rate_stretch,
+    identity_ratio,
+    is_steady,
+    relaxation_steps,
+)
+from keras_svag.statistics import equilibrium_test
 from keras_svag.study import runs
 from keras_svag.study.config import AUTO
 from keras_svag.validity import QUANTITIES
-
-TOLERANCE = 0.1
-MIN_ROWS = 8
-# Of 1 / (2 eta lambda) steps each, in which R falls from above by a factor e.
-RELAXATION_TIMES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,31 +102,6 @@ def mean_rows(histories):
     ]
 
 
-def constant_rate_stretch(rows):
-    """The longest stretch of rows that end at the same learning rate.
-
-    Args:
-        rows: dicts with `learning_rate`.
-
-    Returns:
-        A tuple `(first, stop)` of indices.
-
-    Example:
-
-    >>> constant_rate_stretch([{"learning_rate": rate} for rate in (0.1, 0.2, 0.2, 0.2, 0.02)])
-    (1, 4)
-    """
-    longest, first = (0, 0), 0
-    for stop in range(1, len(rows) + 1):
-        ends = stop == len(rows) or not math.isclose(
-            rows[stop]["learning_rate"], rows[first]["learning_rate"], rel_tol=1e-6
-        )
-        if ends:
-            longest = max(longest, (first, stop), key=lambda pair: pair[1] - pair[0])
-            first = stop
-    return longest
-
-
 def _start_of_rate(rows, index):
     """Step since which the learning rate is that of row `index`."""
     index = min(index, len(rows) - 1)
@@ -134,63 +112,13 @@ def _start_of_rate(rows, index):
     return rows[index - 1]["step"] if index else 0
 
 
-def is_steady(rows, test, weight_decay, rate_since=0):
-    """Whether runs are in equilibrium over a stretch, as far as averages need it.
-
-    R, which is smooth, changes by no more than 10 % over the stretch; of N and G no larger change
-    is shown (their intervals reach inside 10 %: to ask for more would need longer runs than most);
-    and the identity `(2 lambda - eta lambda^2) R = eta (G + N)` holds within 10 %, which a slow
-    drift would break. Where the loss is not scale invariant the identity says nothing; in its place
-    the stretch must start after three relaxation times.
-
-    Args:
-        rows: the rows that `test` was made from.
-        test: what `statistics.equilibrium_test` returned.
-        weight_decay: lambda.
-        rate_since: step since which the learning rate is what it is. Defaults to `0`.
-
-    Returns:
-        A bool.
-    """
-    norm, noise, signal = (test.drifts[name] for name in QUANTITIES)
-    if abs(norm.mean) > TOLERANCE:
-        return False
-    if any(i.ci_low > TOLERANCE or i.ci_high < -TOLERANCE for i in (noise, signal)):
-        return False
-    if test.is_balanced is False:
-        return rows[0]["step"] - rate_since >= _relaxation(rows[1], weight_decay)
-    return abs(identity_ratio(rows, weight_decay) - 1) <= TOLERANCE
-
-
-def identity_ratio(rows, weight_decay):
-    """R over a stretch, as a fraction of what its N and G keep up: 1 in equilibrium.
-
-    Args:
-        rows: rows at one learning rate; the first only tells where the stretch starts.
-        weight_decay: lambda.
-
-    Returns:
-        A float.
-    """
-    lengths = np.diff([row["step"] for row in rows])
-    columns = np.array([[row[name] for name in QUANTITIES] for row in rows[1:]])
-    finite = np.isfinite(columns).all(axis=1)
-    norm, noise, signal = np.average(columns[finite], axis=0, weights=lengths[finite])
-    rate = rows[1]["learning_rate"]
-    return float(norm / equilibrium_weight_norm(noise, signal, rate, weight_decay))
-
-
-def _relaxation(row, weight_decay):
-    return RELAXATION_TIMES / (2 * row["learning_rate"] * weight_decay)
-
-
 def _find_start(rows, total, weight_decay):
     """The `Phase` that starts as early as can be, or `None`."""
     first, stop = constant_rate_stretch(rows)
     if not weight_decay * rows[first]["learning_rate"] or stop - first <= MIN_ROWS:
         return None
     rate_since = rows[first - 1]["step"] if first else 0
-    earliest = rate_since + _relaxation(rows[first], weight_decay)
+    earliest = rate_since + relaxation_steps(rows[first]["learning_rate"], weight_decay)
     last = stop - max(MIN_ROWS, (stop - first) // 4)
     for start in range(first, last):
         if rows[start]["step"] < earliest:
@@ -209,7 +137,7 @@ def _test_window(rows, window, weight_decay, rate_since):
         test = equilibrium_test(rows, weight_decay, tolerance=TOLERANCE)
     except ValueError as error:
         return Phase(window, None, None, {}, None, f"Equilibrium could not be tested: {error}")
-    steady = is_steady(rows, test, weight_decay, rate_since)
+    steady = is_steady(rows, test, weight_decay, rate_since=rate_since)
     reason = _describe(rows, test, steady, weight_decay)
     return Phase(window, steady, test.is_balanced, test.drifts, test.imbalance, reason)
 

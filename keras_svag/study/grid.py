@@ -59,6 +59,19 @@ def check_buildable(config, dataset, grid):
             "`dataset.augment` must be False for full-batch steps with Gaussian noise, whose "
             "covariance is that of a fixed set of examples. Received: augment=True"
         )
+    check_records(config, grid)
+
+
+def check_records(config, grid):
+    """Raises where a run would have no records in the window over which N, G and R are averaged.
+
+    Args:
+        config: a validated config.
+        grid: list of `Run`.
+
+    Raises:
+        ValueError: naming the run.
+    """
     for run in grid:
         points = run.record_points(config["num_records"])
         if not any(runs.lengths_inside(points, run.total, config["equilibrium"])):

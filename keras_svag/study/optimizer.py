@@ -2,11 +2,19 @@
 
 import inspect
 
+import keras
+
 from keras_svag._checks import one_of
 from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop
 from keras_svag.scaling import AUTO, find_rule, scale_optimizer
 
 OPTIMIZERS = {cls.__name__: cls for cls in (SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop)}
+SVAG_VERSIONS = {
+    keras.optimizers.SGD: SVAG,
+    keras.optimizers.Adam: SVAGAdam,
+    keras.optimizers.AdamW: SVAGAdamW,
+    keras.optimizers.RMSprop: SVAGRMSprop,
+}
 # Arguments that the study gives itself, from other fields of the config.
 GIVEN_TO_OPTIMIZERS = ("self", "learning_rate", "ell", "weight_decay", "kwargs", "name")
 
@@ -51,6 +59,35 @@ def validate_optimizer(config):
         ) from error
     scaled_learning_rate(config, config["base_batch_size"])
     return fields
+
+
+def svag_version(optimizer):
+    """The SVAG version of a Keras optimizer, with its hyperparameters and `ell = 1`.
+
+    Args:
+        optimizer: a Keras SGD, Adam, AdamW or RMSprop, its name, or one of the package's own.
+
+    Returns:
+        A new optimizer without state.
+
+    Raises:
+        ValueError: if it is another one.
+
+    Example:
+
+    >>> svag_version(keras.optimizers.Adam(0.25, beta_1=0.5)).get_config()["beta_1"]
+    0.5
+    """
+    optimizer = keras.optimizers.get(optimizer)
+    known = {**SVAG_VERSIONS, **{cls: cls for cls in OPTIMIZERS.values()}}
+    if type(optimizer) not in known:
+        raise ValueError(
+            "`optimizer` must be one of "
+            f"{', '.join(f'{cls.__name__}' for cls in known)}: only these can be amplified. "
+            f"Received: optimizer={optimizer!r} of {type(optimizer)}"
+        )
+    config = {**optimizer.get_config(), "ell": 1.0}
+    return known[type(optimizer)].from_config(config)
 
 
 def is_plain_sgd(config):

@@ -60,16 +60,11 @@ class Program:
         self._dataset = dataset
         self._batch_size = batch_size
         self.total = effective_steps(config, dataset.num_train, batch_size)
-        self.learning_rate = scaled_learning_rate(config, batch_size)
-        base_total = effective_steps(config, dataset.num_train, config["base_batch_size"])
-        schedule = build_schedule(config["schedule"], self.learning_rate, self.total, base_total)
+        schedule = self._build_schedule()
         self._rates = tabulate(schedule, self.total)
-        self.model = from_keras(build_network(config, dataset, seed=0))
+        self.model = from_keras(self._build_network(seed=0))
         self.model.compile(
-            optimizer=build_optimizer(config, batch_size, schedule),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            jit_compile=True,
+            optimizer=self._build_optimizer(schedule), jit_compile=True, **self._losses()
         )
         one = (self._inputs(dataset.train_x[:1]), dataset.train_y[:1])
         _keras.build_for_training(self.model, one)
@@ -81,6 +76,24 @@ class Program:
         self._initial_optimizer = _values(self.model.optimizer.variables)
         # A sampler keeps the tables of two epochs.
         self._sampler = functools.lru_cache(maxsize=1)(self._make_sampler)
+
+    def _build_schedule(self):
+        """The learning rate of the SGD run, a float or a Keras schedule."""
+        config, num_train = self._config, self._dataset.num_train
+        self.learning_rate = scaled_learning_rate(config, self._batch_size)
+        base_total = effective_steps(config, num_train, config["base_batch_size"])
+        return build_schedule(config["schedule"], self.learning_rate, self.total, base_total)
+
+    def _build_optimizer(self, schedule):
+        return build_optimizer(self._config, self._batch_size, schedule)
+
+    def _build_network(self, seed):
+        return build_network(self._config, self._dataset, seed)
+
+    def _losses(self):
+        """Loss and metrics, as arguments of `compile`."""
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return {"loss": loss, "metrics": ["accuracy"]}
 
     def _inputs(self, x, draws=None):
         """What the network sees of images as they are stored."""
@@ -111,7 +124,7 @@ class Program:
             ell: amplification.
             seed: decides the initial weights.
         """
-        fresh = build_network(self._config, self._dataset, seed)
+        fresh = self._build_network(seed)
         _assign(self.model.variables[: len(fresh.variables)], _values(fresh.variables))
         _assign(self.model.optimizer.variables, self._initial_optimizer)
         self.model.optimizer.ell = ell
@@ -191,7 +204,7 @@ class Program:
         Args:
             path: file name that ends in `.keras`.
         """
-        network = build_network(self._config, self._dataset, seed=0)
+        network = self._build_network(seed=0)
         _assign(network.variables, _values(self.model.variables[: len(network.variables)]))
         keras.saving.save_model(network, path)
 

@@ -1,0 +1,124 @@
+"""Where in a run N, G and R no longer change: what studies and the batch-size advisor share.
+
+N is the gradient noise, G the gradient signal, R the squared weight norm (NumPy only). The tests
+themselves are in `keras_svag/statistics.py`; here is what counts as "no longer" for averages.
+"""
+
+import math
+
+import numpy as np
+
+from keras_svag.statistics import equilibrium_weight_norm
+from keras_svag.validity import QUANTITIES
+
+TOLERANCE = 0.1
+MIN_ROWS = 8
+# Of 1 / (2 eta lambda) steps each, in which R falls from above by a factor e.
+RELAXATION_TIMES = 3
+
+
+def constant_rate_stretch(rows):
+    """The longest stretch of rows that end at the same learning rate.
+
+    Args:
+        rows: dicts with `learning_rate`.
+
+    Returns:
+        A tuple `(first, stop)` of indices.
+
+    Example:
+
+    >>> constant_rate_stretch([{"learning_rate": rate} for rate in (0.1, 0.2, 0.2, 0.2, 0.02)])
+    (1, 4)
+    """
+    longest, first = (0, 0), 0
+    for stop in range(1, len(rows) + 1):
+        ends = stop == len(rows) or not math.isclose(
+            rows[stop]["learning_rate"], rows[first]["learning_rate"], rel_tol=1e-6
+        )
+        if ends:
+            longest = max(longest, (first, stop), key=lambda pair: pair[1] - pair[0])
+            first = stop
+    return longest
+
+
+def relaxation_steps(learning_rate, weight_decay, ell=1.0):
+    """Steps to leave out before R can have fallen to its equilibrium: three relaxation times.
+
+    Args:
+        learning_rate: eta, of the SGD run that is modelled.
+        weight_decay: lambda > 0, decoupled as Keras has it.
+        ell: amplification. Defaults to `1.0`.
+
+    Returns:
+        A float.
+
+    Example:
+
+    >>> relaxation_steps(0.5, 0.01)
+    300.0
+    """
+    return RELAXATION_TIMES * ell / (2 * learning_rate * weight_decay)
+
+
+def shows_no_drift(drifts):
+    """Whether N, G and R stay where they are, as far as averages over a stretch need it.
+
+    R, which is smooth, changes by no more than 10 % over the stretch; of N and G no larger change
+    is shown (their intervals reach inside 10 %: to ask for more would need longer runs than most).
+
+    Args:
+        drifts: dict from quantity to the `Interval` of `statistics.relative_drift`.
+
+    Returns:
+        A bool.
+    """
+    norm, noise, signal = (drifts[name] for name in QUANTITIES)
+    if not abs(norm.mean) <= TOLERANCE:
+        return False
+    return not any(i.ci_low > TOLERANCE or i.ci_high < -TOLERANCE for i in (noise, signal))
+
+
+def is_steady(rows, test, weight_decay, ell=1.0, rate_since=0):
+    """Whether runs of SGD without momentum are in equilibrium over a stretch.
+
+    N, G and R do not drift (`shows_no_drift`), and the identity
+    `(2 lambda - eta lambda^2) R = eta (G + N)` holds within 10 %, which a slow drift would break.
+    Where the loss is not scale invariant the identity says nothing; in its place the stretch must
+    start after three relaxation times.
+
+    Args:
+        rows: the rows that `test` was made from.
+        test: what `statistics.equilibrium_test` returned.
+        weight_decay: lambda.
+        ell: amplification. Defaults to `1.0`.
+        rate_since: step since which the learning rate is what it is. Defaults to `0`.
+
+    Returns:
+        A bool.
+    """
+    if not shows_no_drift(test.drifts):
+        return False
+    if test.is_balanced is False:
+        needed = relaxation_steps(rows[1]["learning_rate"], weight_decay, ell)
+        return rows[0]["step"] - rate_since >= needed
+    return abs(identity_ratio(rows, weight_decay, ell) - 1) <= TOLERANCE
+
+
+def identity_ratio(rows, weight_decay, ell=1.0):
+    """R over a stretch, as a fraction of what its N and G keep up: 1 in equilibrium.
+
+    Args:
+        rows: rows at one learning rate; the first only tells where the stretch starts.
+        weight_decay: lambda.
+        ell: amplification. Defaults to `1.0`.
+
+    Returns:
+        A float.
+    """
+    lengths = np.diff([row["step"] for row in rows])
+    columns = np.array([[row[name] for name in QUANTITIES] for row in rows[1:]])
+    finite = np.isfinite(columns).all(axis=1)
+    norm, noise, signal = np.average(columns[finite], axis=0, weights=lengths[finite])
+    rate = rows[1]["learning_rate"]
+    return float(norm / equilibrium_weight_norm(noise, signal, rate, weight_decay, ell))
