@@ -1,6 +1,6 @@
 """Measures how fast keras_svag is, as ratios; docs/performance.md says what they mean.
 
-    python -m benchmarks.run                # all, about half an hour on 2 cores
+    python -m benchmarks.run                # all, about an hour on 2 cores
     python -m benchmarks.run --only=a,b     # some
     python -m benchmarks.run --quick        # does everything run? The figures mean nothing.
 
@@ -8,6 +8,7 @@ Prints a table and writes a JSON file with all that was measured.
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -26,13 +27,14 @@ def parse(arguments):
         arguments: list of strings.
 
     Returns:
-        A namespace with `only` (a list of letters), `quick` and `output`.
+        A namespace with `only` (a list of letters), `quick`, `repeats` and `output`.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--only", type=_letters, default=list(LETTERS), metavar="a,b")
     parser.add_argument("--quick", action="store_true", help="only see that everything runs")
+    parser.add_argument("--repeats", type=int, help="how often to time each side (default 11)")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks.json"))
     return parser.parse_args(arguments)
 
@@ -109,10 +111,13 @@ def main(arguments=None):
     from benchmarks.timing import FULL, QUICK
     from keras_svag.study.records import write_json
 
+    plan = QUICK if options.quick else FULL
+    if options.repeats:
+        plan = dataclasses.replace(plan, repeats=options.repeats)
     figures, seconds = [], {}
     for letter in options.only:
         start = time.perf_counter()
-        figures += BENCHMARKS[letter](QUICK if options.quick else FULL)
+        figures += BENCHMARKS[letter](plan)
         seconds[letter] = round(time.perf_counter() - start, 1)
         print(f"{letter} took {seconds[letter]:.0f} s", flush=True)
         result = {

@@ -170,6 +170,11 @@ class Plan:
     repeats: int
     seconds: float
 
+    @property
+    def few(self):
+        """How often to repeat what takes minutes."""
+        return max(1, self.repeats // 4)
+
 
 QUICK = Plan(quick=True, repeats=3, seconds=0.02)
 FULL = Plan(quick=False, repeats=11, seconds=0.4)
