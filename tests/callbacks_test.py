@@ -113,7 +113,10 @@ def test_mixed_precision(policy):
     advisor = BatchSizeAdvisor(kappa=1.5, verbose=0)
     history = fit(model, advisor, epochs=3)
     # Code for the optimizer that was given to `compile`, which wraps it again.
-    assert advisor.advice.code == "keras.optimizers.SGD(learning_rate=0.0225, momentum=0.25)"
+    built = eval(advisor.advice.code, {"keras": keras})
+    assert type(built) is keras.optimizers.SGD and built.momentum == 0.25
+    # Heavy ball: 1.5 squared; float32 before and after scaling.
+    assert float(built.learning_rate) == pytest.approx(0.0225, rel=2.4e-7)
     assert advisor.advice.rule == "heavy_ball"
     last = [row for row in advisor._rows if row["step"] > advisor._rows[-1]["step"] - 75]
     noise = np.mean([row["gradient_noise"] for row in last])

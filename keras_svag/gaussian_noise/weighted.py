@@ -35,7 +35,7 @@ def weighted_gradients(model, x, y, sample_weight, weights, training=True):
         loss = _keras.loss_for_training(model, x, y, weighted, sample_weight)
         return loss, (loss, y_pred)
 
-    (loss, y_pred), gradients = differentiate(loss_and_outputs, variables, others)
+    (loss, y_pred), gradients = differentiate(loss_and_outputs, lambda: variables, others)
     dense = [ops.zeros(v.shape) if g is None else g for v, g in zip(variables, gradients)]
     return loss, y_pred, dense
 

@@ -274,9 +274,10 @@ def check_sde(
     with tempfile.TemporaryDirectory() as workdir:
         workdir = pathlib.Path(workdir)
         announce_cost(grid, examples.num_train, workdir, show_progress)
-        results = execute_grid(OneProgram(program, config, workdir), grid, show_progress)
+        pool = OneProgram(program, config, workdir)
+        results = execute_grid(pool, grid, examples.num_train, workdir, show_progress)
         table = summarize_runs(grid, results, config, examples.num_train, workdir)
-        details = build_verdict(table, config, scale_invariant)
+        details = build_verdict(table, config, {"scale_invariant": scale_invariant})
         drawn = figures.draw_sde_validity(workdir, table, details, config)
         images = {entry["title"]: (workdir / entry["file"]).read_bytes() for entry in drawn}
     (only,) = details["verdicts"]

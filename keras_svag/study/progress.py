@@ -25,7 +25,7 @@ class Progress:
             total=total, unit="gradient", unit_scale=True, smoothing=0, disable=not show
         )
         self._finished = frozenset(finished)
-        self._show = show
+        self._show, self._told = show, False
         self._started = time.monotonic()
 
     def __enter__(self):
@@ -36,13 +36,15 @@ class Progress:
 
     def advance(self, run, steps):
         """Tells that steps of a run were taken (or found taken)."""
+        if not self._show:
+            return
         amount = steps * self._per_step[run.name]
         if run.name in self._finished:
             self._bar.initial += amount
         self._bar.update(amount)
         elapsed = time.monotonic() - self._started
-        if self._show and elapsed >= ESTIMATE_AFTER:
-            self._show = False
+        if not self._told and elapsed >= ESTIMATE_AFTER:
+            self._told = True
             self.write(f"Estimate: {describe_seconds(self.remaining(elapsed))} left.")
 
     def remaining(self, elapsed):

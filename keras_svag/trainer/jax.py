@@ -101,17 +101,18 @@ def compiled(function, variables):
     return call
 
 
-def differentiate(function, weights, others):
+def differentiate(function, get_weights, others):
     """Gradients of a function of variables.
 
     Args:
         function: function without arguments that gives a tuple of a scalar and anything else.
-        weights: list of Keras variables.
+        get_weights: function that gives the list of Keras variables.
         others: list of the other variables that the function reads or assigns.
 
     Returns:
         A tuple: what else the function gave, and the list of gradients of the scalar.
     """
+    weights = get_weights()
 
     def scalar_of(values):
         (scalar, result), new_values = stateless(function, weights + others)(
@@ -164,10 +165,10 @@ class JAXStep(SplitBatchStep):
         size2 = len(first_leaf(second)) if len(first_leaf(data)) > 1 else 0
         return self._step_of_halves(first, second, len(first_leaf(first)), size2)
 
-    def _differentiate(self, function, weights):
-        known = set(map(id, weights))
+    def _differentiate(self, function, get_weights):
+        known = set(map(id, get_weights()))
         others = [v for v in jax.tree.leaves(state_of(self)) if id(v) not in known]
-        return differentiate(function, weights, others)
+        return differentiate(function, get_weights, others)
 
     def _update(self, gradients):
         weights, variables = self.trainable_variables, self.optimizer.variables

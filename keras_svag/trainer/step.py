@@ -13,8 +13,9 @@ from keras_svag.trainer.structures import join_halves
 class SplitBatchStep:
     """One step on two halves; a backend adds `train_step` and three methods.
 
-    - `_differentiate(function, weights)`: calls `function()`, which gives a scalar and anything
-      else, and returns the latter and the gradients of the scalar,
+    - `_differentiate(function, get_weights)`: calls `function()`, which gives a scalar and anything
+      else, and returns the latter and the gradients of the scalar with respect to `get_weights()`,
+      which a model may only have after its first call,
     - `_update(gradients)`: gives the gradients to the optimizer,
     - `_num_replicas()`.
     """
@@ -50,7 +51,7 @@ class SplitBatchStep:
             loss = _keras.loss_for_training(self, x, y, y_pred, sample_weight)
             return self.optimizer.scale_loss(loss), (y_pred, loss)
 
-        (y_pred, loss), gradients = self._differentiate(scaled_loss, self.trainable_weights)
+        (y_pred, loss), gradients = self._differentiate(scaled_loss, lambda: self.trainable_weights)
         _keras.track_loss(self, loss, sample_weight=weight)
         return y_pred, gradients
 
@@ -83,7 +84,7 @@ class SplitBatchStep:
         def penalty():
             return sum(ops.cast(w.regularizer(w.value), "float32") for w in weights), None
 
-        _, gradients = self._differentiate(penalty, weights)
+        _, gradients = self._differentiate(penalty, lambda: weights)
         by_id = dict(zip(map(id, weights), gradients))
         return [by_id.get(id(w)) for w in self.trainable_weights]
 

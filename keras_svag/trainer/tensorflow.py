@@ -35,12 +35,12 @@ def split_batch(data, drop_odd):
     return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
 
 
-def differentiate(function, weights, others):
+def differentiate(function, get_weights, others):
     """Gradients of a function of variables.
 
     Args:
         function: function without arguments that gives a tuple of a scalar and anything else.
-        weights: list of Keras variables.
+        get_weights: function that gives the list of Keras variables, once `function` was called.
         others: list of the other variables that it reads or assigns; not needed on this backend.
 
     Returns:
@@ -50,7 +50,7 @@ def differentiate(function, weights, others):
     del others
     with tf.GradientTape() as tape:
         scalar, result = function()
-    gradients = tape.gradient(scalar, weights)
+    gradients = tape.gradient(scalar, get_weights())
     return result, [None if g is None else densify(g) for g in gradients]
 
 
@@ -90,8 +90,8 @@ class TensorFlowStep(SplitBatchStep):
         size2 = tf.where(batch_length(data) > 1, batch_length(second), 0)
         return self._step_of_halves(first, second, batch_length(first), size2)
 
-    def _differentiate(self, function, weights):
-        return differentiate(function, weights, [])
+    def _differentiate(self, function, get_weights):
+        return differentiate(function, get_weights, [])
 
     def _update(self, gradients):
         self.optimizer.apply(gradients, self.trainable_weights)
