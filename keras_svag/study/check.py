@@ -262,6 +262,7 @@ def check_sde(
         "equilibrium": window,
         "closeness": validity.validate_closeness(closeness),
         "weight_decay": svag.weight_decay or 0.0,
+        "optimizer": {"name": type(svag).__name__, "momentum": getattr(svag, "momentum", 0.0)},
         "sde_validity": {"batch_sizes": [batch_size], "ells": ells},
     }
     Sampler(examples.num_train, batch_size, sampling)
