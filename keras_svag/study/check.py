@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import html
 import itertools
 import pathlib
@@ -124,7 +125,10 @@ class OneProgram:
 
     def execute(self, grid, on_steps):
         """Executes the runs of a grid, one after the other: see `RunPool.execute`."""
-        return {run.name: runs.execute(run, *self._arguments, on_steps) for run in grid}
+        return {
+            run.name: runs.execute(run, *self._arguments, functools.partial(on_steps, run))
+            for run in grid
+        }
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
