@@ -12,8 +12,10 @@ import keras
 import numpy as np
 
 from keras_svag import scaling
+from keras_svag._json import to_json
 from keras_svag.equilibrium import (
     MIN_ROWS,
+    candidate_starts,
     constant_rate_stretch,
     is_steady,
     relaxation_steps,
@@ -110,9 +112,9 @@ class Advice:
             limit = f" (the rule itself ends below {self.rule_limit:.3g})"
         return (
             f"{self.optimizer} at batch size {self.batch_size}: batch size and learning rate "
-            f"({rule}) can be scaled together by at most {_text(self.max_kappa[TIGHT])}{limit} "
+            f"({rule}) can be scaled together by at most {self.max_kappa[TIGHT]}{limit} "
             f"before training changes by more than a factor {self.closeness:.3g}, "
-            f"{self._standing()}; simple noise scale B N/G = {_text(self.noise_scale)}."
+            f"{self._standing()}; simple noise scale B N/G = {self.noise_scale}."
         )
 
     def _standing(self):
@@ -139,23 +141,8 @@ class Advice:
 
     def to_json(self):
         """Returns a dict that JSON can hold."""
-
-        def plain(value):
-            if isinstance(value, Interval):
-                return value.to_json()
-            if isinstance(value, dict):
-                return {name: plain(item) for name, item in value.items()}
-            if isinstance(value, tuple):
-                return [plain(item) for item in value]
-            if isinstance(value, float) and not math.isfinite(value):
-                return None
-            return value
-
-        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-
-
-def _text(interval):
-    return f"{interval.mean:.3g} [{interval.ci_low:.3g}, {interval.ci_high:.3g}]"
+        names = [field.name for field in dataclasses.fields(self)]
+        return to_json({name: getattr(self, name) for name in names})
 
 
 def halves_per_step(optimizer):
@@ -340,12 +327,11 @@ def find_stretch(rows, optimizer, scale_invariant=None):
         return _without_test(rows, reason)
     decay = optimizer.weight_decay or 0.0
     ell = getattr(optimizer, "ell", 1.0)
-    begin = rows[first - 1]["step"] if first else 0
     rate = rows[first]["learning_rate"]
     wait = relaxation_steps(rate, decay, ell) if decay and rate > 0 else 0.0
-    last = stop - max(MIN_ROWS, (stop - first) // 4)
-    starts = [i for i in range(first, last) if rows[i]["step"] >= begin + wait]
+    starts = candidate_starts(rows, first, stop, wait)
     if not starts:
+        begin = rows[first - 1]["step"] if first else 0
         reason = (
             f"Equilibrium not reached: R approaches it over some {wait:.3g} steps at this learning "
             "rate (3 / (2 eta lambda)), and a quarter of the run should lie beyond; "
@@ -357,7 +343,7 @@ def find_stretch(rows, optimizer, scale_invariant=None):
         tested = test(rows[start:stop], decay, ell)
         if tested.reached is not False:
             return tested
-    return test(rows[min((starts[0] + stop) // 2, last) : stop], decay, ell)
+    return test(rows[min((starts[0] + stop) // 2, starts[-1] + 1) : stop], decay, ell)
 
 
 def _has_identity(optimizer, decay, scale_invariant):

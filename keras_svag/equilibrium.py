@@ -61,6 +61,30 @@ def relaxation_steps(learning_rate, weight_decay, ell=1.0):
     return RELAXATION_TIMES * ell / (2 * learning_rate * weight_decay)
 
 
+def candidate_starts(rows, first, stop, wait):
+    """Where in a stretch at one learning rate averages may start.
+
+    Args:
+        rows: dicts with `step`, at which each ends.
+        first: index of the first row of the stretch.
+        stop: the index after its last row.
+        wait: steps of the stretch to leave out.
+
+    Returns:
+        A list of indices: those rows that end after `wait` steps of the stretch and are followed by
+        at least a quarter of it, and eight rows.
+
+    Example:
+
+    >>> rows = [{"step": 10 * i} for i in range(1, 31)]
+    >>> candidate_starts(rows, 10, 30, wait=50)
+    [14, 15, 16, 17, 18, 19, 20, 21]
+    """
+    since = rows[first - 1]["step"] if first else 0
+    last = stop - max(MIN_ROWS, (stop - first) // 4)
+    return [i for i in range(first, last) if rows[i]["step"] >= since + wait]
+
+
 def shows_no_drift(drifts):
     """Whether N, G and R stay where they are, as far as averages over a stretch need it.
 

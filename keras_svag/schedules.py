@@ -212,8 +212,22 @@ class Triangle(LearningRateSchedule):
         }
 
 
+class Wrapping(LearningRateSchedule):
+    """What schedules share that change another one, `schedule`, the first of their arguments."""
+
+    def get_config(self):
+        """The inner schedule, serialised; subclasses add the other arguments."""
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule)}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the schedule from `get_config`."""
+        inner = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(**{**config, "schedule": inner})
+
+
 @keras.saving.register_keras_serializable(package="keras_svag")
-class WarmUp(LearningRateSchedule):
+class WarmUp(Wrapping):
     """Another schedule, lowered during its first steps.
 
     Args:
@@ -254,21 +268,15 @@ class WarmUp(LearningRateSchedule):
     def get_config(self):
         """The arguments."""
         return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            **super().get_config(),
             "steps": self.steps,
             "factor": self.factor,
             "gradual": self.gradual,
         }
 
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds the schedule from `get_config`."""
-        inner = keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(**{**config, "schedule": inner})
-
 
 @keras.saving.register_keras_serializable(package="keras_svag")
-class Stretched(LearningRateSchedule):
+class Stretched(Wrapping):
     """Another schedule in slower or faster time, times a factor.
 
     Args:
@@ -291,16 +299,10 @@ class Stretched(LearningRateSchedule):
     def get_config(self):
         """The arguments."""
         return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            **super().get_config(),
             "factor": self.factor,
             "stretch": self.stretch,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuilds the schedule from `get_config`."""
-        inner = keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(**{**config, "schedule": inner})
 
 
 def increasing_fractions(name, values):

@@ -36,6 +36,10 @@ class Interval:
     ci_low: float
     ci_high: float
 
+    def __str__(self):
+        """The estimate with its interval in brackets, as texts have it."""
+        return f"{self.mean:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
+
     def to_json(self):
         """Returns a dict that JSON can hold: what is not finite becomes `None`."""
         return {

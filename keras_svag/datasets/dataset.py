@@ -13,8 +13,22 @@ from keras_svag.datasets.normalization import Normalization
 COUNTER = (0, 0, 0, 3)
 
 
+class TrainingArrays:
+    """What follows from the array `train_x`."""
+
+    @property
+    def num_train(self):
+        """Number of training examples."""
+        return len(self.train_x)
+
+    @property
+    def input_shape(self):
+        """Shape of one example, as a tuple."""
+        return self.train_x.shape[1:]
+
+
 @dataclasses.dataclass(frozen=True)
-class Dataset:
+class Dataset(TrainingArrays):
     """Images and labels for training and testing, in memory or mapped from files (read-only).
 
     Attributes:
@@ -61,16 +75,6 @@ class Dataset:
                 "`augmentation` needs images of the shape (height, width, channels). "
                 f"Received: train_x.shape={self.train_x.shape}"
             )
-
-    @property
-    def num_train(self):
-        """Number of training examples."""
-        return len(self.train_x)
-
-    @property
-    def input_shape(self):
-        """Shape of one example, as a tuple."""
-        return self.train_x.shape[1:]
 
     def fingerprint(self):
         """A string that tells these examples, in this order, from others (SHA-256)."""

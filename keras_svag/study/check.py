@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import functools
 import html
-import itertools
 import pathlib
 import tempfile
 
@@ -16,28 +15,27 @@ from keras_svag import validity
 from keras_svag._checks import finite_float, positive_int
 from keras_svag.coefficients import validate_ell
 from keras_svag.datasets import Sampler
+from keras_svag.datasets.dataset import TrainingArrays
 from keras_svag.datasets.sampling import WITH_REPLACEMENT
-from keras_svag.models import is_scale_invariant
 from keras_svag.study import figures, runs
-from keras_svag.study.config import effective_steps
 from keras_svag.study.grid import (
     END_COLUMNS,
-    SOME_EXAMPLES,
     announce_cost,
     check_records,
     execute_grid,
+    network_properties,
     summarize_runs,
 )
 from keras_svag.study.optimizer import svag_version
 from keras_svag.study.program import Program
-from keras_svag.study.sde_validity import build_verdict, format_table
+from keras_svag.study.sde_validity import build_grid, build_verdict, format_table
 
 EQUILIBRIUM = (0.4, 0.8)
 NUM_RECORDS = 40
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
+class Examples(TrainingArrays):
     """A user's arrays, as far as a `Program` needs a data set.
 
     Attributes:
@@ -52,16 +50,6 @@ class Examples:
     test_x: np.ndarray | None = None
     test_y: np.ndarray | None = None
     augmentation = normalization = None
-
-    @property
-    def num_train(self):
-        """Number of training examples."""
-        return len(self.train_x)
-
-    @property
-    def input_shape(self):
-        """Shape of one input, as a tuple."""
-        return self.train_x.shape[1:]
 
 
 class UserProgram(Program):
@@ -95,12 +83,8 @@ class UserProgram(Program):
     def _losses(self):
         return self._given_losses
 
-    def _make_evaluation(self, x, y, like=None):
-        return None if x is None else super()._make_evaluation(x, y, like)
-
     def evaluate(self):
         """As `Program` does; what there is not, such as test data, is NaN."""
-        self._evaluations = {k: v for k, v in self._evaluations.items() if v is not None}
         return {**dict.fromkeys(END_COLUMNS, float("nan")), **super().evaluate()}
 
 
@@ -266,23 +250,24 @@ def check_sde(
         "equilibrium": window,
         "closeness": validity.validate_closeness(closeness),
         "weight_decay": svag.weight_decay or 0.0,
-        "optimizer": {"name": type(svag).__name__, "momentum": getattr(svag, "momentum", 0.0)},
+        "learning_rate": float(svag.learning_rate),
+        "optimizer": _fields_of(svag),
         "sde_validity": {"batch_sizes": [batch_size], "ells": ells},
     }
     Sampler(examples.num_train, batch_size, sampling)
-    grid = _build_grid(config, examples.num_train, svag)
+    grid = build_grid(config, examples.num_train)
     check_records(config, grid)
     program = UserProgram(
         config, examples, batch_size, model_fn, svag, {"loss": loss, "metrics": list(metrics)}
     )
-    scale_invariant = is_scale_invariant(program.model, examples.train_x[:SOME_EXAMPLES])
+    network = network_properties(program.model, examples)
     with tempfile.TemporaryDirectory() as workdir:
         workdir = pathlib.Path(workdir)
         announce_cost(grid, examples.num_train, workdir, show_progress)
         pool = OneProgram(program, config, workdir)
         results = execute_grid(pool, grid, examples.num_train, workdir, show_progress)
         table = summarize_runs(grid, results, config, examples.num_train, workdir)
-        details = build_verdict(table, config, {"scale_invariant": scale_invariant})
+        details = build_verdict(table, config, network)
         drawn = figures.draw_sde_validity(workdir, table, details, config)
         images = {entry["title"]: (workdir / entry["file"]).read_bytes() for entry in drawn}
     (only,) = details["verdicts"]
@@ -291,7 +276,7 @@ def check_sde(
         reason=only["reason"],
         ratios=only["ratios"],
         necessary_condition=only["necessary_condition"],
-        scale_invariant=scale_invariant,
+        scale_invariant=network["scale_invariant"],
         table=table,
         settings=details["settings"],
         images=images,
@@ -300,19 +285,10 @@ def check_sde(
     )
 
 
-def _build_grid(config, num_train, optimizer):
-    batch_size = config["base_batch_size"]
-    cells = itertools.product(config["sde_validity"]["ells"], range(config["num_seeds"]))
-    return [
-        runs.Run(
-            batch_size=batch_size,
-            learning_rate=float(optimizer.learning_rate),
-            ell=ell,
-            seed=seed,
-            total=effective_steps(config, num_train, batch_size),
-        )
-        for ell, seed in cells
-    ]
+def _fields_of(optimizer):
+    """The `optimizer` part of a config, as far as the grid and the verdict read it."""
+    momentum = getattr(optimizer, "momentum", None)
+    return {"name": type(optimizer).__name__, **({"momentum": momentum} if momentum else {})}
 
 
 def _check_ells(ells):

@@ -8,6 +8,7 @@ from keras_svag.datasets import DATASETS
 from keras_svag.datasets.sampling import SAMPLING_MODES
 from keras_svag.models import MODELS
 from keras_svag.schedules import increasing_fractions
+from keras_svag.study.fields import refuse_unknown
 from keras_svag.study.optimizer import validate_optimizer
 from keras_svag.study.schedule import validate_schedule
 from keras_svag.validity import validate_closeness
@@ -106,12 +107,7 @@ def validate_config(config, study=SDE_VALIDITY):
 
 
 def _check_fields(prefix, fields, known, required):
-    for name in fields:
-        if name not in known:
-            raise ValueError(
-                f"`{prefix}{name}` is not a field of the config; there are "
-                f"{', '.join(known)}. Received: {prefix}{name}={fields[name]!r}"
-            )
+    refuse_unknown(prefix, fields, known)
     for name in required:
         if name not in fields:
             raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 from keras_svag.equilibrium import (
     MIN_ROWS,
     TOLERANCE,
+    candidate_starts,
     constant_rate_stretch,
     identity_ratio,
     is_steady,
@@ -117,12 +118,9 @@ def _find_start(rows, total, weight_decay):
     first, stop = constant_rate_stretch(rows)
     if not weight_decay * rows[first]["learning_rate"] or stop - first <= MIN_ROWS:
         return None
+    wait = relaxation_steps(rows[first]["learning_rate"], weight_decay)
     rate_since = rows[first - 1]["step"] if first else 0
-    earliest = rate_since + relaxation_steps(rows[first]["learning_rate"], weight_decay)
-    last = stop - max(MIN_ROWS, (stop - first) // 4)
-    for start in range(first, last):
-        if rows[start]["step"] < earliest:
-            continue
+    for start in candidate_starts(rows, first, stop, wait):
         window = tuple(rows[i]["effective_step"] / total for i in (start, stop - 1))
         phase = _test_window(rows[start:stop], window, weight_decay, rate_since)
         if phase.reached:

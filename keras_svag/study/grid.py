@@ -11,7 +11,8 @@ from keras_svag.datasets import DATASETS, Sampler
 from keras_svag.models import is_scale_invariant
 from keras_svag.statistics import correct_signal
 from keras_svag.study import records, runs
-from keras_svag.study.optimizer import build_optimizer
+from keras_svag.study.config import effective_steps
+from keras_svag.study.optimizer import build_optimizer, is_plain_sgd, scaled_learning_rate
 from keras_svag.study.program import build_network
 from keras_svag.study.progress import Progress
 
@@ -34,6 +35,25 @@ def load_dataset_of(fields):
     return DATASETS[fields["name"]](**options)
 
 
+def make_run(config, num_train, batch_size, ell=1.0, seed=0, method=runs.SVAG):
+    """The run of a cell of the grid: as long as `epochs`, with the scaled learning rate.
+
+    Args:
+        config: a validated config.
+        num_train: n, number of training examples.
+        batch_size: B.
+        ell: amplification. Defaults to `1.0`.
+        seed: int. Defaults to `0`.
+        method: see `Run`. Defaults to `"svag"`.
+
+    Returns:
+        A `Run`.
+    """
+    rate = scaled_learning_rate(config, batch_size)
+    total = effective_steps(config, num_train, batch_size)
+    return runs.Run(batch_size, rate, ell, seed, total, method)
+
+
 def check_buildable(config, dataset, grid):
     """Raises what a run of the grid would raise later, while nothing is written yet.
 
@@ -42,12 +62,15 @@ def check_buildable(config, dataset, grid):
         dataset: a `keras_svag.datasets.Dataset`.
         grid: list of `Run`.
 
+    Returns:
+        The network that was built.
+
     Raises:
         ValueError: if the model cannot be built, a batch size does not go with the sampling or the
             optimizer's scaling rule, a full-batch run would see augmented images, or a run would
             have no records in the window over which N, G and R are averaged.
     """
-    build_network(config, dataset, seed=0)
+    network = build_network(config, dataset, seed=0)
     for batch_size, ell in sorted({(run.batch_size, run.ell) for run in grid}):
         optimizer = build_optimizer(config, batch_size, config["learning_rate"])
         optimizer.ell = ell
@@ -60,6 +83,7 @@ def check_buildable(config, dataset, grid):
             "covariance is that of a fixed set of examples. Received: augment=True"
         )
     check_records(config, grid)
+    return network
 
 
 def check_records(config, grid):
@@ -83,11 +107,11 @@ def check_records(config, grid):
             )
 
 
-def network_properties(config, dataset):
+def network_properties(network, dataset):
     """What the theory asks of a network, at the start of a run.
 
     Args:
-        config: a validated config.
+        network: a built `keras.Model`.
         dataset: a `keras_svag.datasets.Dataset`.
 
     Returns:
@@ -97,13 +121,29 @@ def network_properties(config, dataset):
     """
     x = dataset.train_x[:SOME_EXAMPLES]
     x = x if dataset.normalization is None else dataset.normalization(x)
-    network = build_network(config, dataset, seed=0)
     has_batch_norm = any(
         isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers
     )
     return {
         "scale_invariant": is_scale_invariant(network, x),
         "independent_of_batch": not has_batch_norm,
+    }
+
+
+def theory_premises(config, network):
+    """What the paper's conditions assume of every run, and whether it is so.
+
+    Args:
+        config: a validated config.
+        network: dict of `network_properties`, or `None` if they are not known.
+
+    Returns:
+        A dict from premise to a bool, or `None` where that is not known.
+    """
+    return {
+        "SGD without momentum": is_plain_sgd(config),
+        "weight decay": config["weight_decay"] > 0,
+        "scale invariant network": (network or {}).get("scale_invariant"),
     }
 
 

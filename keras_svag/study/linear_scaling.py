@@ -30,7 +30,6 @@ from keras_svag.study.config import (
     LINEAR_SCALING,
     TEST_ACCURACY,
     WEIGHT_NORM,
-    effective_steps,
     validate_config,
 )
 from keras_svag.study.equilibrium import Phase, find_phase
@@ -42,10 +41,12 @@ from keras_svag.study.grid import (
     column,
     execute_stages,
     load_dataset_of,
+    make_run,
     network_properties,
     summarize_runs,
+    theory_premises,
 )
-from keras_svag.study.optimizer import is_plain_sgd, scaled_learning_rate, scaled_weight_decay
+from keras_svag.study.optimizer import is_plain_sgd, scaled_weight_decay
 from keras_svag.study.pool import RunPool
 from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
@@ -94,8 +95,8 @@ def run_linear_scaling(config, workdir, command=None, show_progress=True):
     grid = build_grid(config, num_train)
     base = grid[config["base_batch_size"]]
     others = [run for cell in grid.values() for run in cell if cell is not base]
-    _check(config, dataset, grid)
-    network = network_properties(config, dataset)
+    network = _check(config, dataset, grid)
+    network = network_properties(network, dataset)
     workdir, setting = begin(workdir, STUDY, config, dataset, command)
     announce_cost([*base, *others], num_train, workdir, show_progress)
     results = {}
@@ -128,13 +129,7 @@ def build_grid(config, num_train):
     sizes = {config["base_batch_size"], *config[STUDY]["batch_sizes"]}
     return {
         batch_size: [
-            runs.Run(
-                batch_size=batch_size,
-                learning_rate=scaled_learning_rate(config, batch_size),
-                ell=1.0,
-                seed=seed,
-                total=effective_steps(config, num_train, batch_size),
-            )
+            make_run(config, num_train, batch_size, seed=seed)
             for seed in range(config["num_seeds"])
         ]
         for batch_size in sorted(sizes)
@@ -142,15 +137,16 @@ def build_grid(config, num_train):
 
 
 def _check(config, dataset, grid):
-    """Raises what would be raised later, while nothing is written yet."""
+    """Raises what would be raised later, while nothing is written yet; returns a network."""
     if config["sampling"] == FIXED_ORDER:
         raise ValueError(
             "`sampling` must be random: in a fixed order there is no gradient noise to scale. "
             f"Received: sampling={config['sampling']!r}. Use sampling='with_replacement'."
         )
-    check_buildable(config, dataset, [run for cell in grid.values() for run in cell])
+    network = check_buildable(config, dataset, [run for cell in grid.values() for run in cell])
     for batch_size in grid:
         correct_noise(1.0, batch_size, dataset.num_train, config["sampling"])
+    return network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,7 +281,7 @@ def build_verdict(cells, prediction, config, network=None):
         "predicted_max_kappa": predicted,
         "observed_max_kappa": observed,
         "comparison": compare_with_bound(settings, observed, predicted[validity.TIGHT]),
-        "premises": _premises(base, config, network or {}),
+        "premises": _premises(base, config, network),
         "settings": settings,
         "not_in_equilibrium": [
             cell.batch_size for cell in cells if cell.num_finished and not cell.phase.reached
@@ -302,10 +298,8 @@ def build_verdict(cells, prediction, config, network=None):
 def _premises(base, config, network):
     """What the theorem assumes, and whether it is so; `None` where that is not known."""
     return {
-        "SGD without momentum": is_plain_sgd(config),
-        "weight decay": config["weight_decay"] > 0,
-        "scale invariant network": network.get("scale_invariant"),
-        "loss that does not depend on the batch size": network.get("independent_of_batch"),
+        **theory_premises(config, network),
+        "loss that does not depend on the batch size": (network or {}).get("independent_of_batch"),
         # So does scale invariance show in the runs.
         "R changes by what N, G and weight decay add and take": base.phase.is_balanced,
         "equilibrium of the base runs": base.phase.reached,
@@ -408,9 +402,9 @@ def _decide(cell, base, lost, config):
 
 def _reason(criterion, ratios, lost):
     if criterion == TEST_ACCURACY:
-        return f"test accuracy lower by {_text(lost)}."
+        return f"test accuracy lower by {lost}."
     names = COMPARED if criterion == CLOSENESS else (WEIGHT_NORM,)
-    return ", ".join(f"{TITLES[name]} times {_text(ratios[name])}" for name in names) + "."
+    return ", ".join(f"{TITLES[name]} times {ratios[name]}" for name in names) + "."
 
 
 def observed_max_kappa(settings):
@@ -466,16 +460,12 @@ def compare_with_bound(settings, observed, tight):
         holds, words = None, "lies inside the interval of the tight bound"
     else:
         holds, words = False, "does not lie below the tight bound"
-    reason = f"The observed kappa {observed['value']:g} {words} {_text(tight)}: {ratio:.2g} of it."
+    reason = f"The observed kappa {observed['value']:g} {words} {tight}: {ratio:.2g} of it."
     if holds is False:
         reason += f" At kappa {largest:g} training is as at the base: a premise must be broken."
     if observed["first_failure"] is None:
         reason += " No batch size above the base was seen to fail; larger ones would show the end."
     return {"bound_holds": holds, "ratio": ratio, "reason": reason}
-
-
-def _text(interval):
-    return f"{interval.mean:.3g} [{interval.ci_low:.3g}, {interval.ci_high:.3g}]"
 
 
 def format_scaling(verdict):

@@ -7,6 +7,7 @@ import keras
 from keras_svag._checks import one_of
 from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop
 from keras_svag.scaling import AUTO, find_rule, scale_optimizer
+from keras_svag.study.fields import refuse_unknown
 
 OPTIMIZERS = {cls.__name__: cls for cls in (SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop)}
 SVAG_VERSIONS = {
@@ -42,13 +43,8 @@ def validate_optimizer(config):
         )
     cls = OPTIMIZERS[one_of("optimizer.name", fields["name"], OPTIMIZERS)]
     known = [a for a in inspect.signature(cls).parameters if a not in GIVEN_TO_OPTIMIZERS]
-    known = ["name", "rule", *known]
-    for name in fields:
-        if name not in known:
-            raise ValueError(
-                f"`optimizer.{name}` is not a field of optimizer {fields['name']!r}; there are "
-                f"{', '.join(known)}. Received: optimizer.{name}={fields[name]!r}"
-            )
+    owner = f"optimizer {fields['name']!r}"
+    refuse_unknown("optimizer.", fields, ["name", "rule", *known], owner)
     config = {**config, "optimizer": fields}
     try:
         _base_optimizer(config)

@@ -71,8 +71,10 @@ class Program:
         self._piece = max(1, min(MAX_EXAMPLES, MAX_PIXELS // math.prod(dataset.input_shape)))
         self._loop = self._make_loop()
         train = self._make_evaluation(dataset.train_x, dataset.train_y)
-        test = self._make_evaluation(dataset.test_x, dataset.test_y, like=train)
-        self._evaluations = {"train": train, "test": test}
+        self._evaluations = {"train": train}
+        if dataset.test_x is not None:
+            test = self._make_evaluation(dataset.test_x, dataset.test_y, like=train)
+            self._evaluations["test"] = test
         self._initial_optimizer = _values(self.model.optimizer.variables)
         # A sampler keeps the tables of two epochs.
         self._sampler = functools.lru_cache(maxsize=1)(self._make_sampler)
@@ -101,11 +103,9 @@ class Program:
             x = self._dataset.augmentation.apply(x, draws)
         return x if self._dataset.normalization is None else self._dataset.normalization(x)
 
-    def _train_data(self):
-        return tuple(map(_on_device, (self._dataset.train_x, self._dataset.train_y)))
-
     def _make_loop(self):
-        return ResidentLoop(self.model, self._train_data(), MAX_STEPS_PER_CALL, self._inputs)
+        data = tuple(map(_on_device, (self._dataset.train_x, self._dataset.train_y)))
+        return ResidentLoop(self.model, data, MAX_STEPS_PER_CALL, self._inputs)
 
     def _make_evaluation(self, x, y, like=None):
         size = self._config["evaluation_size"] or len(x)
@@ -226,7 +226,8 @@ class GaussianProgram(Program):
     """
 
     def _make_loop(self):
-        data = self._train_data()
+        # Cut into chunks before it goes to the device.
+        data = (self._dataset.train_x, self._dataset.train_y)
         return GaussianNoiseLoop(self.model, data, self._piece, prepare=self._inputs)
 
     def draw(self, seed, start, stop):

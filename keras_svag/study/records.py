@@ -2,11 +2,12 @@
 
 import contextlib
 import json
-import math
 import os
 import pathlib
 
 import numpy as np
+
+from keras_svag._json import to_json
 
 
 @contextlib.contextmanager
@@ -59,21 +60,6 @@ def read_jsonl(path):
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def to_json(value):
-    """Turns NumPy numbers, tuples and dataclasses' dicts into what JSON can hold."""
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def save_arrays(path, groups, **numbers):

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_svag._checks import one_of
 from keras_svag.schedules import GIVEN_TO_SCHEDULES, SCHEDULES, warm_up
+from keras_svag.study.fields import refuse_unknown
 
 WARM_UP = {"warm_up": "fraction", "warm_up_factor": "factor", "warm_up_gradual": "gradual"}
 # Any number of steps will do to see whether a schedule can be built.
@@ -38,13 +39,7 @@ def validate_schedule(fields):
     known = {
         name: ["name", *_arguments(function), *WARM_UP] for name, function in SCHEDULES.items()
     }
-    of_any = sorted(set().union(*known.values()))
-    for name in fields:
-        if name not in of_any:
-            raise ValueError(
-                f"`schedule.{name}` is not a field of any schedule; there are {', '.join(of_any)}. "
-                f"Received: schedule.{name}={fields[name]!r}"
-            )
+    refuse_unknown("schedule.", fields, sorted(set().union(*known.values())), "any schedule")
     fields = {k: v for k, v in fields.items() if v is not None and k in known[fields["name"]]}
     try:
         build_schedule(fields, 1.0, _SOME_STEPS, _SOME_STEPS)

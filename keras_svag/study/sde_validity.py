@@ -12,7 +12,7 @@ import numpy as np
 from keras_svag import validity
 from keras_svag.datasets.sampling import MODES_WITHOUT_SDE
 from keras_svag.study import figures, records, runs
-from keras_svag.study.config import effective_steps, validate_config
+from keras_svag.study.config import validate_config
 from keras_svag.study.grid import (
     END_COLUMNS,
     WINDOW_COLUMNS,
@@ -21,10 +21,11 @@ from keras_svag.study.grid import (
     column,
     execute_grid,
     load_dataset_of,
+    make_run,
     network_properties,
     summarize_runs,
+    theory_premises,
 )
-from keras_svag.study.optimizer import is_plain_sgd, scaled_learning_rate
 from keras_svag.study.pool import RunPool
 from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
@@ -52,8 +53,8 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
     dataset = load_dataset()
     num_train = dataset.num_train
-    check_buildable(config, dataset, build_grid(config, num_train))
-    network = network_properties(config, dataset)
+    network = check_buildable(config, dataset, build_grid(config, num_train))
+    network = network_properties(network, dataset)
     workdir, setting = begin(workdir, STUDY, config, dataset, command)
     num_seeds = dict.fromkeys(config["sde_validity"]["batch_sizes"], config["num_seeds"])
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
@@ -111,13 +112,7 @@ def build_grid(config, num_train, num_seeds=None):
     """
     grid = config["sde_validity"]
     return [
-        runs.Run(
-            batch_size=batch_size,
-            learning_rate=scaled_learning_rate(config, batch_size),
-            ell=ell,
-            seed=seed,
-            total=effective_steps(config, num_train, batch_size),
-        )
+        make_run(config, num_train, batch_size, ell, seed)
         for batch_size in grid["batch_sizes"]
         for ell in grid["ells"]
         for seed in range((num_seeds or {}).get(batch_size, config["num_seeds"]))
@@ -154,11 +149,7 @@ def build_verdict(table, config, network=None):
         "measured_closeness": worst["measured_closeness"],
         "necessary_condition": worst["necessary_condition"],
         "optimizer": config["optimizer"]["name"],
-        "premises": {
-            "SGD without momentum": is_plain_sgd(config),
-            "weight decay": config["weight_decay"] > 0,
-            "scale invariant network": (network or {}).get("scale_invariant"),
-        },
+        "premises": theory_premises(config, network),
         "verdicts": verdicts,
         "settings": settings,
         "failed_runs": {r["name"]: r["message"] for r in table if r["status"] == runs.FAILED},

@@ -1,12 +1,16 @@
 """One run with everything: any model, data set and optimizer of the package, any ell, schedule."""
 
 import dataclasses
-import functools
 
 from keras_svag.study import records, runs
-from keras_svag.study.config import TRAIN, effective_steps, validate_config
-from keras_svag.study.grid import announce_cost, check_buildable, execute_grid, load_dataset_of
-from keras_svag.study.optimizer import scaled_learning_rate
+from keras_svag.study.config import TRAIN, validate_config
+from keras_svag.study.grid import (
+    announce_cost,
+    check_buildable,
+    execute_grid,
+    load_dataset_of,
+    make_run,
+)
 from keras_svag.study.pool import RunPool
 from keras_svag.study.workdir import begin
 
@@ -39,14 +43,13 @@ def run_training(config, workdir, command=None, show_progress=True):
         ValueError: if the config is wrong or `workdir` belongs to another one.
     """
     config = validate_config(config, STUDY)
-    load_dataset = functools.partial(load_dataset_of, config["dataset"])
-    dataset = load_dataset()
+    dataset = load_dataset_of(config["dataset"])
     run = build_run(config, dataset.num_train)
     check_buildable(config, dataset, [run])
     workdir, _ = begin(workdir, STUDY, config, dataset, command)
     announce_cost([run], dataset.num_train, workdir, show_progress)
     # One run is one program, which uses the whole machine by itself.
-    with RunPool(config, load_dataset, workdir, num_workers=1) as pool:
+    with RunPool(config, lambda: dataset, workdir, num_workers=1) as pool:
         result = execute_grid(pool, [run], dataset.num_train, workdir, show_progress)[run.name]
         folder = runs.RunFolder(workdir, run.name)
         if result["status"] == runs.DONE:
@@ -66,14 +69,7 @@ def build_run(config, num_train):
     Returns:
         A `Run`.
     """
-    batch_size = config[STUDY]["batch_size"]
-    return runs.Run(
-        batch_size=batch_size,
-        learning_rate=scaled_learning_rate(config, batch_size),
-        ell=config[STUDY]["ell"],
-        seed=0,
-        total=effective_steps(config, num_train, batch_size),
-    )
+    return make_run(config, num_train, config[STUDY]["batch_size"], config[STUDY]["ell"])
 
 
 def format_result(result):

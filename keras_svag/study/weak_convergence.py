@@ -14,16 +14,17 @@ from keras_svag import validity
 from keras_svag.coefficients import svag_steps
 from keras_svag.sde import LinearProblem
 from keras_svag.study import figures, records, runs
-from keras_svag.study.config import effective_steps, validate_config
+from keras_svag.study.config import validate_config
 from keras_svag.study.grid import (
     announce_cost,
     check_buildable,
     execute_grid,
     load_dataset_of,
+    make_run,
     summarize_runs,
 )
 from keras_svag.study.linear_chains import simulate
-from keras_svag.study.optimizer import require_plain_sgd, scaled_learning_rate
+from keras_svag.study.optimizer import require_plain_sgd
 from keras_svag.study.pool import RunPool
 from keras_svag.study.workdir import begin, finish
 
@@ -89,13 +90,10 @@ def build_grid(config, num_train):
     Returns:
         A list of `Run`.
     """
-    batch_size = config["base_batch_size"]
-    total = effective_steps(config, num_train, batch_size)
-    rate = scaled_learning_rate(config, batch_size)
     methods = [(ell, runs.SVAG) for ell in config[STUDY]["ells"]]
     methods += [(m, runs.GAUSSIAN) for m in config[STUDY]["noise_steps"]]
     return [
-        runs.Run(batch_size, rate, ell, seed, total, method)
+        make_run(config, num_train, config["base_batch_size"], ell, seed, method)
         for ell, method in methods
         for seed in range(config["num_seeds"])
     ]

@@ -1,5 +1,6 @@
 """Runs a trainer as a user does."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -20,6 +21,15 @@ def trainer(*arguments, name="sde_validity", **environment):
         capture_output=True,
         text=True,
     )
+
+
+def load(path):
+    """Reads a file that must be strict JSON."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
 
 
 def assert_refused(done, *words):

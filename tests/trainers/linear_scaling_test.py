@@ -1,7 +1,6 @@
 """Tests of trainers/linear_scaling.py, run as a user runs it."""
 
 import csv
-import json
 import math
 import shutil
 
@@ -14,7 +13,7 @@ from configs.digits import get_config
 from keras_svag.study import pool, run_linear_scaling
 from tests.study.helpers import files_of
 from tests.study.report_test import Page
-from tests.trainers.command import trainer
+from tests.trainers.command import load, trainer
 
 QUICK = "--config=configs/digits.py:quick"
 SIZES = (4, 8, 64)
@@ -28,13 +27,6 @@ def study(tmp_path_factory):
     done = trainer(QUICK, f"--workdir={workdir}", name="linear_scaling")
     assert done.returncode == 0, done.stderr
     return workdir, done
-
-
-def load(path):
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
 
 
 def table(workdir):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs.digits import get_config
-from tests.trainers.command import ROOT, assert_refused, trainer
+from tests.trainers.command import ROOT, assert_refused, load, trainer
 
 QUICK = "--config=configs/digits.py:quick"
 CELLS = [(b, ell) for b in (32, 128) for ell in (1, 2, 4)]
@@ -31,13 +31,6 @@ def study(tmp_path_factory):
     done = trainer(QUICK, f"--workdir={workdir}", "--config.num_checkpoints=1")
     assert done.returncode == 0, done.stderr
     return workdir, done
-
-
-def load(path):
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
 
 
 def test_what_it_prints(study):
