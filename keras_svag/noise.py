@@ -28,15 +28,23 @@ def noise_and_signal(first, second):
     >>> float(noise), float(signal)
     (2.0, 3.0)
     """
-    noise, signal = 0.0, 0.0
+    # By the last axis first, and tensors with as long a one together: XLA makes vector instructions
+    # of such sums on a CPU, but not of a sum to one number, which it takes in order.
+    noise, signal = {}, {}
     for g1, g2 in zip(first, second):
         if g1 is None or g2 is None:
             continue
         dtype = keras.backend.result_type(g1.dtype, "float32")
         g1, g2 = ops.cast(g1, dtype), ops.cast(g2, dtype)
-        noise += ops.sum(ops.square(g1 - g2)) / 2.0
-        signal += ops.sum(g1 * g2)
-    return ops.convert_to_tensor(noise), ops.convert_to_tensor(signal)
+        key = g1.shape[-1:], dtype
+        axes = tuple(range(len(g1.shape) - 1))
+        noise[key] = noise.get(key, 0.0) + ops.sum(ops.square(g1 - g2), axes)
+        signal[key] = signal.get(key, 0.0) + ops.sum(g1 * g2, axes)
+    return _total(noise) / 2.0, _total(signal)
+
+
+def _total(sums):
+    return ops.convert_to_tensor(sum((ops.sum(value) for value in sums.values()), 0.0))
 
 
 def noise_and_signal_by_name(first, second, names):
