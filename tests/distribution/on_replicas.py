@@ -1,6 +1,6 @@
 """Trains on virtual CPU devices and saves how it ended; one process for each number of replicas.
 
-Arguments: the number of replicas, that of frozen steps, and the `.npz` file to write.
+Arguments: the number of replicas, the `.npz` file to write, and names of functions of this file.
 """
 
 import os
@@ -13,24 +13,24 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NUM_TRAIN, B, STEPS, ELL = 320, 8, 100, 4.0
-FROZEN_CHUNK = 10
+FROZEN_STEPS, FROZEN_CHUNK = 500, 10
 
 
-def on_replicas(replicas, path, frozen_steps=0):
+def on_replicas(replicas, path, *parts):
     """Runs this file in a process of its own, on the backend of this one.
 
     Args:
         replicas: number of virtual devices.
         path: `.npz` file for the results.
-        frozen_steps: number of steps with learning rate 0 over which N and G are measured.
+        *parts: names of the functions below that are to be called.
 
     Returns:
-        What `train_all` returned.
+        What they returned, in one dict.
     """
     flags = f"--xla_force_host_platform_device_count={replicas}"
     command = [sys.executable, "-m", "tests.distribution.on_replicas"]
     done = subprocess.run(
-        [*command, str(replicas), str(frozen_steps), str(path)],
+        [*command, str(replicas), str(path), *parts],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": keras.backend.backend(), "XLA_FLAGS": flags},
         capture_output=True,
@@ -57,8 +57,9 @@ def compiled(model, **options):
 
     options = {"learning_rate": 0.2, "ell": ELL, "weight_decay": 5e-3, **options}
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    # XLA cannot run replicas on virtual CPU devices, that of plain Keras neither.
-    model.compile(keras_svag.SVAG(**options), loss, metrics=["accuracy"], jit_compile=False)
+    # XLA cannot run the replicas of TensorFlow on virtual CPU devices, with plain Keras neither.
+    jit_compile = keras.backend.backend() == "jax"
+    model.compile(keras_svag.SVAG(**options), loss, metrics=["accuracy"], jit_compile=jit_compile)
     return model
 
 
@@ -144,14 +145,14 @@ def batch_norm():
     return {**named("bn", model.get_weights()), "bn_loss": evaluated["loss"]}
 
 
-def frozen(steps):
+def frozen():
     """N and G of chunks of steps that change nothing."""
     import keras_svag
     from keras_svag.resident import ResidentLoop
 
     model = compiled(keras_svag.from_keras(network()), learning_rate=0.0)
     loop = ResidentLoop(model, some_digits(), FROZEN_CHUNK)
-    rows = indices(steps, seed=3).reshape(-1, FROZEN_CHUNK, 2 * B)
+    rows = indices(FROZEN_STEPS, seed=3).reshape(-1, FROZEN_CHUNK, 2 * B)
     logs = [loop.run(chunk)[1] for chunk in rows]
     return {
         **named("frozen", model.get_weights()),
@@ -160,16 +161,31 @@ def frozen(steps):
     }
 
 
-def train_all(replicas, frozen_steps):
-    """Everything above on a number of virtual devices."""
+def refused():
+    """What `fit` says of a batch that replicas cannot share."""
+    import keras_svag
+
+    x, y = some_digits()
+    model = compiled(keras_svag.from_keras(network()))
+    try:
+        model.fit(x, y, 2 * B + 2, verbose=0)
+    except ValueError as error:
+        return {"refused": str(error)}
+    return {"refused": ""}
+
+
+def main(replicas, path, *parts):
+    """Calls functions of this file under a strategy."""
     from keras_svag.distribution import strategy_scope
 
-    make_virtual_devices(replicas)
+    make_virtual_devices(int(replicas))
+    results = {}
     with strategy_scope("mirrored") as found:
-        assert found == replicas
-        results = {**fitted(), **paired(), **resident(), **batch_norm()}
-        return {**results, **(frozen(frozen_steps) if frozen_steps else {})}
+        assert found == int(replicas)
+        for part in parts:
+            results |= globals()[part]()
+    np.savez(path, **results)
 
 
 if __name__ == "__main__":
-    np.savez(sys.argv[3], **train_all(int(sys.argv[1]), int(sys.argv[2])))
+    main(*sys.argv[1:])
