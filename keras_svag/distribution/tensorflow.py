@@ -159,7 +159,8 @@ def average_statistics(variables):
     """
     floats = [v.value for v in variables if tf.as_dtype(v.dtype).is_floating]
     if floats:
-        values = [tf.convert_to_tensor(variable) for variable in floats]
+        # Copies have a device, which reads of variables may lack.
+        values = [tf.identity(variable) for variable in floats]
         means = tf.distribute.get_replica_context().all_reduce("MEAN", values)
         for variable, mean in zip(floats, means, strict=True):
             variable.assign(mean)

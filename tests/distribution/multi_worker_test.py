@@ -28,7 +28,7 @@ OPTIONS = [
     "--config.evaluation_size=301",
 ]
 # So many steps that one process can be killed in the middle, and checkpoints to go on from.
-LONG = [*OPTIONS, "--config.epochs=60", "--config.num_records=60", "--config.num_checkpoints=30"]
+LONG = [*OPTIONS, "--config.epochs=20", "--config.num_records=20", "--config.num_checkpoints=20"]
 MOST_SECONDS = 400
 # Longest time after which a process that is left alone must have ended.
 MOST_SECONDS_ALONE = 150
