@@ -4,9 +4,6 @@ import os
 
 import tensorflow as tf
 
-# Longest time for an operation of all processes: evaluations and checkpoints lie between two.
-TIMEOUT_SECONDS = 600
-
 PROCESS_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -43,8 +40,9 @@ def multi_worker():
             "TF_CONFIG, or by being started with `srun` under Slurm. Received: "
             "strategy='multi_worker' without either. See docs/tpu.md for both."
         )
-    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=TIMEOUT_SECONDS)
-    return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+    # Heartbeats tell of processes that are gone. A `timeout_seconds` besides would keep a thread
+    # for each operation until it has passed, and after some thousand steps there are no more.
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
 def tpu(name):
