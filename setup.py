@@ -90,6 +90,7 @@ setup(
         # 0.5.3 with Keras 3.12 was tried, and 0.10.2 with Keras 3.15.
         "jax": ["jax>=0.5.3"],
         "jax-cuda": ["jax[cuda12]>=0.5.3"],
+        "jax-tpu": ["jax[tpu]>=0.5.3"],
         "tfds": [
             "tensorflow-datasets>=4.9.10",
             # tensorflow-datasets 4.9.10 imports it, but does not declare it.

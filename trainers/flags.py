@@ -1,6 +1,8 @@
 """Flags and errors that all trainers share (two modules may not define one flag each)."""
 
+import contextlib
 import importlib.util
+import io
 import os
 import pathlib
 import sys
@@ -26,13 +28,26 @@ _DATA_DIR = flags.DEFINE_string(
     "~/tensorflow_datasets.",
 )
 
+_STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "none",
+    ["none", "mirrored", "multi_worker", "tpu"],
+    "Over which devices each run is spread: those of this machine, of several processes, or of a "
+    "TPU. B is that of all together. See docs/tpu.md.",
+)
+_TPU = flags.DEFINE_string(
+    "tpu", None, "Name of the TPU, for --strategy=tpu. Default: the TPU of this machine."
+)
 
-def run(study, argv=None):
+
+def run(study, argv=None, distributed=True):
     """Parses the flags and runs `study(config, workdir)`; wrong input ends with one sentence.
 
     Args:
         study: function of a `ConfigDict` and a path.
         argv: command line, with the program's name first. Defaults to that of the process.
+        distributed: whether the runs of this study can be spread over devices.
+            Defaults to `True`.
     """
 
     def main(args):
@@ -48,14 +63,58 @@ def run(study, argv=None):
                     f"Received: data_dir={_DATA_DIR.value!r} with {config.dataset.name!r}."
                 )
             config.dataset.data_dir = _DATA_DIR.value
+        _check_strategy(config, distributed)
         try:
-            study(config, _WORKDIR.value)
+            _run_under_strategy(study, config)
         except ValueError as error:
             if not _is_ours(error):
                 raise
             raise app.UsageError(str(error)) from error
 
     app.run(main, argv=argv, flags_parser=_parse)
+
+
+def _check_strategy(config, distributed):
+    if _TPU.value is not None and _STRATEGY.value != "tpu":
+        raise app.UsageError(
+            "Flag --tpu is for --strategy=tpu only. "
+            f"Received: tpu={_TPU.value!r}, strategy={_STRATEGY.value!r}. Leave it out."
+        )
+    if _STRATEGY.value == "none":
+        return
+    if not distributed:
+        raise app.UsageError(
+            "Flag --strategy must be 'none' for this study, whose steps run on one device. "
+            f"Received: strategy={_STRATEGY.value!r}. Its runs go side by side in processes: see "
+            "--config.num_workers."
+        )
+    if config.num_workers > 1:
+        raise app.UsageError(
+            "Flag --config.num_workers must be 0 or 1 with --strategy, which gives each run all "
+            f"devices. Received: num_workers={config.num_workers}, "
+            f"strategy={_STRATEGY.value!r}. Use --strategy=none for runs side by side."
+        )
+
+
+def _run_under_strategy(study, config):
+    if _STRATEGY.value == "none":
+        study(config, _WORKDIR.value)
+        return
+    from keras_svag import distribution
+
+    try:
+        with distribution.strategy_scope(_STRATEGY.value, _TPU.value):
+            with distribution.process_workdir(_WORKDIR.value) as workdir:
+                if distribution.is_chief():
+                    study(config, workdir)
+                else:
+                    # What they find is the same; once is enough.
+                    with contextlib.redirect_stdout(io.StringIO()):
+                        study(config, workdir)
+    except distribution.ProcessLostError as error:
+        print(error, file=sys.stderr, flush=True)
+        # At once: an orderly end would wait for the process that is gone.
+        os._exit(1)
 
 
 def _is_ours(error):

@@ -22,7 +22,7 @@ def study(config, workdir):
 
 def main():
     """Entry point of the console script."""
-    flags.run(study)
+    flags.run(study, distributed=False)
 
 
 if __name__ == "__main__":

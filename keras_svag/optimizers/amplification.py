@@ -204,6 +204,7 @@ class AmplificationMixin:
                 shape=v.shape,
                 initializer="zeros",
                 dtype=keras.backend.result_type(v.dtype, "float32"),
+                aggregation="mean",
                 name=f"stored_gradient_{i}",
             )
             for i, v in enumerate(variables)
@@ -248,16 +249,19 @@ class AmplificationMixin:
 
     def _apply_pair(self, grads, trainable_variables):
         stored = [self._stored_gradients[self._get_variable_index(v)] for v in trainable_variables]
+        # What is stored is the sum over replicas (the mean of `replicas` times each), so that all
+        # hold the same and a checkpoint has all of it; Keras sums over replicas again.
+        replicas = backend_ops.num_replicas()
 
         def store_first():
             for accumulator, gradient in zip(stored, grads):
-                accumulator.assign(self._weighted(gradient, 1))
+                accumulator.assign(self._weighted(gradient, 1) * replicas)
             self._half_stored.assign(1)
             # Keras counts every call; `iterations` counts SVAG steps.
             self._iterations.assign_sub(1)
 
         def add_second_and_step():
-            total = [a + self._weighted(g, 2) for a, g in zip(stored, grads)]
+            total = [a / replicas + self._weighted(g, 2) for a, g in zip(stored, grads)]
             super(AmplificationMixin, self)._backend_apply_gradients(total, trainable_variables)
             self._half_stored.assign(0)
 

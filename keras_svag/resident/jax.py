@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_svag import _keras
+from keras_svag.distribution.jax import num_replicas, replicated, resident, sharded
 from keras_svag.trainer.jax import assign, compiled, state_of, stateless, values_of
 from keras_svag.trainer.structures import first_leaf, map_arrays
 
@@ -42,12 +43,12 @@ class JAXLoop:
 
     def _compile(self, data):
         # An argument of the program: JAX would compile a copy of what it closes over.
-        self._data = map_arrays(jnp.asarray, data)
+        self._data = map_arrays(resident, data)
         self._num_examples = len(first_leaf(data))
         self._program = None
 
     def _one_step(self, data, row, draws):
-        batch = self._prepared(take_rows(data, row), draws)
+        batch = self._prepared(sharded(take_rows(data, row)), draws)
         variables = state_of(self._model)
         logs, values = self._model.train_step(values_of(variables), batch)
         assign(jax.tree.leaves(variables), jax.tree.leaves(values))
@@ -88,6 +89,7 @@ class JAXLoop:
             _keras.build_for_training(self._model, self._prepared(*one))
             self._variables = jax.tree.leaves(state_of(self._model))
             self._program = compiled(self._many_steps, self._variables)
+        rows, draws = replicated((rows, draws))
         return jax.device_get(self._program(self._data, rows, draws, count, fresh))
 
 
@@ -98,7 +100,8 @@ class JAXEvaluation:
     """
 
     def _on_device(self, array):
-        return jnp.asarray(array)
+        equal_parts = num_replicas() > 1 and len(array) % num_replicas() == 0
+        return sharded(array) if equal_parts else resident(array)
 
     def _compiled(self):
         return jax.jit(self._one_batch)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from keras_svag._backend import check_backend
+from keras_svag.distribution import num_replicas
 from keras_svag.loops import loops_inside_xla
 from keras_svag.trainer.structures import first_leaf, map_arrays
 
@@ -20,6 +21,32 @@ def padded(rows, length):
     """A NumPy array of `length` rows, of which those after the given ones are zero."""
     rows = np.asarray(rows)
     return np.pad(rows, [(0, length - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+
+
+def pieces_of(length, most, replicas):
+    """Cuts a range into pieces that can be shared equally, and a rest smaller than `replicas`.
+
+    Args:
+        length: int, length of the range.
+        most: int, about the largest length of a piece.
+        replicas: int, of which the length of every piece but the rest is a multiple.
+
+    Returns:
+        A list of slices.
+
+    Example:
+
+    >>> pieces_of(11, 4, replicas=2)
+    [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None), slice(10, 11, None)]
+    """
+    rest = length % replicas
+    shares = length // replicas
+    # Of one size where that can be: each size is a program to compile.
+    count = math.ceil(shares * replicas / most)
+    size = replicas * math.ceil(shares / count) if count else 1
+    ends = [*range(size, length - rest, size), length - rest, length]
+    starts = [0, *ends]
+    return [slice(start, end) for start, end in zip(starts, ends) if end > start]
 
 
 class ResidentLoop(BackendLoop):
@@ -96,10 +123,7 @@ class ResidentEvaluation(BackendEvaluation):
         self._model = model
         self._prepare = prepare
         self.num_traces = 0
-        length = len(first_leaf(data))
-        # Pieces of one size where that can be: each size is a program to compile.
-        size = math.ceil(length / math.ceil(length / batch_size))
-        pieces = [slice(start, start + size) for start in range(0, length, size)]
+        pieces = pieces_of(len(first_leaf(data)), batch_size, num_replicas())
         self._batches = [map_arrays(lambda a, p=p: self._on_device(a[p]), data) for p in pieces]
         self._program = like._program if like else self._compiled()
 

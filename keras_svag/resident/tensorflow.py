@@ -3,7 +3,15 @@
 import tensorflow as tf
 from keras import tree
 
-from keras_svag.trainer.structures import map_arrays
+from keras_svag import _keras
+from keras_svag.distribution.tensorflow import (
+    average_statistics,
+    is_distributed,
+    num_replicas,
+    resident,
+    share,
+)
+from keras_svag.trainer.structures import first_leaf, map_arrays
 
 
 def limit_threads(count):
@@ -22,24 +30,34 @@ class TensorFlowLoop:
     """What is compiled of a `ResidentLoop`.
 
     `_compile(data)` puts the data on the device and makes the program. `_call` takes `count` steps,
-    the metrics being reset if `fresh`; it gives steps taken, loss and logs.
+    the metrics being reset if `fresh`; it gives steps taken, loss and logs. Under a strategy each
+    replica has all data and gathers its share of each batch.
     """
 
     def _compile(self, data):
-        self._data = tree.map_structure(tf.constant, data)
-        self._program = tf.function(self._many_steps, jit_compile=True)
+        self._strategy = tf.distribute.get_strategy()
+        self._data = tree.map_structure(resident, data)
+        # Replicas exchange gradients between their programs; a TPU compiles these by itself.
+        self._program = tf.function(self._many_steps, jit_compile=not is_distributed())
+
+    def _batch(self, row, draws):
+        batch = tree.map_structure(lambda a: tf.gather(tf.convert_to_tensor(a), row), self._data)
+        return self._prepared(batch, draws)
 
     def _one_step(self, row, draws):
-        batch = tree.map_structure(lambda a: tf.gather(a, row), self._data)
-        return self._model.train_step(self._prepared(batch, draws))["loss"]
+        batch = self._batch(*map_arrays(share, (row, draws)))
+        return tf.cast(self._model.train_step(batch)["loss"], tf.float32)
 
     def _many_steps(self, rows, draws, count, fresh):
         self.num_traces += 1
-        reset_metrics(self._model, fresh)
+        strategy = self._strategy
+        strategy.run(lambda: reset_metrics(self._model, fresh))
 
         def body(step, loss):
+            del loss
             drawn = map_arrays(lambda a: a[step], draws)
-            return step + 1, tf.cast(self._one_step(rows[step], drawn), loss.dtype)
+            losses = strategy.run(self._one_step, args=(rows[step], drawn))
+            return step + 1, strategy.reduce("MEAN", losses, axis=None)
 
         def go_on(step, loss):
             # `loss` is the running mean: once not finite it stays so, and the loop ends there.
@@ -47,11 +65,19 @@ class TensorFlowLoop:
 
         start = (tf.constant(0), tf.constant(0.0))
         step, loss = tf.while_loop(go_on, body, start) if self._inside_xla else body(*start)
+        if is_distributed():
+            # Else each replica keeps the moving averages of its own share, and one is evaluated.
+            statistics = self._model.non_trainable_variables
+            strategy.run(lambda: average_statistics(statistics))
         logs = {**self._model.get_metrics_result(), **self._model._noise_logs()}
         return step, loss, logs
 
     def _call(self, rows, draws, count, fresh):
         rows, draws = map_arrays(tf.constant, (rows, draws))
+        if is_distributed() and not self.num_traces:
+            # Variables that are made while replicas are traced cannot be theirs together.
+            batch = self._batch(rows[0], map_arrays(lambda a: a[0], draws))
+            _keras.build_for_training(self._model, batch)
         return self._program(rows, draws, tf.constant(count), tf.constant(fresh))
 
 
@@ -65,12 +91,33 @@ class TensorFlowEvaluation:
         return tf.constant(array)
 
     def _compiled(self):
-        return tf.function(self._one_batch, jit_compile=True)
+        self._strategy = tf.distribute.get_strategy()
+        distributed = is_distributed()
+        one_batch = self._one_batch_of_replicas if distributed else self._one_batch
+        return tf.function(one_batch, jit_compile=not distributed)
 
     def _one_batch(self, batch, fresh):
         self.num_traces += 1
         reset_metrics(self._model, fresh)
         return self._model.test_step(self._prepared(batch))
+
+    def _one_batch_of_replicas(self, batch, fresh):
+        self.num_traces += 1
+        self._strategy.run(lambda: reset_metrics(self._model, fresh))
+        self._strategy.run(self._one_share, args=(batch,))
+        return self._model.get_metrics_result()
+
+    def _one_share(self, batch):
+        def evaluate(part):
+            self._model.test_step(self._prepared(part))
+            return 0
+
+        if len(first_leaf(batch)) % num_replicas() == 0:
+            evaluate(map_arrays(share, batch))
+        else:
+            # A rest that cannot be shared equally counts once.
+            index = tf.distribute.get_replica_context().replica_id_in_sync_group
+            tf.cond(tf.equal(index, 0), lambda: evaluate(batch), lambda: 0)
 
     def _call(self, batch, fresh):
         return self._program(batch, tf.constant(fresh))

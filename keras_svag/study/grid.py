@@ -8,6 +8,7 @@ import sys
 import keras
 
 from keras_svag.datasets import DATASETS, Sampler
+from keras_svag.distribution import check_batch_size
 from keras_svag.models import is_scale_invariant
 from keras_svag.statistics import correct_signal
 from keras_svag.study import records, runs
@@ -77,6 +78,7 @@ def check_buildable(config, dataset, grid):
     # Gaussian noise draws no batches.
     for batch_size in sorted({run.batch_size for run in grid if run.method == runs.SVAG}):
         Sampler(dataset.num_train, batch_size, config["sampling"])
+        check_batch_size(batch_size)
     if dataset.augmentation is not None and any(run.method == runs.GAUSSIAN for run in grid):
         raise ValueError(
             "`dataset.augment` must be False for full-batch steps with Gaussian noise, whose "

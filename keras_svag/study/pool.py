@@ -19,6 +19,7 @@ import threading
 
 import keras
 
+from keras_svag.distribution import is_distributed
 from keras_svag.resident import limit_threads
 from keras_svag.study import records, runs
 from keras_svag.study.program import GaussianProgram, Program
@@ -39,10 +40,20 @@ class RunPool:
         load_dataset: function without arguments that returns the data set; it must be picklable.
         workdir: folder of the study.
         num_workers: number of processes; 1 means this one, 0 one for each core (and this process
-            alone where there is an accelerator, which one program fills).
+            alone where there is an accelerator, which one program fills, or a strategy).
+
+    Raises:
+        ValueError: if there is a strategy, which gives each run all devices, and `num_workers` asks
+            for several runs at a time.
     """
 
     def __init__(self, config, load_dataset, workdir, num_workers):
+        if is_distributed() and num_workers > 1:
+            raise ValueError(
+                "`num_workers` must be 0 or 1 under a strategy, which gives each run all devices. "
+                f"Received: num_workers={num_workers}. Set --config.num_workers=1, or use "
+                "--strategy=none to have runs side by side."
+            )
         self._arguments = (config, load_dataset, workdir)
         self._num_workers = num_workers or default_num_workers()
         self._workers = []
@@ -245,8 +256,10 @@ class Worker:
 
 
 def default_num_workers():
-    """One worker for each core of a CPU-only machine, else one."""
-    if any("cpu" not in device.lower() for device in keras.distribution.list_devices()):
+    """One worker for each core of a CPU-only machine; one where a run has all devices."""
+    if is_distributed() or any(
+        "cpu" not in device.lower() for device in keras.distribution.list_devices()
+    ):
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

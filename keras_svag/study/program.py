@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_svag import _keras
 from keras_svag.datasets import Sampler
+from keras_svag.distribution import check_batch_size, is_distributed, resident
 from keras_svag.gaussian_noise import GaussianNoiseLoop
 from keras_svag.models import MODELS
 from keras_svag.resident import ResidentEvaluation, ResidentLoop
@@ -59,6 +60,7 @@ class Program:
         self._config = config
         self._dataset = dataset
         self._batch_size = batch_size
+        self._check_strategy()
         self.total = effective_steps(config, dataset.num_train, batch_size)
         schedule = self._build_schedule()
         self._rates = tabulate(schedule, self.total)
@@ -78,6 +80,9 @@ class Program:
         self._initial_optimizer = _values(self.model.optimizer.variables)
         # A sampler keeps the tables of two epochs.
         self._sampler = functools.lru_cache(maxsize=1)(self._make_sampler)
+
+    def _check_strategy(self):
+        check_batch_size(self._batch_size)
 
     def _build_schedule(self):
         """The learning rate of the SGD run, a float or a Keras schedule."""
@@ -225,6 +230,13 @@ class GaussianProgram(Program):
     N and G in the logs: the gradient is the full one.
     """
 
+    def _check_strategy(self):
+        if is_distributed():
+            raise ValueError(
+                "`strategy` must be 'none' for full-batch steps with Gaussian noise, which run on "
+                "one device. Received: a strategy of several. Use --strategy=none."
+            )
+
     def _make_loop(self):
         # Cut into chunks before it goes to the device.
         data = (self._dataset.train_x, self._dataset.train_y)
@@ -264,7 +276,7 @@ def _on_device(array):
     """The array as a tensor: one copy, however many programs read it, as long as it lives."""
     key = id(array)
     if key not in _tensors:
-        _tensors[key] = keras.ops.convert_to_tensor(array)
+        _tensors[key] = resident(array)
         weakref.finalize(array, _tensors.pop, key, None)
     return _tensors[key]
 

@@ -4,6 +4,7 @@ import jax
 import keras
 
 from keras_svag import _keras
+from keras_svag.distribution.jax import num_replicas, replicated
 from keras_svag.trainer.step import SplitBatchStep
 from keras_svag.trainer.structures import first_leaf, map_arrays
 
@@ -90,7 +91,13 @@ def compiled(function, variables):
         A function of the same arguments. The variables' old buffers are given to the program, so
         that large weights are not there twice.
     """
-    program = jax.jit(stateless(function, variables), donate_argnums=0)
+    pure = stateless(function, variables)
+
+    def placed(values, *arguments):
+        result, values = pure(values, *arguments)
+        return result, replicated(values)
+
+    program = jax.jit(placed, donate_argnums=0)
 
     def call(*arguments):
         result, values = program(values_of(variables), *arguments)
@@ -133,7 +140,7 @@ class JAXStep(SplitBatchStep):
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """Trains the model: see `keras.Model.fit`."""
         # Here and not in the step: an array's length is static, that of a last batch of one too.
-        self._check_batch_length(batch_size)
+        self._check_batch_length(batch_size, num_replicas())
         if isinstance(x, keras.utils.PyDataset):
             # Keras would begin one epoch to see how batches look, and the next one to train.
             _keras.build_for_training(self, x[0])

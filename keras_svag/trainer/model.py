@@ -62,12 +62,18 @@ class SplitBatchMixin(BackendStep):
     def _noise_logs(self):
         return self._gradient_statistics.result() if self.measure_noise else {}
 
-    def _check_batch_length(self, length):
+    def _check_batch_length(self, length, replicas=1):
         if length is not None and length < SMALLEST_BATCH:
             raise ValueError(
                 "`batch_size` must be at least 2, one example for each half of an SVAG step. "
                 f"Received: batch_size={length}. "
                 "Pass `batch_size=2 * B` to `fit`, with B the batch size of the SGD run."
+            )
+        if length is not None and length % (2 * replicas) and replicas > 1:
+            raise ValueError(
+                f"`batch_size` must be a multiple of {2 * replicas}, twice the number of replicas, "
+                "so that each gets its share of both halves. "
+                f"Received: batch_size={length}. Use another batch size, or fewer devices."
             )
 
 

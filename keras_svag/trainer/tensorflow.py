@@ -10,8 +10,9 @@ from keras_svag.trainer.structures import first_leaf, map_arrays
 
 
 def batch_length(x):
-    """Number of examples in a batch, a scalar tensor; `None` leaves are skipped."""
-    return tf.shape(first_leaf(x))[0]
+    """Number of examples in a batch, an int where it is static, else a scalar tensor."""
+    array = first_leaf(x)
+    return array.shape[0] or tf.shape(array)[0]
 
 
 def split_batch(data, drop_odd):
@@ -26,8 +27,10 @@ def split_batch(data, drop_odd):
         A tuple `(first, second)`. A batch of one example gives that example twice.
     """
     length = batch_length(data)
-    half = tf.maximum(length // 2, 1)
-    start = tf.minimum(1, length - 1)
+    # Where the length is static all shapes are, as TPUs want it.
+    static = isinstance(length, int)
+    half = max(length // 2, 1) if static else tf.maximum(length // 2, 1)
+    start = min(1, length - 1) if static else tf.minimum(1, length - 1)
 
     def even(array):
         return array[::2][:half] if drop_odd else array[::2]
@@ -54,8 +57,40 @@ def differentiate(function, get_weights, others):
     return result, [None if g is None else densify(g) for g in gradients]
 
 
+def with_logs_of_all_replicas(model, train_function):
+    """Lets the logs of `fit` be the metrics over all replicas, noise and signal too.
+
+    Args:
+        model: a compiled model with the split-batch train step.
+        train_function: the function of an iterator that takes the steps.
+
+    Returns:
+        A function of an iterator that takes the steps and returns the logs.
+    """
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1 or not model._logs_are_metric_results:
+        return train_function
+
+    @tf.function
+    def read():
+        return {**model.get_metrics_result(), **model._noise_logs()}
+
+    def function(iterator):
+        train_function(iterator)
+        # Outside of replicas: there a metric would tell of the steps of one replica alone.
+        with strategy.scope():
+            return read()
+
+    return function
+
+
 class TensorFlowStep(SplitBatchStep):
     """`train_step` for the TensorFlow backend."""
+
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+        """Trains the model: see `keras.Model.fit`."""
+        self._check_batch_length(batch_size, self.distribute_strategy.num_replicas_in_sync)
+        return super().fit(x, y, batch_size, *args, **kwargs)
 
     def make_train_function(self, force=False):
         """Makes the function that `fit` calls for each `steps_per_execution` batches.
@@ -69,6 +104,7 @@ class TensorFlowStep(SplitBatchStep):
         if self.train_function is None or force:
             super().make_train_function(force=True)
             self.train_function = with_steps_inside_xla(self, self.train_function)
+            self.train_function = with_logs_of_all_replicas(self, self.train_function)
         return self.train_function
 
     def train_step(self, data):
@@ -87,7 +123,8 @@ class TensorFlowStep(SplitBatchStep):
         data = keras.utils.unpack_x_y_sample_weight(data)
         first, second = split_batch(data, drop_odd=self._svag is not None)
         # The second half of a batch of one is that example again: it counts for nothing.
-        size2 = tf.where(batch_length(data) > 1, batch_length(second), 0)
+        length, size2 = batch_length(data), batch_length(second)
+        size2 = tf.where(length > 1, size2, 0) if tf.is_tensor(length) else size2 * (length > 1)
         return self._step_of_halves(first, second, batch_length(first), size2)
 
     def _differentiate(self, function, get_weights):

@@ -47,6 +47,18 @@ WRONG = {
         ["--config=", "--workdir={workdir}"],
         ["Flag --config must name a config file"],
     ),
+    "unknown strategy": (
+        [QUICK, "--workdir={workdir}", "--strategy=gpu"],
+        ["--strategy=gpu", "none|mirrored|multi_worker|tpu"],
+    ),
+    "tpu without its strategy": (
+        [QUICK, "--workdir={workdir}", "--tpu=svag"],
+        ["--tpu is for --strategy=tpu only", "Received: tpu='svag', strategy='none'"],
+    ),
+    "all devices for several runs at a time": (
+        [QUICK, "--workdir={workdir}", "--strategy=mirrored", "--config.num_workers=2"],
+        ["num_workers must be 0 or 1", "Received: num_workers=2, strategy='mirrored'"],
+    ),
     "stray word": (
         [QUICK, "--workdir={workdir}", "quick"],
         ["Unexpected arguments: ['quick']", "are flags"],
@@ -60,6 +72,13 @@ def test_wrong_command_line(case, tmp_path):
     workdir = tmp_path / "study"
     done = trainer(*[argument.format(workdir=workdir) for argument in arguments])
     assert_refused(done, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["noisy_gradient_descent", "weak_convergence"])
+def test_strategy_for_a_study_of_one_device(name, tmp_path):
+    done = trainer(QUICK, f"--workdir={tmp_path / 'x'}", "--strategy=mirrored", name=name)
+    assert_refused(done, "--strategy must be 'none' for this study", "strategy='mirrored'")
     assert list(tmp_path.iterdir()) == []
 
 

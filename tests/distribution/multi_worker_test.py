@@ -1,0 +1,170 @@
+"""Two real processes on this machine train one network together."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from keras_svag.study import records
+from keras_svag.study.runs import RunFolder
+from tests.trainers.command import ROOT, trainer
+
+pytestmark = pytest.mark.slow
+
+RUN = "b16_ell2_seed0"
+OPTIONS = [
+    "--config=configs/digits.py:quick",
+    "--config.base_batch_size=16",
+    "--config.train.batch_size=16",
+    "--config.train.ell=2",
+    "--config.evaluation_size=301",
+]
+# So many steps that one process can be killed in the middle, and checkpoints to go on from.
+LONG = [*OPTIONS, "--config.epochs=20", "--config.num_records=20", "--config.num_checkpoints=20"]
+MOST_SECONDS = 400
+# Longest time after which a process that is left alone must have ended.
+MOST_SECONDS_ALONE = 150
+
+
+def free_ports(count):
+    """Ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def cluster_variables(addresses, index):
+    """What tells process `index` of the others."""
+    if keras.backend.backend() == "tensorflow":
+        task = {"type": "worker", "index": index}
+        return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
+    return {
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": addresses[0],
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": str(len(addresses)),
+        "KERAS_DISTRIBUTION_PROCESS_ID": str(index),
+    }
+
+
+@contextlib.contextmanager
+def two_processes(folder, *arguments, workdirs):
+    """Context with both processes; they do not outlive it."""
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
+    folder.mkdir(exist_ok=True)
+    processes = []
+    for index in range(2):
+        variables = {"KERAS_BACKEND": keras.backend.backend(), "CUDA_VISIBLE_DEVICES": ""}
+        variables |= cluster_variables(addresses, index)
+        log = open(folder / f"process{index}.log", "w")
+        command = [sys.executable, "-m", "trainers.train", "--strategy=multi_worker"]
+        processes.append(
+            subprocess.Popen(
+                [*command, *arguments, f"--workdir={workdirs[index]}"],
+                cwd=ROOT,
+                env={**os.environ, **variables},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        )
+        log.close()
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def said(folder, index):
+    """What a process printed."""
+    return (folder / f"process{index}.log").read_text()
+
+
+def train_together(folder, workdir, options):
+    """Both processes to their end."""
+    with two_processes(folder, *options, workdirs=[workdir] * 2) as processes:
+        for index, process in enumerate(processes):
+            assert process.wait(MOST_SECONDS) == 0, said(folder, index)
+
+
+def rows_and_state(workdir):
+    """The records of the run and the arrays of its last checkpoint."""
+    folder = RunFolder(workdir, RUN)
+    state, _ = records.load_arrays(folder.checkpoint, ("model", "optimizer"))
+    return records.read_jsonl(folder.metrics), state
+
+
+def test_two_processes_match_one(tmp_path):
+    train_together(tmp_path / "logs", tmp_path / "two", OPTIONS)
+    done = trainer(*OPTIONS, f"--workdir={tmp_path / 'one'}", name="train")
+    assert done.returncode == 0, done.stderr
+    rows, state = rows_and_state(tmp_path / "two")
+    expected_rows, expected = rows_and_state(tmp_path / "one")
+    assert len(rows) == len(expected_rows) == 10
+    # Sums in another order, some 1e-7 a step; N and G of TensorFlow come from the local halves.
+    local = ("gradient_noise", "gradient_signal", "noise_to_signal")
+    exact = keras.backend.backend() == "jax"
+    for row, wanted in zip(rows, expected_rows):
+        assert row.keys() == wanted.keys()
+        for name in wanted:
+            if exact or name not in local:
+                assert row[name] == pytest.approx(wanted[name], rel=1e-4, abs=1e-4), name
+            else:
+                assert 0.2 < row[name] / wanted[name] < 5, name
+    for a, b in zip(state["model"], expected["model"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+    # The first process wrote, and said, all there is; the other one nothing.
+    assert "test_accuracy" in said(tmp_path / "logs", 0)
+    assert "test_accuracy" not in said(tmp_path / "logs", 1)
+    names = {p.name for p in (tmp_path / "two").rglob("*") if p.is_file()}
+    assert names == {p.name for p in (tmp_path / "one").rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("victim", [1, 0])
+def test_killed_process_ends_the_other_and_both_resume_exactly(tmp_path, victim):
+    train_together(tmp_path / "whole_logs", tmp_path / "whole", LONG)
+    workdir, logs = tmp_path / "killed", tmp_path / "logs"
+    checkpoint = RunFolder(workdir, RUN).checkpoint
+    with two_processes(logs, *LONG, workdirs=[workdir] * 2) as processes:
+        deadline = time.monotonic() + MOST_SECONDS
+        while not checkpoint.exists():
+            assert time.monotonic() < deadline and all(p.poll() is None for p in processes), said(
+                logs, 0
+            ) + said(logs, 1)
+            time.sleep(0.01)
+        processes[victim].send_signal(signal.SIGKILL)
+        other = processes[1 - victim]
+        assert other.wait(MOST_SECONDS_ALONE) != 0
+    assert not RunFolder(workdir, RUN).result.exists()
+    if victim == 1 or keras.backend.backend() == "tensorflow":
+        assert "Another process of this run has ended" in said(logs, 1 - victim)
+    train_together(tmp_path / "logs_after", workdir, LONG)
+    rows, state = rows_and_state(workdir)
+    expected_rows, expected = rows_and_state(tmp_path / "whole")
+    assert rows == expected_rows
+    for group in expected:
+        for a, b in zip(state[group], expected[group], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_processes_that_see_different_folders_are_refused(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "left.txt").write_text("of before")
+    (tmp_path / "1").mkdir()
+    workdirs = [tmp_path / "0", tmp_path / "1"]
+    with two_processes(tmp_path / "logs", *OPTIONS, workdirs=workdirs) as processes:
+        for index, process in enumerate(processes):
+            assert process.wait(MOST_SECONDS) == 1, said(tmp_path / "logs", index)
+    for index in range(2):
+        output = said(tmp_path / "logs", index)
+        assert "`workdir` must be a folder that all processes see" in output
+        assert "Traceback" not in output

@@ -1,0 +1,191 @@
+"""Trains on virtual CPU devices and saves how it ended; one process for each number of replicas.
+
+Arguments: the number of replicas, the `.npz` file to write, and names of functions of this file.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NUM_TRAIN, B, STEPS, ELL = 320, 8, 100, 4.0
+FROZEN_STEPS, FROZEN_CHUNK = 500, 10
+
+
+def on_replicas(replicas, path, *parts):
+    """Runs this file in a process of its own, on the backend of this one.
+
+    Args:
+        replicas: number of virtual devices.
+        path: `.npz` file for the results.
+        *parts: names of the functions below that are to be called.
+
+    Returns:
+        What they returned, in one dict.
+    """
+    flags = f"--xla_force_host_platform_device_count={replicas}"
+    command = [sys.executable, "-m", "tests.distribution.on_replicas"]
+    done = subprocess.run(
+        [*command, str(replicas), str(path), *parts],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend(), "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with np.load(path) as results:
+        return dict(results)
+
+
+def make_virtual_devices(replicas):
+    """Cuts the CPU into devices, before it is used."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * replicas
+        tf.config.set_logical_device_configuration(cpu, parts)
+
+
+def compiled(model, **options):
+    """The model, compiled with SVAG."""
+    import keras_svag
+
+    options = {"learning_rate": 0.2, "ell": ELL, "weight_decay": 5e-3, **options}
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # XLA cannot run the replicas of TensorFlow on virtual CPU devices, with plain Keras neither.
+    jit_compile = keras.backend.backend() == "jax"
+    model.compile(keras_svag.SVAG(**options), loss, metrics=["accuracy"], jit_compile=jit_compile)
+    return model
+
+
+def some_digits():
+    """A part of the digits: inputs and labels."""
+    from keras_svag.datasets import digits
+
+    data = digits()
+    return data.train_x[:NUM_TRAIN], data.train_y[:NUM_TRAIN]
+
+
+def network(**options):
+    """The network of the digits study, the same in every process."""
+    from keras_svag.models import mlp
+
+    return mlp((8, 8), 10, seed=0, **options)
+
+
+def indices(steps, seed=0):
+    """The examples of each step, drawn with replacement."""
+    return np.random.default_rng(seed).integers(NUM_TRAIN, size=(steps, 2 * B))
+
+
+def named(prefix, values):
+    """A dict of numbered arrays, for one file."""
+    return {f"{prefix}_{i}": np.asarray(v) for i, v in enumerate(values)}
+
+
+def fitted():
+    """`fit` of an `SVAGModel`: weights, logs, and an evaluation."""
+    import keras_svag
+
+    x, y = some_digits()
+    rows = indices(STEPS).reshape(-1)
+    model = compiled(keras_svag.from_keras(network()))
+    logs = model.fit(x[rows], y[rows], 2 * B, 1, 0, shuffle=False).history
+    return {**named("fit", model.get_weights()), **{f"fit_{k}": v[0] for k, v in logs.items()}}
+
+
+def paired():
+    """`fit` of a plain model, which ends between the halves of a pair."""
+    x, y = some_digits()
+    rows = indices(10, seed=1).reshape(-1)[: 19 * B]
+    model = compiled(network())
+    model.fit(x[rows], y[rows], B, 1, 0, shuffle=False)
+    stored = [keras.ops.convert_to_numpy(v) for v in model.optimizer._stored_gradients]
+    return {
+        **named("pair", model.get_weights()),
+        **named("stored", stored),
+        "pair_iterations": keras.ops.convert_to_numpy(model.optimizer.iterations),
+    }
+
+
+def resident():
+    """The loop of the studies: weights, logs, and an evaluation with a rest that is not shared."""
+    import keras_svag
+    from keras_svag.resident import ResidentEvaluation, ResidentLoop
+
+    data = some_digits()
+    model = compiled(keras_svag.from_keras(network()))
+    loop = ResidentLoop(model, data, steps_per_call=32)
+    steps, logs = loop.run(indices(STEPS))
+    part = tuple(array[:103] for array in data)
+    evaluated = ResidentEvaluation(model, part, batch_size=40).run()
+    return {
+        **named("resident", model.get_weights()),
+        **{f"resident_{name}": value for name, value in logs.items()},
+        **{f"evaluated_{name}": value for name, value in evaluated.items()},
+        "resident_steps": steps,
+        "resident_traces": loop.num_traces,
+    }
+
+
+def batch_norm():
+    """Batch norm: trained weights, moving averages, an evaluation that uses them."""
+    import keras_svag
+    from keras_svag.resident import ResidentEvaluation, ResidentLoop
+
+    data = some_digits()
+    model = compiled(keras_svag.from_keras(network(norm="batch")), learning_rate=0.05)
+    ResidentLoop(model, data, steps_per_call=32).run(indices(12, seed=2))
+    evaluated = ResidentEvaluation(model, data, batch_size=NUM_TRAIN).run()
+    return {**named("bn", model.get_weights()), "bn_loss": evaluated["loss"]}
+
+
+def frozen():
+    """N and G of chunks of steps that change nothing."""
+    import keras_svag
+    from keras_svag.resident import ResidentLoop
+
+    model = compiled(keras_svag.from_keras(network()), learning_rate=0.0)
+    loop = ResidentLoop(model, some_digits(), FROZEN_CHUNK)
+    rows = indices(FROZEN_STEPS, seed=3).reshape(-1, FROZEN_CHUNK, 2 * B)
+    logs = [loop.run(chunk)[1] for chunk in rows]
+    return {
+        **named("frozen", model.get_weights()),
+        "noise": [log["gradient_noise"] for log in logs],
+        "signal": [log["gradient_signal"] for log in logs],
+    }
+
+
+def refused():
+    """What `fit` says of a batch that replicas cannot share."""
+    import keras_svag
+
+    x, y = some_digits()
+    model = compiled(keras_svag.from_keras(network()))
+    try:
+        model.fit(x, y, 2 * B + 2, verbose=0)
+    except ValueError as error:
+        return {"refused": str(error)}
+    return {"refused": ""}
+
+
+def main(replicas, path, *parts):
+    """Calls functions of this file under a strategy."""
+    from keras_svag.distribution import strategy_scope
+
+    make_virtual_devices(int(replicas))
+    results = {}
+    with strategy_scope("mirrored") as found:
+        assert found == int(replicas)
+        for part in parts:
+            results |= globals()[part]()
+    np.savez(path, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

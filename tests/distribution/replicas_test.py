@@ -1,0 +1,120 @@
+"""The same numbers on 1, 2 and 4 replicas: virtual CPU devices, a process for each count."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.distribution import on_replicas
+from tests.mlp_oracle import DigitsNet
+
+IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
+# Sums of floats in another order: some 1e-7 a step, over 100 steps.
+CLOSE = {"rtol": 0, "atol": 1e-5}
+NOISE = ("gradient_noise", "gradient_signal", "noise_to_signal")
+
+
+def arrays(results, prefix):
+    return [results[f"{prefix}_{i}"] for i in range(len(results)) if f"{prefix}_{i}" in results]
+
+
+def assert_same_arrays(one, many, prefix):
+    one, many = arrays(one, prefix), arrays(many, prefix)
+    assert len(one) == len(many) > 0
+    for a, b in zip(one, many):
+        np.testing.assert_allclose(b, a, **CLOSE)
+
+
+def assert_same_training(one, many):
+    """Weights and logs after 100 steps of `fit` and of the loop of the studies."""
+    for prefix in ("fit", "resident"):
+        assert_same_arrays(one, many, prefix)
+    for prefix in ("fit", "resident", "evaluated"):
+        for name in ("loss", "accuracy"):
+            key = f"{prefix}_{name}"
+            np.testing.assert_allclose(many[key], one[key], **CLOSE, err_msg=key)
+    # The logs are those of all replicas, whichever way the steps were taken.
+    for name in NOISE:
+        fit, resident = many[f"fit_{name}"], many[f"resident_{name}"]
+        np.testing.assert_allclose(fit, resident, rtol=1e-4, err_msg=name)
+        if not IS_TENSORFLOW:  # there they come from the local halves
+            np.testing.assert_allclose(fit, one[f"fit_{name}"], rtol=1e-4, err_msg=name)
+    for a, b in zip(arrays(one, "fit"), arrays(one, "resident")):
+        np.testing.assert_allclose(b, a, **CLOSE)
+    # Something was learned that could differ.
+    assert one["resident_steps"] == many["resident_steps"] == 100
+    assert one["evaluated_loss"] < 1.8 < np.log(10)
+
+
+def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
+    parts = (on_replicas.fitted, on_replicas.resident)
+    one = {name: value for part in parts for name, value in part().items()}
+    names = [part.__name__ for part in parts]
+    two = on_replicas.on_replicas(2, tmp_path / "two.npz", *names, "refused")
+    assert_same_training(one, two)
+    # The first call traces; later ones, of fewer steps too, do not.
+    assert two["resident_traces"] == 1
+    assert "must be a multiple of 4, twice the number of replicas" in str(two["refused"])
+    assert "Received: batch_size=18" in str(two["refused"])
+
+
+ALL = ("fitted", "paired", "resident", "batch_norm", "frozen")
+COUNTS = [2, 4]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Dict of the results on 1, 2 and 4 replicas, each under a strategy."""
+    folder = tmp_path_factory.mktemp("replicas")
+    return {n: on_replicas.on_replicas(n, folder / f"{n}.npz", *ALL) for n in (1, *COUNTS)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
+def test_training(results, count):
+    assert_same_training(results[1], results[count])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
+def test_plain_model_pairs_batches(results, count):
+    # 19 batches: nine pairs and a first half that is stored, the sum over all replicas.
+    assert results[count]["pair_iterations"] == 9
+    assert_same_arrays(results[1], results[count], "pair")
+    assert_same_arrays(results[1], results[count], "stored")
+    assert max(np.abs(a).max() for a in arrays(results[count], "stored")) > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, *COUNTS])
+def test_noise_and_signal_in_expectation(results, count):
+    x, y = on_replicas.some_digits()
+    kernels = [w.astype(np.float64) for w in arrays(results[1], "frozen")]
+    each = []
+    for i in range(len(x)):
+        gradients = DigitsNet().gradient(kernels, x[i : i + 1], y[i : i + 1])
+        each.append(np.concatenate([gradient.ravel() for gradient in gradients[:2]]))
+    # Drawn with replacement: tr Sigma_1 / B and |grad L|^2 over the table of examples.
+    expected = {
+        "noise": np.var(each, axis=0).sum() / on_replicas.B,
+        "signal": np.square(np.mean(each, axis=0)).sum(),
+    }
+    for name, value in expected.items():
+        chunks = results[count][name]
+        assert len(chunks) == on_replicas.FROZEN_STEPS / on_replicas.FROZEN_CHUNK
+        error = np.std(chunks, ddof=1) / len(chunks) ** 0.5
+        assert abs(np.mean(chunks) - value) < 3 * error, (name, np.mean(chunks), value, error)
+        # So precise that a factor of 2 from the number of replicas would be seen.
+        assert error < 0.15 * value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
+def test_batch_norm(results, count):
+    one, many = arrays(results[1], "bn"), arrays(results[count], "bn")
+    differences = [np.abs(a - b).max() for a, b in zip(one, many)]
+    if IS_TENSORFLOW:
+        # Statistics of each replica's share, as documented.
+        assert max(differences) > 1e-3
+    else:
+        assert max(differences) < 1e-5
+        np.testing.assert_allclose(results[1]["bn_loss"], results[count]["bn_loss"], **CLOSE)
