@@ -4,6 +4,8 @@ import contextlib
 import math
 import numbers
 
+import numpy as np
+
 
 def finite_float(name, value, expectation, minimum=None, exclusive=False):
     """Returns `value` as a Python float, or says what is wrong with it.
@@ -29,6 +31,27 @@ def finite_float(name, value, expectation, minimum=None, exclusive=False):
     if not math.isfinite(number) or too_small:
         raise ValueError(f"`{name}` must be {expectation}. Received: {name}={value!r}")
     return number
+
+
+def as_floats(name, values):
+    """Returns an array of float64, or says that there is none.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: What the user passed.
+
+    Returns:
+        A NumPy array, which may hold NaN and infinity.
+
+    Raises:
+        ValueError: if `values` are not numbers.
+    """
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"`{name}` must be numbers that floats can hold. Received: {name}={values!r}"
+        ) from error
 
 
 LARGEST_INT = 2**64 - 1

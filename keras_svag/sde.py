@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-from keras_svag._checks import finite_float, positive_int
+from keras_svag._checks import as_floats, finite_float, positive_int
 from keras_svag.coefficients import validate_ell
 
 
@@ -410,7 +410,7 @@ def gaussian_loss_weights(normals, batch_size, noise_steps=1):
     >>> gaussian_loss_weights([1.0, -1.0], batch_size=2, noise_steps=4)
     array([ 3., -1.])
     """
-    normals = np.asarray(normals, np.float64)
+    normals = as_floats("normals", normals)
     if normals.ndim == 0 or normals.shape[-1] == 0:
         raise ValueError(
             "`normals` must have one number per example along its last axis. "
@@ -499,7 +499,7 @@ def _moments(half_vectors):
 
 
 def _checked_table(a, b):
-    a, b = np.array(a, np.float64), np.array(b, np.float64)
+    a, b = as_floats("a", a).copy(), as_floats("b", b).copy()
     if a.ndim != 1 or a.shape != b.shape or not len(a) or not np.isfinite([a, b]).all():
         raise ValueError(
             f"`a` and `b` must each hold one finite number per example. Received: a={a!r}, b={b!r}"
@@ -526,7 +526,7 @@ def _checked_steps(steps):
 
 
 def _checked_time(time):
-    array = np.asarray(time, np.float64)
+    array = as_floats("time", time)
     if not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(f"`time` must be finite numbers >= 0. Received: time={time!r}")
     return array

@@ -1,4 +1,7 @@
-"""SIGKILL at random moments: what is resumed ends as if nothing had happened, bit by bit."""
+"""SIGKILL at random moments: what is resumed ends as if nothing had happened, bit by bit.
+
+The short form is in tests/study/killed_test.py, beside the study that it is compared with.
+"""
 
 import csv
 import json
@@ -18,8 +21,8 @@ from tests.trainers.command import ROOT
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
 
 # One program and six runs. Checkpoints come often, so that many moments fall into one.
-QUICK = {"epochs": 2.0, "checkpoint_steps": 2}
 LONG = {
+    "one_thread": True,
     "epochs": 40.0,
     "checkpoint_steps": 10,
     "num_records": 30,
@@ -92,19 +95,6 @@ def random_moments(seed, count, longest):
     for _ in range(count):
         kind = rng.choice(["time", "time", "write", "rename"])
         yield kind, rng.uniform(0, longest) if kind == "time" else rng.randint(1, 25)
-
-
-def test_two_moments(tmp_path):
-    finish(tmp_path / "whole", QUICK)
-    killed = tmp_path / "killed"
-    # In the middle of a checkpoint of the second run; then as a checkpoint of a later run has gone
-    # aside for the next one, which is not in its place yet.
-    assert not run_until(killed, QUICK, "write", 15)
-    assert not run_until(killed, QUICK, "rename", 48)
-    names = [path.name for path in killed.rglob("*") if path.is_file()]
-    assert any(".tmp." in name for name in names) and "verdict.json" not in names
-    finish(killed, QUICK)
-    assert_same(left_behind(killed), left_behind(tmp_path / "whole"))
 
 
 @pytest.mark.slow

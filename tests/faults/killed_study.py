@@ -81,8 +81,10 @@ def note_runs(path):
 
 def main(workdir, changes, kind, number):
     """Runs the study."""
-    # As worker processes do: sums in the same order, however many cores there are.
-    limit_threads(1)
+    changes = json.loads(changes)
+    if changes.pop("one_thread", False):
+        # As in worker processes: sums in the same order, however many cores there are.
+        limit_threads(1)
     if kind == "note":
         note_runs(number)
     if kind == "write":
@@ -90,7 +92,7 @@ def main(workdir, changes, kind, number):
     elif kind == "rename":
         kill_before_rename(int(number))
     tell_when_training()
-    run_sde_validity(study_config(**json.loads(changes)), workdir, ["study"])
+    run_sde_validity(study_config(**changes), workdir, ["study"])
     print("finished", flush=True)
 
 

@@ -5,6 +5,7 @@ import pathlib
 import types
 
 import pytest
+from absl import app
 
 from tests.trainers.command import ROOT, assert_refused, trainer
 
@@ -128,9 +129,10 @@ def test_preemption_and_full_disks_end_with_a_sentence(capsys, monkeypatch):
     )
 
 
-def test_wrong_shards(tmp_path):
-    done = trainer(QUICK, f"--workdir={tmp_path / 'x'}", "--shard=0/4")
-    assert_refused(done, "`shard` must be i/n with whole numbers 1 <= i <= n", "shard='0/4'")
-    done = trainer(QUICK, f"--workdir={tmp_path / 'x'}", "--shard=1/4", name="train")
-    assert_refused(done, "Flag --shard is for studies", "shard='1/4'")
-    assert list(tmp_path.iterdir()) == []
+def test_shard_is_not_for_one_run(monkeypatch):
+    from trainers import flags
+
+    flags.refuse_shard()
+    monkeypatch.setattr(flags, "_SHARD", types.SimpleNamespace(value="1/4"))
+    with pytest.raises(app.UsageError, match="Flag --shard is for studies.*shard='1/4'"):
+        flags.refuse_shard()
