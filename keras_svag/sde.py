@@ -84,8 +84,13 @@ class _LinearDynamics:
         return _moments(np.array([states[s] for s in steps.flat]).reshape(*steps.shape, -1))
 
     def _sde_moments(self, start, time):
-        flow = linalg.expm(_checked_time(time)[..., None, None] * self._generator())
-        return _moments(flow @ _half_vector(start))
+        exponent = _checked_time(time)[..., None, None] * self._generator()
+        if not np.isfinite(exponent).all():
+            raise ValueError(
+                "`time` must be so short that time times the rates of the problem is a float. "
+                f"Received: time={time!r}"
+            )
+        return _moments(linalg.expm(exponent) @ _half_vector(start))
 
     def _leading_error(self, start, time):
         time, generator = float(_checked_time(time)), self._generator()

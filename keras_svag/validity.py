@@ -194,10 +194,11 @@ def ratio_of_means(numerator, denominator, confidence=CONFIDENCE):
     t = _t_quantile(confidence, count - 1)
     cov = (np.cov(numerator, denominator) / count).tolist()
     # {rho : (top - rho bottom)^2 <= t^2 var(top - rho bottom)} is a quadratic inequality in rho.
-    quadratic = bottom**2 - t**2 * cov[1][1]
-    linear = top * bottom - t**2 * cov[0][1]
-    constant = top**2 - t**2 * cov[0][0]
-    discriminant = max(linear**2 - quadratic * constant, 0.0)
+    # Products, not powers: of huge numbers Python has no power.
+    quadratic = bottom * bottom - t * t * cov[1][1]
+    linear = top * bottom - t * t * cov[0][1]
+    constant = top * top - t * t * cov[0][0]
+    discriminant = max(linear * linear - quadratic * constant, 0.0)
     if quadratic > 0 and bottom > 0:
         root = math.sqrt(discriminant)
         return Interval(ratio, (linear - root) / quadratic, (linear + root) / quadratic)
