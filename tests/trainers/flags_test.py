@@ -132,7 +132,8 @@ def test_preemption_and_full_disks_end_with_a_sentence(capsys, monkeypatch):
 def test_shard_is_not_for_one_run(monkeypatch):
     from trainers import flags
 
+    monkeypatch.setattr(flags, "_SHARD", types.SimpleNamespace(value=None))
     flags.refuse_shard()
-    monkeypatch.setattr(flags, "_SHARD", types.SimpleNamespace(value="1/4"))
+    flags._SHARD.value = "1/4"
     with pytest.raises(app.UsageError, match="Flag --shard is for studies.*shard='1/4'"):
         flags.refuse_shard()
