@@ -50,6 +50,8 @@ def get_config(variant="default"):
     config.num_records = 60  # rows of metrics.jsonl
     config.evaluation_size = 0  # first examples of each split to evaluate on; 0 means all
     config.num_checkpoints = 10  # per run, at the same effective steps for every ell
+    # or one every so many effective steps, at any time of a study
+    config.checkpoint_steps = ml_collections.config_dict.placeholder(int)
 
     config.dataset = ml_collections.ConfigDict()
     config.dataset.name = "digits"

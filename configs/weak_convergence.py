@@ -30,6 +30,8 @@ def get_config(variant="default"):
     config.num_records = 4
     config.evaluation_size = 0
     config.num_checkpoints = 1
+    # or one every so many effective steps, at any time of a study
+    config.checkpoint_steps = ml_collections.config_dict.placeholder(int)
 
     config.dataset = ml_collections.ConfigDict()
     config.dataset.name = "digits"

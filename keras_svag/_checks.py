@@ -1,7 +1,10 @@
 """Checks of user input that several modules share: one wording for one mistake."""
 
+import contextlib
 import math
 import numbers
+
+import numpy as np
 
 
 def finite_float(name, value, expectation, minimum=None, exclusive=False):
@@ -20,12 +23,38 @@ def finite_float(name, value, expectation, minimum=None, exclusive=False):
     Raises:
         ValueError: if `value` is not a finite number in range.
     """
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    number = float(value) if is_number else math.nan
+    number = math.nan
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an int beyond all floats
+            number = float(value)
     too_small = minimum is not None and (number <= minimum if exclusive else number < minimum)
     if not math.isfinite(number) or too_small:
         raise ValueError(f"`{name}` must be {expectation}. Received: {name}={value!r}")
     return number
+
+
+def as_floats(name, values):
+    """Returns an array of float64, or says that there is none.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: What the user passed.
+
+    Returns:
+        A NumPy array, which may hold NaN and infinity.
+
+    Raises:
+        ValueError: if `values` are not numbers.
+    """
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"`{name}` must be numbers that floats can hold. Received: {name}={values!r}"
+        ) from error
+
+
+LARGEST_INT = 2**64 - 1
 
 
 def positive_int(name, value, minimum=1):
@@ -40,11 +69,16 @@ def positive_int(name, value, minimum=1):
         A Python int.
 
     Raises:
-        ValueError: if `value` is not an integer >= `minimum`.
+        ValueError: if `value` is not an integer >= `minimum`, or has more than 64 bits.
     """
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or value < minimum:
         raise ValueError(f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}")
+    if value > LARGEST_INT:
+        raise ValueError(
+            f"`{name}` must be an integer from {minimum} to 2^64 - 1. "
+            f"Received: an integer of {int(value).bit_length()} bits"
+        )
     return int(value)
 
 

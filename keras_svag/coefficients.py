@@ -73,7 +73,8 @@ def svag_steps(sgd_steps, ell):
     >>> svag_steps(100, 4)
     400
     """
-    return round(positive_int("sgd_steps", sgd_steps, minimum=0) * validate_ell(ell))
+    sgd_steps = positive_int("sgd_steps", sgd_steps, minimum=0)
+    return round(_times("sgd_steps", sgd_steps, validate_ell(ell)))
 
 
 def svag_epochs(sgd_epochs, ell):
@@ -96,4 +97,14 @@ def svag_epochs(sgd_epochs, ell):
     >>> svag_epochs(10, 4)
     80
     """
-    return math.ceil(positive_int("sgd_epochs", sgd_epochs, minimum=0) * 2.0 * validate_ell(ell))
+    sgd_epochs = positive_int("sgd_epochs", sgd_epochs, minimum=0)
+    return math.ceil(_times("sgd_epochs", sgd_epochs * 2.0, validate_ell(ell)))
+
+
+def _times(name, length, ell):
+    product = length * ell
+    if not math.isfinite(product):
+        raise ValueError(
+            f"`{name}` times `ell` must be a finite number. Received: ell={ell}. Use a smaller ell."
+        )
+    return product

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from keras_svag._checks import finite_float
-from keras_svag.validity import Interval, mean_interval, ratio_interval
+from keras_svag.validity import Interval, exponential, mean_interval, ratio_interval
 
 CONFIDENCE = 0.90
 EQUIVALENT, DIFFERENT, INCONCLUSIVE = "equivalent", "different", "inconclusive"
@@ -77,7 +77,7 @@ def _paired_ratio(a, b, confidence):
     if len(a) < 2 or min(a.min(), b.min()) <= 0:
         return Interval(math.nan, 0.0, math.inf)
     logs = mean_interval(np.log(a) - np.log(b), confidence)
-    return Interval(*map(math.exp, (logs.mean, logs.ci_low, logs.ci_high)))
+    return exponential(logs)
 
 
 def _power(ratio, limits, confidence, freedom):

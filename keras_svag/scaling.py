@@ -11,6 +11,7 @@ table serves SVAG and batch scaling; `docs/theory.md` derives every row.
 """
 
 import dataclasses
+import math
 
 import keras
 
@@ -226,7 +227,7 @@ def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
     kappa = check_kappa(optimizer, kappa, rule)
     config = optimizer.get_config()
     scaled = {
-        name: _scale_value(config[name], kappa**power)
+        name: _scale_value(config[name], _power(kappa, power))
         for name, power in find_rule(optimizer, rule).powers.items()
         if config.get(name) is not None
     }
@@ -235,6 +236,19 @@ def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
     if config.get("ema_overwrite_frequency"):
         scaled["ema_overwrite_frequency"] = max(1, round(config["ema_overwrite_frequency"] / kappa))
     return scaled
+
+
+def _power(kappa, power):
+    try:
+        factor = kappa**power
+    except OverflowError:
+        factor = math.inf
+    if not 0 < factor < math.inf:
+        raise ValueError(
+            f"`kappa` must be so that the rule's factor, kappa^{power:g}, is a positive finite "
+            f"number. Received: kappa={kappa}"
+        )
+    return factor
 
 
 def _scale_value(value, factor):

@@ -56,7 +56,15 @@ def step(learning_rate, total, decay_at=(0.8,), decay_factor=0.1):
         return learning_rate
     # Keras keeps a value up to and including its boundary.
     boundaries = [_first_step_after(fraction, total) - 1 for fraction in decay_at]
-    values = [learning_rate * factor**i for i in range(len(boundaries) + 1)]
+    try:
+        values = [learning_rate * factor**i for i in range(len(boundaries) + 1)]
+    except OverflowError:
+        values = [math.inf]
+    if not math.isfinite(values[-1]):
+        raise ValueError(
+            "`decay_factor` must leave the learning rate finite. "
+            f"Received: decay_factor={decay_factor}, {len(boundaries)} times"
+        )
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 

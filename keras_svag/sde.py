@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-from keras_svag._checks import finite_float, positive_int
+from keras_svag._checks import as_floats, finite_float, positive_int
 from keras_svag.coefficients import validate_ell
 
 
@@ -84,8 +84,13 @@ class _LinearDynamics:
         return _moments(np.array([states[s] for s in steps.flat]).reshape(*steps.shape, -1))
 
     def _sde_moments(self, start, time):
-        flow = linalg.expm(_checked_time(time)[..., None, None] * self._generator())
-        return _moments(flow @ _half_vector(start))
+        exponent = _checked_time(time)[..., None, None] * self._generator()
+        if not np.isfinite(exponent).all():
+            raise ValueError(
+                "`time` must be so short that time times the rates of the problem is a float. "
+                f"Received: time={time!r}"
+            )
+        return _moments(linalg.expm(exponent) @ _half_vector(start))
 
     def _leading_error(self, start, time):
         time, generator = float(_checked_time(time)), self._generator()
@@ -410,7 +415,7 @@ def gaussian_loss_weights(normals, batch_size, noise_steps=1):
     >>> gaussian_loss_weights([1.0, -1.0], batch_size=2, noise_steps=4)
     array([ 3., -1.])
     """
-    normals = np.asarray(normals, np.float64)
+    normals = as_floats("normals", normals)
     if normals.ndim == 0 or normals.shape[-1] == 0:
         raise ValueError(
             "`normals` must have one number per example along its last axis. "
@@ -499,7 +504,7 @@ def _moments(half_vectors):
 
 
 def _checked_table(a, b):
-    a, b = np.array(a, np.float64), np.array(b, np.float64)
+    a, b = as_floats("a", a).copy(), as_floats("b", b).copy()
     if a.ndim != 1 or a.shape != b.shape or not len(a) or not np.isfinite([a, b]).all():
         raise ValueError(
             f"`a` and `b` must each hold one finite number per example. Received: a={a!r}, b={b!r}"
@@ -526,7 +531,7 @@ def _checked_steps(steps):
 
 
 def _checked_time(time):
-    array = np.asarray(time, np.float64)
+    array = as_floats("time", time)
     if not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(f"`time` must be finite numbers >= 0. Received: time={time!r}")
     return array

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from keras_svag._checks import finite_float, one_of, positive_int
+from keras_svag._checks import as_floats, finite_float, one_of, positive_int
 from keras_svag.coefficients import validate_ell
 from keras_svag.datasets.sampling import SAMPLING_MODES, SHUFFLED_EPOCHS, WITHOUT_REPLACEMENT
 from keras_svag.validity import CONFIDENCE, Interval, ratio_of_means, t_interval
@@ -568,7 +568,13 @@ def equilibrium_weight_norm(noise, signal, learning_rate, weight_decay, ell=1.0)
     eta = finite_float("learning_rate", learning_rate, "a number > 0", 0.0, exclusive=True)
     decay = finite_float("weight_decay", weight_decay, "a number > 0", 0.0, exclusive=True)
     ell = ell if ell == math.inf else validate_ell(ell)
-    return eta * (signal / ell + noise) / (2 * decay - eta * decay**2 / ell)
+    contraction = decay * (2 - eta * decay / ell)
+    if not contraction > 0:
+        raise ValueError(
+            "`learning_rate * weight_decay / ell` must be below 2: weight decay alone would make "
+            f"the weights grow. Received: learning_rate={eta}, weight_decay={decay}, ell={ell}"
+        )
+    return eta * (signal / ell + noise) / contraction
 
 
 def weight_norm_imbalance(
@@ -616,7 +622,12 @@ def weight_norm_imbalance(
     Raises:
         ValueError: if lengths do not fit or a hyperparameter is out of range.
     """
-    norm = np.asarray(weight_norm, float)
+    norm = as_floats("weight_norm", weight_norm)
+    if norm.ndim != 1 or not len(norm):
+        raise ValueError(
+            "`weight_norm` must be a list of numbers, one more than there are stretches. "
+            f"Received: weight_norm of shape {norm.shape}"
+        )
     count = len(norm) - 1
     noise, signal, steps, eta, radial = (
         _per_stretch(name, value, count)
@@ -648,7 +659,7 @@ def weight_norm_imbalance(
 
 
 def _per_stretch(name, value, count):
-    value = np.asarray(value, float)
+    value = as_floats(name, value)
     if value.shape not in ((), (count,)):
         raise ValueError(
             f"`{name}` must be a number or one for each of the {count} stretches between the "
@@ -814,7 +825,8 @@ def equilibrium_test(
     strict_drifts, strict_imbalance = intervals(1 - (1 - confidence) / (len(drifts) + 1))
     is_steady = _within(drifts.values(), strict_drifts.values(), tolerance)
     is_balanced = _within([imbalance], [strict_imbalance], tolerance)
-    wait = ell / (4 * eta * decay)
+    rate = 4 * eta * decay
+    wait = ell / rate if rate > 0 else math.inf
     facts = _describe(drifts, imbalance)
     reason = facts + _explain(drifts, imbalance, is_steady, is_balanced, tolerance, wait)
     return EquilibriumTest(drifts, imbalance, is_steady, is_balanced, reason)

@@ -112,7 +112,26 @@ def ratio_interval(a, b, confidence=CONFIDENCE):
     if len(a) == 0 or len(b) == 0 or min(a.min(), b.min()) <= 0:
         return Interval(math.nan, 0.0, math.inf)
     difference = difference_interval(np.log(a), np.log(b), confidence)
-    return Interval(*(math.exp(end) for end in dataclasses.astuple(difference)))
+    return exponential(difference)
+
+
+def exponential(interval):
+    """The interval of `exp(x)` for that of x; what no float can hold is infinite.
+
+    Args:
+        interval: an `Interval`.
+
+    Returns:
+        An `Interval`.
+    """
+    return Interval(*map(_exp, dataclasses.astuple(interval)))
+
+
+def _exp(number):
+    try:
+        return math.exp(number)
+    except OverflowError:
+        return math.inf
 
 
 def difference_interval(a, b, confidence=CONFIDENCE):
@@ -136,11 +155,14 @@ def difference_interval(a, b, confidence=CONFIDENCE):
     difference = float(a.mean() - b.mean())
     if len(a) < 2 or len(b) < 2:
         return Interval(difference, -math.inf, math.inf)
-    var_a, var_b = standard_error(a) ** 2, standard_error(b) ** 2
-    if var_a + var_b == 0:
+    error_a, error_b = standard_error(a), standard_error(b)
+    error = math.hypot(error_a, error_b)
+    if error == 0:
         return Interval(difference, difference, difference)
-    dof = (var_a + var_b) ** 2 / (var_a**2 / (len(a) - 1) + var_b**2 / (len(b) - 1))
-    half = _t_quantile(confidence, dof) * math.sqrt(var_a + var_b)
+    # As shares of the whole: squares of the errors themselves might not be floats.
+    share_a, share_b = (error_a / error) ** 2, (error_b / error) ** 2
+    dof = 1 / (share_a**2 / (len(a) - 1) + share_b**2 / (len(b) - 1))
+    half = _t_quantile(confidence, dof) * error
     return Interval(difference, difference - half, difference + half)
 
 
@@ -172,10 +194,11 @@ def ratio_of_means(numerator, denominator, confidence=CONFIDENCE):
     t = _t_quantile(confidence, count - 1)
     cov = (np.cov(numerator, denominator) / count).tolist()
     # {rho : (top - rho bottom)^2 <= t^2 var(top - rho bottom)} is a quadratic inequality in rho.
-    quadratic = bottom**2 - t**2 * cov[1][1]
-    linear = top * bottom - t**2 * cov[0][1]
-    constant = top**2 - t**2 * cov[0][0]
-    discriminant = max(linear**2 - quadratic * constant, 0.0)
+    # Products, not powers: of huge numbers Python has no power.
+    quadratic = bottom * bottom - t * t * cov[1][1]
+    linear = top * bottom - t * t * cov[0][1]
+    constant = top * top - t * t * cov[0][0]
+    discriminant = max(linear * linear - quadratic * constant, 0.0)
     if quadratic > 0 and bottom > 0:
         root = math.sqrt(discriminant)
         return Interval(ratio, (linear - root) / quadratic, (linear + root) / quadratic)
@@ -484,9 +507,13 @@ def _factor(ratio):
     """A ratio as a factor >= 1, whichever of the two is larger."""
     if math.isnan(ratio.mean):
         return Interval(math.inf, 1.0, math.inf)
-    inverse_high = 1 / ratio.ci_low if ratio.ci_low > 0 else math.inf
-    low = 1.0 if ratio.ci_low <= 1 <= ratio.ci_high else max(ratio.ci_low, 1 / ratio.ci_high)
-    return Interval(max(ratio.mean, 1 / ratio.mean), low, max(ratio.ci_high, inverse_high))
+    mean, low, high = dataclasses.astuple(ratio)
+    lowest = 1.0 if low <= 1 <= high else max(low, _inverse(high))
+    return Interval(max(mean, _inverse(mean)), lowest, max(high, _inverse(low)))
+
+
+def _inverse(number):
+    return 1 / number if number > 0 else math.inf
 
 
 def standard_error(values):

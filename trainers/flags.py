@@ -38,10 +38,18 @@ _STRATEGY = flags.DEFINE_enum(
 _TPU = flags.DEFINE_string(
     "tpu", None, "Name of the TPU, for --strategy=tpu. Default: the TPU of this machine."
 )
+_SHARD = flags.DEFINE_string(
+    "shard",
+    None,
+    "i/n: do only the i-th of n parts of the runs, for several processes or machines on one "
+    "--workdir. The same command without it, or the part that ends last, gives the verdict.",
+)
 
 
 def run(study, argv=None, distributed=True):
     """Parses the flags and runs `study(config, workdir)`; wrong input ends with one sentence.
+
+    SIGTERM ends the process with `keras_svag.study.preemption.EXIT_CODE`, after checkpoints.
 
     Args:
         study: function of a `ConfigDict` and a path.
@@ -65,7 +73,7 @@ def run(study, argv=None, distributed=True):
             config.dataset.data_dir = _DATA_DIR.value
         _check_strategy(config, distributed)
         try:
-            _run_under_strategy(study, config)
+            _run_to_its_end(study, config)
         except ValueError as error:
             if not _is_ours(error):
                 raise
@@ -117,22 +125,59 @@ def _run_under_strategy(study, config):
         os._exit(1)
 
 
+def _run_to_its_end(study, config):
+    from keras_svag.study import preemption, records
+
+    preemption.watch()
+    try:
+        _run_under_strategy(study, config)
+    except preemption.PreemptedError as error:
+        print(f"{error} The same command goes on from the checkpoints.", file=sys.stderr)
+        sys.exit(preemption.EXIT_CODE)
+    except records.WriteError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def shard():
+    """What `--shard` says, or `None`."""
+    return _SHARD.value
+
+
+def refuse_shard():
+    """Raises if there is a `--shard`: one run has no parts."""
+    if _SHARD.value is not None:
+        raise app.UsageError(
+            "Flag --shard is for studies, which have many runs; here there is one. "
+            f"Received: shard={_SHARD.value!r}"
+        )
+
+
 def _is_ours(error):
     """Whether our own code raised it: what other libraries raise needs its traceback."""
+    if type(error).__module__.startswith("keras_svag."):  # it may come from a worker process
+        return True
     package = pathlib.Path(importlib.util.find_spec("keras_svag").origin).parent
     raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     folders = (package, ROOT / "trainers", ROOT / "configs")
     return any(raised_in.is_relative_to(folder.resolve()) for folder in folders)
 
 
-def print_result(table, workdir):
-    """Prints the table of a study and where its report is.
+def print_result(verdict, describe, workdir):
+    """Prints the table of a study and where its report is, or that other shards are missing.
 
     Args:
-        table: a string of several lines.
+        verdict: what the study returned.
+        describe: function of it that gives a string of several lines.
         workdir: folder of the study.
     """
-    print(table)
+    if verdict is None:
+        print(
+            f"The runs of shard {_SHARD.value} are finished, some of the other shards' are not. "
+            "When they are, give the same command without --shard for the verdict."
+        )
+        return
+    print(describe(verdict))
     print(f"\nReport: {(pathlib.Path(workdir) / 'report.html').resolve()}")
 
 

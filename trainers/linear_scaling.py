@@ -17,7 +17,8 @@ def study(config, workdir):
     """
     from keras_svag.study import format_scaling, run_linear_scaling
 
-    flags.print_result(format_scaling(run_linear_scaling(config, workdir)), workdir)
+    verdict = run_linear_scaling(config, workdir, shard=flags.shard())
+    flags.print_result(verdict, format_scaling, workdir)
 
 
 def main():

@@ -17,7 +17,8 @@ def study(config, workdir):
     """
     from keras_svag.study import format_comparisons, run_noisy_gradient_descent
 
-    flags.print_result(format_comparisons(run_noisy_gradient_descent(config, workdir)), workdir)
+    verdict = run_noisy_gradient_descent(config, workdir, shard=flags.shard())
+    flags.print_result(verdict, format_comparisons, workdir)
 
 
 def main():

@@ -17,7 +17,8 @@ def study(config, workdir):
     """
     from keras_svag.study import format_table, run_sde_validity
 
-    flags.print_result(format_table(run_sde_validity(config, workdir)), workdir)
+    verdict = run_sde_validity(config, workdir, shard=flags.shard())
+    flags.print_result(verdict, format_table, workdir)
 
 
 def main():

@@ -21,6 +21,7 @@ def study(config, workdir):
     """
     from keras_svag.study import format_result, run_training
 
+    flags.refuse_shard()
     result = run_training(config, workdir)
     print(format_result(result))
     print(f"\nRecords: tensorboard --logdir={workdir}")

@@ -17,7 +17,8 @@ def study(config, workdir):
     """
     from keras_svag.study import format_errors, run_weak_convergence
 
-    flags.print_result(format_errors(run_weak_convergence(config, workdir)), workdir)
+    verdict = run_weak_convergence(config, workdir, shard=flags.shard())
+    flags.print_result(verdict, format_errors, workdir)
 
 
 def main():

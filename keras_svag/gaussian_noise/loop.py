@@ -94,6 +94,11 @@ class GaussianNoiseLoop(BackendPrograms):
             map_arrays(lambda a: a[self._whole :], data),
         )
 
+    @property
+    def inside_xla(self):
+        """Whether the loops are inside the compiled program."""
+        return self._inside_xla
+
     def _shape_of_chunks(self, array):
         return (-1, self._chunk_size, *array.shape[1:])
 
@@ -145,7 +150,7 @@ class GaussianNoiseLoop(BackendPrograms):
             total = self._add_chunk(total, chunk, ops.convert_to_tensor(part))
         return total
 
-    def run(self, normals, batch_size, learning_rate, noise_steps=1, weight_decay=0.0):
+    def run(self, normals, batch_size, learning_rate, noise_steps=1, weight_decay=0.0, fresh=True):
         """Takes one step for each row of standard normals.
 
         Args:
@@ -154,6 +159,8 @@ class GaussianNoiseLoop(BackendPrograms):
             learning_rate: eta of that run (not divided by m): a float, or one for each step.
             noise_steps: m, steps in the time of one SGD step, a number > 0. Defaults to `1`.
             weight_decay: of that run, decoupled. Defaults to `0.0`.
+            fresh: whether the metrics begin here; otherwise they go on from where they are.
+                Defaults to `True`.
 
         Returns:
             A tuple `(steps, logs)`: the number of steps taken (fewer than asked for if the loss
@@ -176,7 +183,7 @@ class GaussianNoiseLoop(BackendPrograms):
                 padded(array, self._steps_per_call).astype(np.float32)
                 for array in (weights, rates[part] / noise_steps)
             ]
-            taken, logs = take_steps(*rows, decay, count, done == 0)
+            taken, logs = take_steps(*rows, decay, count, fresh and done == 0)
             done += int(taken)
             if int(taken) < count or done >= len(normals):
                 return done, {name: float(value) for name, value in logs.items()}

@@ -75,18 +75,25 @@ class ResidentLoop(BackendLoop):
         self.num_traces = 0
         self._compile(data)
 
+    @property
+    def inside_xla(self):
+        """Whether the loop over steps is inside the compiled program."""
+        return self._inside_xla
+
     def _prepared(self, batch, draws):
         if self._prepare is None:
             return batch
         x, *rest = batch
         return (self._prepare(x, draws), *rest)
 
-    def run(self, rows, draws=None):
+    def run(self, rows, draws=None, fresh=True):
         """Takes one step for each row.
 
         Args:
             rows: integer array of shape `(steps, 2B)`: the examples of each step.
             draws: structure of arrays with a row per step, for `prepare`. Defaults to `None`.
+            fresh: whether the metrics begin here; otherwise they go on from where they are.
+                Defaults to `True`.
 
         Returns:
             A tuple `(steps, logs)`: the number of steps taken (fewer than asked for if the loss
@@ -101,7 +108,7 @@ class ResidentLoop(BackendLoop):
             part, drawn = map_arrays(
                 lambda a, p=piece: padded(a[p], self._steps_per_call), (rows, draws)
             )
-            taken, loss, logs = self._call(part, drawn, count, fresh=done == 0)
+            taken, loss, logs = self._call(part, drawn, count, fresh=fresh and done == 0)
             done += int(taken)
             if int(taken) < count or done >= len(rows) or not math.isfinite(loss):
                 return done, {name: float(value) for name, value in logs.items()}

@@ -314,5 +314,12 @@ def _arrays(name, data):
             f"`{name}` must be two arrays with as many examples. Received: x of shape {x.shape}, "
             f"y of shape {y.shape}"
         )
+    for array in (x, y):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+            raise ValueError(
+                f"`{name}` must hold finite numbers. Received: {len(bad)} examples with NaN or "
+                f"infinity, the first at {bad[0]}. Leave them out."
+            )
     # As `fit` does.
     return (a.astype(keras.config.floatx()) if a.dtype.kind == "f" else a for a in (x, y))

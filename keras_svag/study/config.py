@@ -2,7 +2,7 @@
 
 import inspect
 
-from keras_svag._checks import finite_float, one_of, positive_int
+from keras_svag._checks import LARGEST_INT, finite_float, one_of, positive_int
 from keras_svag.coefficients import validate_ell
 from keras_svag.datasets import DATASETS
 from keras_svag.datasets.sampling import SAMPLING_MODES
@@ -34,6 +34,8 @@ FIELDS = (
     "seed",
     "weight_decay",
 )
+# Fields that may be left out.
+OPTIONAL = {"checkpoint_steps": None}
 SDE_VALIDITY = "sde_validity"
 NOISY_GRADIENT_DESCENT = "noisy_gradient_descent"
 WEAK_CONVERGENCE = "weak_convergence"
@@ -54,6 +56,7 @@ GIVEN_TO_MODELS = ("input_shape", "num_classes", "seed")
 # Changing these adds or re-judges runs but leaves finished runs as they are.
 # A run of `train` is all there is to it: what it asks for may not change.
 GROWABLE = (
+    "checkpoint_steps",
     "closeness",
     "equilibrium",
     "max_num_seeds",
@@ -77,14 +80,27 @@ def validate_config(config, study=SDE_VALIDITY):
         ValueError: naming the field, what was expected, and what was received.
     """
     config = _to_plain(config)
-    _check_fields("", config, (*FIELDS, *STUDIES), required=(*FIELDS, study))
+    if not isinstance(config, dict):
+        raise ValueError(
+            "`config` must be a dict of fields, or a ConfigDict, such as configs/digits.py gives. "
+            f"Received: config={config!r}"
+        )
+    config = OPTIONAL | config
+    _check_fields("", config, (*FIELDS, *OPTIONAL, *STUDIES), required=(*FIELDS, study))
     config = {name: config[name] for name in config if name not in STUDIES or name == study}
+    for name in ("dataset", "model", "optimizer", "schedule", study):
+        if not isinstance(config[name], dict):
+            raise ValueError(
+                f"`{name}` must be a dict of fields. Received: {name}={config[name]!r}"
+            )
     config["seed"] = positive_int("seed", config["seed"], minimum=0)
     for name in ("num_seeds", "num_records", "num_checkpoints", "base_batch_size"):
         config[name] = positive_int(name, config[name])
     config["max_num_seeds"] = positive_int(
         "max_num_seeds", config["max_num_seeds"], minimum=config["num_seeds"]
     )
+    if config["checkpoint_steps"] is not None:
+        config["checkpoint_steps"] = positive_int("checkpoint_steps", config["checkpoint_steps"])
     config["num_workers"] = positive_int("num_workers", config["num_workers"], minimum=0)
     config["evaluation_size"] = positive_int("evaluation_size", config["evaluation_size"], 0)
     for name in ("epochs", "initial_scale", "learning_rate"):
@@ -278,7 +294,13 @@ def effective_steps(config, num_train, batch_size):
     Returns:
         An int >= 1.
     """
-    return max(1, round(config["epochs"] * num_train / batch_size))
+    steps = config["epochs"] * num_train / batch_size
+    if not steps <= LARGEST_INT:
+        raise ValueError(
+            "`epochs` must be so small that the number of steps is an integer of 64 bits. "
+            f"Received: epochs={config['epochs']}"
+        )
+    return max(1, round(steps))
 
 
 # Where the same data lie is not what a run is.

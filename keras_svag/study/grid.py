@@ -1,6 +1,7 @@
 """What studies share: a grid of runs executed and summarised in a table, a row per run."""
 
 import csv
+import functools
 import io
 import math
 import sys
@@ -19,6 +20,7 @@ from keras_svag.study.progress import Progress
 
 # Means over the equilibrium window, and values at the end of the run.
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")
+MAX_STEPS = 2**31 - 1  # `iterations` is an int32 on JAX
 SOME_EXAMPLES = 16  # enough to see whether a network is scale invariant
 END_COLUMNS = ("train_loss", "test_accuracy", "test_loss")
 
@@ -68,9 +70,11 @@ def check_buildable(config, dataset, grid):
 
     Raises:
         ValueError: if the model cannot be built, a batch size does not go with the sampling or the
-            optimizer's scaling rule, a full-batch run would see augmented images, or a run would
-            have no records in the window over which N, G and R are averaged.
+            optimizer's scaling rule, a full-batch run would see augmented images, a run has more
+            steps than can be counted, or no records in the window over which N, G and R are
+            averaged.
     """
+    _check_lengths(grid)
     network = build_network(config, dataset, seed=0)
     for batch_size, ell in sorted({(run.batch_size, run.ell) for run in grid}):
         optimizer = build_optimizer(config, batch_size, config["learning_rate"])
@@ -86,6 +90,16 @@ def check_buildable(config, dataset, grid):
         )
     check_records(config, grid)
     return network
+
+
+def _check_lengths(grid):
+    for run in grid:
+        if run.steps > MAX_STEPS:
+            raise ValueError(
+                f"`epochs` and `ell` must be so small that a run has at most {MAX_STEPS:,} steps, "
+                f"which the optimizer can count. Received: run {run.name} with {run.steps:,} steps "
+                f"(ell={run.ell:g} times {run.total:,}). Use a smaller ell or fewer epochs."
+            )
 
 
 def check_records(config, grid):
@@ -149,7 +163,7 @@ def theory_premises(config, network):
     }
 
 
-def announce_cost(grid, num_train, workdir, show_progress=True):
+def announce_cost(grid, num_train, workdir, show_progress=True, shard=None):
     """Prints what is to be done, on the stream of the progress bar and before it.
 
     Args:
@@ -157,9 +171,11 @@ def announce_cost(grid, num_train, workdir, show_progress=True):
         num_train: n, number of training examples.
         workdir: folder of the study, where finished runs are.
         show_progress: whether to print at all. Defaults to `True`.
+        shard: a `Shard`, or `None` for the whole grid. Defaults to `None`.
     """
     if show_progress:
-        todo = [run for run in grid if not runs.RunFolder(workdir, run.name).result.exists()]
+        grid = shard.select(grid, num_train) if shard else grid
+        todo = [run for run in grid if not is_finished(workdir, run)]
         line = describe_cost(todo, num_train)
         done = f" Finished before: {len(grid) - len(todo)}." if len(todo) < len(grid) else ""
         print(f"{line}{done}", file=sys.stderr, flush=True)
@@ -189,7 +205,7 @@ def describe_cost(grid, num_train):
     )
 
 
-def execute_grid(pool, grid, num_train, workdir, show_progress=True):
+def execute_grid(pool, grid, num_train, workdir, show_progress=True, shard=None):
     """Executes the runs of a grid, with a progress bar over all of them.
 
     Args:
@@ -198,12 +214,33 @@ def execute_grid(pool, grid, num_train, workdir, show_progress=True):
         num_train: n, number of training examples.
         workdir: folder of the study, where finished runs are.
         show_progress: whether to show the bar. Defaults to `True`.
+        shard: a `Shard`, or `None` for the whole grid. Defaults to `None`.
 
     Returns:
-        A dict from run name to the dict of `runs.execute`.
+        A dict from run name to the dict of `runs.execute`; `None` where the runs of a shard are
+        finished and some of the others are not.
     """
-    (results,) = execute_stages(pool, [grid], num_train, workdir, show_progress)
-    return results
+    own = shard.select(grid, num_train) if shard else grid
+    (results,) = execute_stages(pool, [own], num_train, workdir, show_progress)
+    if not shard:
+        return results
+    others = [run for run in grid if run.name not in results]
+    if not all(map(functools.partial(is_finished, workdir), others)):
+        return None
+    return results | pool.execute(others, lambda run, steps: None)
+
+
+def is_finished(workdir, run):
+    """Whether there is a result of a run.
+
+    Args:
+        workdir: folder of the study.
+        run: a `Run`.
+
+    Returns:
+        A bool.
+    """
+    return runs.RunFolder(workdir, run.name).result.exists()
 
 
 def execute_stages(pool, stages, num_train, workdir, show_progress=True):
@@ -221,7 +258,7 @@ def execute_stages(pool, stages, num_train, workdir, show_progress=True):
         from run name to the dict of `runs.execute`.
     """
     every = [run for grid in stages for run in grid]
-    finished = [run.name for run in every if runs.RunFolder(workdir, run.name).result.exists()]
+    finished = [run.name for run in every if is_finished(workdir, run)]
     with Progress(every, num_train, finished, show_progress) as progress:
         for grid in stages:
             results = pool.execute(grid, progress.advance)

@@ -40,6 +40,7 @@ from keras_svag.study.grid import (
     check_buildable,
     column,
     execute_stages,
+    is_finished,
     load_dataset_of,
     make_run,
     network_properties,
@@ -48,6 +49,7 @@ from keras_svag.study.grid import (
 )
 from keras_svag.study.optimizer import is_plain_sgd, scaled_weight_decay
 from keras_svag.study.pool import RunPool
+from keras_svag.study.shard import parse_shard
 from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
 
@@ -72,7 +74,7 @@ TITLES = {
 }
 
 
-def run_linear_scaling(config, workdir, command=None, show_progress=True):
+def run_linear_scaling(config, workdir, command=None, show_progress=True, shard=None):
     """Runs the study, or goes on with it, and writes everything it leaves behind.
 
     Args:
@@ -81,13 +83,18 @@ def run_linear_scaling(config, workdir, command=None, show_progress=True):
         command: list of strings, the command to show in the report. Defaults to that of this
             process.
         show_progress: whether to show a progress bar. Defaults to `True`.
+        shard: `"i/n"` to do the i-th of n parts of the runs only, or `None` for all of them.
+            Defaults to `None`.
 
     Returns:
-        The dict that stands in `verdict.json`.
+        The dict that stands in `verdict.json`; `None` as long as runs of other shards are missing.
 
     Raises:
         ValueError: if the config is wrong or `workdir` belongs to another one.
+        PreemptedError: after checkpoints, if SIGTERM came and `preemption.watch` was called.
+        WriteError: if a file cannot be written.
     """
+    shard = parse_shard(shard)
     config = validate_config(config, STUDY)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
     dataset = load_dataset()
@@ -95,18 +102,30 @@ def run_linear_scaling(config, workdir, command=None, show_progress=True):
     grid = build_grid(config, num_train)
     base = grid[config["base_batch_size"]]
     others = [run for cell in grid.values() for run in cell if cell is not base]
+    stages = [base, others]
+    if shard:
+        # All base runs are needed before any other run: each process does those that no other is
+        # at, its own first.
+        first = shard.select(base, num_train)
+        rest = [run for run in base if run not in first]
+        stages = [[*first, *rest], shard.select(others, num_train)]
     network = _check(config, dataset, grid)
     network = network_properties(network, dataset)
     workdir, setting = begin(workdir, STUDY, config, dataset, command)
-    announce_cost([*base, *others], num_train, workdir, show_progress)
+    announce_cost([run for stage in stages for run in stage], num_train, workdir, show_progress)
     results = {}
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
-        stages = execute_stages(pool, [base, others], num_train, workdir, show_progress)
-        for stage, finished in enumerate(stages):
+        executed = execute_stages(pool, stages, num_train, workdir, show_progress)
+        for stage, finished in enumerate(executed):
             results |= finished
             if stage == 0:
                 prediction = predict(measure(base, results, config, num_train, workdir), config)
                 write_prediction(workdir, prediction)
+        others = [run for run in others if run.name not in results]
+        if not all(is_finished(workdir, run) for run in others):
+            return None
+        if others:
+            results |= pool.execute(others, lambda run, steps: None)
     cells = [measure(cell, results, config, num_train, workdir) for cell in grid.values()]
     verdict = build_verdict(cells, prediction, config, network)
     table = [row for cell in cells for row in cell.rows]

@@ -23,6 +23,7 @@ from keras_svag.study.grid import (
 )
 from keras_svag.study.optimizer import require_plain_sgd, scaled_learning_rate
 from keras_svag.study.pool import RunPool
+from keras_svag.study.shard import parse_shard
 from keras_svag.study.text import align
 from keras_svag.study.workdir import begin, finish
 
@@ -39,7 +40,7 @@ TITLES = {
 }
 
 
-def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True):
+def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True, shard=None):
     """Runs the study, or goes on with it, and writes everything it leaves behind.
 
     Args:
@@ -48,13 +49,18 @@ def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True
         command: list of strings, the command to show in the report. Defaults to that of this
             process.
         show_progress: whether to show a progress bar. Defaults to `True`.
+        shard: `"i/n"` to do the i-th of n parts of the runs only, or `None` for all of them.
+            Defaults to `None`.
 
     Returns:
-        The dict that stands in `verdict.json`.
+        The dict that stands in `verdict.json`; `None` as long as runs of other shards are missing.
 
     Raises:
         ValueError: if the config is wrong or `workdir` belongs to another one.
+        PreemptedError: after checkpoints, if SIGTERM came and `preemption.watch` was called.
+        WriteError: if a file cannot be written.
     """
+    shard = parse_shard(shard)
     config = validate_config(config, STUDY)
     require_plain_sgd(config, STUDY)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
@@ -65,9 +71,11 @@ def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True
     unique = list({run.name: run for run in grid}.values())
     check_buildable(config, dataset, unique)
     workdir, setting = begin(workdir, STUDY, config, dataset, command)
-    announce_cost(unique, num_train, workdir, show_progress)
+    announce_cost(unique, num_train, workdir, show_progress, shard)
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
-        results = execute_grid(pool, unique, num_train, workdir, show_progress)
+        results = execute_grid(pool, unique, num_train, workdir, show_progress, shard)
+    if results is None:
+        return None
     table = summarize_runs(unique, results, config, num_train, workdir)
     by_name = {row["name"]: row for row in table}
     for arm in arms:

@@ -48,7 +48,8 @@ def validate_optimizer(config):
     config = {**config, "optimizer": fields}
     try:
         _base_optimizer(config)
-    except ValueError as error:  # Keras' own message does not say which field of the config
+    # Keras' own message does not say which field of the config, if it has one.
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"`optimizer` must be what {fields['name']} takes. Received: optimizer={fields!r}; "
             f"{error}"

@@ -191,6 +191,8 @@ def _as_published(dataset, figure, recipe):
     config.num_workers = 0
     config.num_records = 160
     config.num_checkpoints = 160
+    # or one every so many effective steps, at any time of a study
+    config.checkpoint_steps = ml_collections.config_dict.placeholder(int)
     config.evaluation_size = 10_000
     config.sampling = "with_replacement"
     config.closeness = math.sqrt(2.0)

@@ -8,20 +8,19 @@ it has. What a run computes does not depend on which worker does it, nor on what
 import collections
 import concurrent.futures
 import concurrent.futures.process
-import contextlib
 import dataclasses
 import functools
 import multiprocessing
 import os
 import queue
-import signal
 import threading
+import time
 
 import keras
 
 from keras_svag.distribution import is_distributed
 from keras_svag.resident import limit_threads
-from keras_svag.study import records, runs
+from keras_svag.study import preemption, records, runs
 from keras_svag.study.program import GaussianProgram, Program
 
 POLL_SECONDS = 0.2
@@ -33,7 +32,8 @@ class RunPool:
     """Executes runs, in this process or in several others; use it as a context manager.
 
     A worker that dies is replaced, and its run goes on once from its last checkpoint; if it dies
-    again the run counts as failed (and is tried anew when the study is), the study goes on.
+    again the run counts as failed (and is tried anew when the study is), the study goes on. A run
+    that a process of another study on the same folder is at is waited for, after all others.
 
     Args:
         config: a validated config.
@@ -65,16 +65,19 @@ class RunPool:
             return self
         self._context = multiprocessing.get_context("spawn")
         self._steps = self._context.Queue()
+        self._end = self._context.Event()
         self._workers = [WorkerProcess(self._start) for _ in range(self._num_workers)]
         return self
 
     def __exit__(self, *error):
+        if any(error) and self._workers:
+            self._end.set()  # after a checkpoint
         for worker in self._workers:
-            worker.stop(at_once=any(error))
+            worker.stop()
 
     def _start(self):
         """An executor of one process, so that runs can be given to the worker of their program."""
-        arguments = (*self._arguments, self._steps)
+        arguments = (*self._arguments, self._steps, self._end)
         return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, arguments)
 
     def execute(self, grid, on_steps):
@@ -86,14 +89,15 @@ class RunPool:
 
         Returns:
             A dict from run name to the dict of `runs.execute`.
+
+        Raises:
+            PreemptedError: after checkpoints of all runs in progress, if the process was asked to
+                end.
         """
         # Long runs first, so that no worker is left with one at the end.
         waiting = sorted(grid, key=lambda run: -run.steps)
         if not self._workers:
-            return {
-                run.name: self._worker.execute(run, functools.partial(on_steps, run))
-                for run in waiting
-            }
+            return execute_in_turn(self._worker.execute, waiting, on_steps)
         by_name = {run.name: run for run in grid}
 
         def report(name, steps):
@@ -102,6 +106,7 @@ class RunPool:
 
         results, attempts = {}, collections.Counter()
         while len(results) < len(grid):
+            preemption.end_if_requested()
             for worker in self._workers:
                 if worker.is_idle and waiting:
                     run = _next_run(waiting, worker.programs, self._workers)
@@ -114,6 +119,9 @@ class RunPool:
                     run, result = worker.collect()
                     if result is None and attempts[run.name] < ATTEMPTS:
                         waiting.insert(0, run)
+                    elif result is not None and result["status"] == runs.LOCKED:
+                        waiting.append(run)
+                        attempts[run.name] -= 1
                     else:
                         results[run.name] = result or _died(run)
         self._report(report, timeout=None)
@@ -137,6 +145,36 @@ class RunPool:
             pass
 
 
+def execute_in_turn(execute, waiting, on_steps):
+    """Executes runs one after the other in this process, those that others are at in the end.
+
+    Args:
+        execute: function of a run and an `on_steps` of its own, such as `Worker.execute`.
+        waiting: list of `Run`.
+        on_steps: as for `RunPool.execute`.
+
+    Returns:
+        A dict from run name to the dict of `runs.execute`.
+
+    Raises:
+        PreemptedError: as `RunPool.execute` does.
+    """
+    results = {}
+    while waiting:
+        locked = []
+        for run in waiting:
+            preemption.end_if_requested()
+            result = execute(run, functools.partial(on_steps, run))
+            if result["status"] == runs.LOCKED:
+                locked.append(run)
+            else:
+                results[run.name] = result
+        if len(locked) == len(waiting):
+            time.sleep(POLL_SECONDS)
+        waiting = locked
+    return results
+
+
 class WorkerProcess:
     """One worker process as this process sees it.
 
@@ -147,7 +185,6 @@ class WorkerProcess:
     def __init__(self, start):
         self._start = start
         self._executor = start()
-        self._pid = self._executor.submit(os.getpid)
         self._run = self._future = None
         self.programs = set()  # what it has compiled, or is compiling
 
@@ -183,13 +220,9 @@ class WorkerProcess:
     def _restart(self):
         self._executor.shutdown()
         self._executor, self.programs = self._start(), set()
-        self._pid = self._executor.submit(os.getpid)
 
-    def stop(self, at_once=False):
-        """Ends the process: after its run, or at once."""
-        if at_once and self._pid.done() and self._pid.exception() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid.result(), signal.SIGTERM)
+    def stop(self):
+        """Ends the process, after its run."""
         self._executor.shutdown(cancel_futures=True)
 
 
@@ -267,8 +300,10 @@ def default_num_workers():
 _worker_state = {}
 
 
-def _start_worker(config, load_dataset, workdir, steps):
+def _start_worker(config, load_dataset, workdir, steps, end):
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    preemption.watch()
+    preemption.obey(end.is_set)
     limit_threads(1)
     _worker_state["worker"] = Worker(config, load_dataset, workdir)
     _worker_state["steps"] = steps

@@ -20,6 +20,9 @@ from keras_svag.study.schedule import build_schedule, tabulate
 from keras_svag.trainer import from_keras
 
 MAX_STEPS_PER_CALL = 512
+# Where a call of the program is one step. After each piece a run may be asked to end.
+STEPS_PER_PIECE = 16
+GAUSSIAN_STEPS_PER_PIECE = 64
 # What one forward pass without training, or one chunk of a full-batch gradient, may hold.
 MAX_EXAMPLES, MAX_PIXELS = 2048, 2**20
 
@@ -122,6 +125,11 @@ class Program:
         """How often the train step was traced so far."""
         return self._loop.num_traces
 
+    @property
+    def steps_per_piece(self):
+        """Largest number of steps to ask for at once: a run can be interrupted in between."""
+        return MAX_STEPS_PER_CALL if self._loop.inside_xla else STEPS_PER_PIECE
+
     def start(self, ell, seed):
         """Puts the program at the beginning of a run.
 
@@ -132,7 +140,8 @@ class Program:
         fresh = self._build_network(seed)
         _assign(self.model.variables[: len(fresh.variables)], _values(fresh.variables))
         _assign(self.model.optimizer.variables, self._initial_optimizer)
-        self.model.optimizer.ell = ell
+        # Not `optimizer`: under mixed_float16 that is the loss scaling around it.
+        self.model._svag.ell = ell
 
     def _make_sampler(self, seed):
         examples = self._dataset.num_train
@@ -154,19 +163,21 @@ class Program:
             return (rows,)
         return rows, self._dataset.augmentation.draw(seed, start, stop, rows.shape[1])
 
-    def advance(self, rows, draws=None):
+    def advance(self, rows, draws=None, fresh=True):
         """Takes one step for each row of example indices.
 
         Args:
             rows: int array of shape `(steps, 2 B)`.
             draws: what the data set's `augmentation.draw` gave. Defaults to `None`: no
                 augmentation.
+            fresh: whether means begin here; otherwise those of the call before go on. Defaults to
+                `True`.
 
         Returns:
             A tuple `(steps, logs)`: steps taken (fewer if the loss stopped being finite) and the
-            means over them of loss, accuracy, noise and signal.
+            means of loss, accuracy, noise and signal.
         """
-        return self._loop.run(rows, draws)
+        return self._loop.run(rows, draws, fresh)
 
     def evaluate(self):
         """Loss and accuracy on `evaluation_size` training and test examples, not augmented.
@@ -192,7 +203,8 @@ class Program:
     def learning_rates(self, ell, start, stop):
         """Learning rates (of the SGD run) at the SVAG steps `start` to `stop - 1`."""
         # The same float32 division as in the optimizer, so that no step falls on another side.
-        steps = np.arange(start, stop, dtype=np.float32)
+        # Not `arange` in float32, which goes in twos from 2^24 on.
+        steps = np.arange(start, stop).astype(np.float32)
         effective = np.floor(steps / np.float32(ell)).astype(np.int64)
         return self._rates[np.minimum(effective, self.total)]
 
@@ -201,6 +213,7 @@ class Program:
         return {
             "model": _values(self.model.variables),
             "optimizer": _values(self.model.optimizer.variables),
+            "metrics": _values(self.model.metrics_variables),
         }
 
     def save_network(self, path):
@@ -221,6 +234,7 @@ class Program:
         """
         _assign(self.model.variables, state["model"])
         _assign(self.model.optimizer.variables, state["optimizer"])
+        _assign(self.model.metrics_variables, state["metrics"])
 
 
 class GaussianProgram(Program):
@@ -242,21 +256,27 @@ class GaussianProgram(Program):
         data = (self._dataset.train_x, self._dataset.train_y)
         return GaussianNoiseLoop(self.model, data, self._piece, prepare=self._inputs)
 
+    @property
+    def steps_per_piece(self):
+        """See `Program`; here a step reads the whole training set."""
+        return GAUSSIAN_STEPS_PER_PIECE if self._loop.inside_xla else 1
+
     def draw(self, seed, start, stop):
         """Standard normal numbers, one for each step and example."""
         return (standard_normals(self._dataset.num_train, seed, start, stop),)
 
-    def advance(self, rows):
+    def advance(self, rows, fresh=True):
         """Takes one step for each row of standard normal numbers.
 
         Args:
             rows: array of shape `(steps, n)`.
+            fresh: as in `Program`.
 
         Returns:
             A tuple `(steps, logs)`, as in `Program`, of loss and accuracy.
         """
         # The loop leaves the optimizer alone; its counter says where the schedule is.
-        optimizer = self.model.optimizer
+        optimizer = self.model._svag
         start, noise_steps = int(optimizer.iterations), optimizer.ell
         steps, logs = self._loop.run(
             rows,
@@ -264,6 +284,7 @@ class GaussianProgram(Program):
             self.learning_rates(noise_steps, start, start + len(rows)),
             noise_steps,
             self._config["weight_decay"],
+            fresh,
         )
         optimizer.iterations.assign(start + steps)
         return steps, logs

@@ -1,25 +1,28 @@
 """The runs of a study: each is trained, recorded and checkpointed by itself.
 
 `runs/<name>/metrics.jsonl` holds a row per record, `tensorboard/` the same as scalars,
-`checkpoint/latest.npz` the state at the last checkpoint and `result.json` the end. A run that was
+`checkpoint/` the state at the last two checkpoints and `result.json` the end. A run that was
 interrupted goes on from its checkpoint and ends with the same rows as if it had not been, since its
-batches are a function of seed and step.
+batches are a function of seed and step. While a process is at a run it holds the run's lock.
 """
 
+import bisect
 import dataclasses
 import math
 import pathlib
 import time
+import warnings
 
 import numpy as np
 
 from keras_svag.coefficients import svag_steps
-from keras_svag.study import records
+from keras_svag.study import checkpoints, lock, preemption, records
 from keras_svag.study.tensorboard import EventLog
 
-DONE, FAILED = "done", "failed"
+# LOCKED is no result: another process is at the run.
+DONE, FAILED, LOCKED = "done", "failed", "locked"
 SVAG, GAUSSIAN = "svag", "gaussian"
-STATE_GROUPS = ("model", "optimizer")
+STATE_GROUPS = ("model", "optimizer", "metrics")
 
 
 class TrainingDivergedError(RuntimeError):
@@ -91,6 +94,7 @@ class Run:
         Returns:
             An increasing list of ints that ends with `total`, no two of them at the same step.
         """
+        count = min(count, self.total)
         points = {max(1, round(i * self.total / count)) for i in range(1, count + 1)}
         # Where ell < 1 several points can fall on one step, of which the last stays.
         return sorted({self.steps_until(point): point for point in sorted(points)}.values())
@@ -107,9 +111,11 @@ class RunFolder:
     def __init__(self, workdir, name):
         self.path = pathlib.Path(workdir) / "runs" / name
         self.metrics = self.path / "metrics.jsonl"
-        self.checkpoint = self.path / "checkpoint" / "latest.npz"
+        self.checkpoints = self.path / "checkpoint"
+        self.checkpoint = self.checkpoints / checkpoints.LATEST
         self.result = self.path / "result.json"
         self.tensorboard = self.path / "tensorboard"
+        self.lock = self.path / "lock"
 
 
 def execute(run, get_program, config, workdir, on_steps=lambda steps: None):
@@ -124,60 +130,120 @@ def execute(run, get_program, config, workdir, on_steps=lambda steps: None):
         on_steps: called with the number of SVAG steps just taken (or found taken).
 
     Returns:
-        The dict that stands in `result.json`: `status` is `"done"` or `"failed"`.
+        The dict that stands in `result.json`: `status` is `"done"` or `"failed"`. Or, if another
+        process is at this run, a dict with the status `"locked"` alone.
+
+    Raises:
+        CheckpointError: if the run's checkpoint is of another run or model.
+        PreemptedError: after a checkpoint, if the process was asked to end.
+        WriteError: if a file cannot be written.
     """
     folder = RunFolder(workdir, run.name)
-    result = records.read_json(folder.result)
-    if result is not None:
-        on_steps(run.steps)
-        return result
+    result = _finished(run, config, folder)
+    if result is None:
+        with lock.hold(folder.lock) as held:
+            if not held:
+                return {"status": LOCKED}
+            # Another process may have finished it just now.
+            result = _finished(run, config, folder)
+            if result is None:
+                return _execute(run, get_program(), config, folder, on_steps)
+    on_steps(run.steps)
+    return result
+
+
+def _execute(run, program, config, folder, on_steps):
+    records.remove_temporaries(folder.path)
     started = time.perf_counter()
     result = {**dataclasses.asdict(run), "name": run.name, "status": DONE}
     try:
-        _train(run, get_program(), config, folder, on_steps)
+        _train(run, program, config, folder, on_steps)
     except TrainingDivergedError as error:
         result |= {"status": FAILED, "failed_step": error.step, "message": str(error)}
     result["seconds"] = round(time.perf_counter() - started, 3)
     records.write_json(folder.result, result)
+    if result["status"] == DONE:
+        checkpoints.prune(folder.checkpoints)
     return result
+
+
+def _finished(run, config, folder):
+    """What stands in `result.json`, or `None` if there is none or the records are not whole."""
+    result = records.read_json(folder.result)
+    if result is None or result["status"] != DONE:
+        return result
+    try:
+        num_rows = len(records.read_jsonl(folder.metrics))
+    except records.DamagedError:
+        num_rows = -1
+    if num_rows == len(run.record_points(config["num_records"])):
+        return result
+    warnings.warn(
+        f"`{folder.metrics}` is damaged or incomplete. It is written anew from the run's last "
+        "checkpoint; what is not there is trained again.",
+        stacklevel=3,
+    )
+    return None
 
 
 def _train(run, program, config, folder, on_steps):
     seed = _stream_seed(config, run)
+    identity = {**dataclasses.asdict(run), "stream": seed}
     points = run.record_points(config["num_records"])
-    every = math.ceil(len(points) / config["num_checkpoints"])
+    ends = [run.steps_until(point) for point in points]
+    saves = _checkpoint_steps(run, points, config)
     program.start(run.ell, config["seed"] + run.seed)
-    rows = _resume(program, folder)
+    rows, step = _resume(program, folder, identity)
     clock = rows[-1]["time"] if rows else 0.0
-    step = rows[-1]["step"] if rows else 0
     on_steps(step)
     log = EventLog(folder.tensorboard, rows)
-    for index in range(len(rows), len(points)):
-        stop = run.steps_until(points[index])
-        taken, logs = program.advance(*program.draw(seed, step, stop))
+    while step < run.steps:
+        index = len(rows)
+        start, stop = (ends[index - 1] if index else 0), ends[index]
+        next_save = saves[bisect.bisect(saves, step)]
+        # Pieces are counted from the start of the record, wherever the run was resumed.
+        piece = program.steps_per_piece
+        end = min(stop, next_save, step + piece - (step - start) % piece)
+        # The logs are means since the record before, in however many pieces.
+        taken, logs = program.advance(*program.draw(seed, step, end), fresh=step == start)
         weight_norm = program.weight_norm()
+        is_preempted = preemption.requested()
         if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
             records.write_jsonl(folder.metrics, rows)
             raise TrainingDivergedError(run.name, step + taken - 1)
-        rates = program.learning_rates(run.ell, step, stop)
-        clock += float(rates.sum()) / run.ell
-        rows.append(
-            {
-                "step": stop,
-                "effective_step": points[index],
-                "time": clock,
-                "learning_rate": float(rates[-1]),
-                **logs,
-                "weight_norm": weight_norm,
-                "weight_function": program.weight_function(),
-                **program.evaluate(),
-            }
-        )
-        log.append(rows[-1])
-        on_steps(stop - step)
-        step = stop
-        if (index + 1) % every == 0 or index + 1 == len(points):
-            _save(program, folder, rows)
+        if end == stop:
+            rates = program.learning_rates(run.ell, start, stop)
+            clock += float(rates.sum()) / run.ell
+            rows.append(
+                {
+                    "step": stop,
+                    "effective_step": points[index],
+                    "time": clock,
+                    "learning_rate": float(rates[-1]),
+                    **logs,
+                    "weight_norm": weight_norm,
+                    "weight_function": program.weight_function(),
+                    **program.evaluate(),
+                }
+            )
+            log.append(rows[-1])
+        on_steps(end - step)
+        step = end
+        if end == next_save or is_preempted:
+            _save(program, folder, rows, step, identity)
+        if is_preempted and step < run.steps:
+            raise preemption.PreemptedError()
+
+
+def _checkpoint_steps(run, points, config):
+    """The steps after which a checkpoint is written, in order; the last step is one of them."""
+    every = config.get("checkpoint_steps")
+    if every is None:
+        stride = math.ceil(len(points) / config["num_checkpoints"])
+        effective = points[stride - 1 :: stride]
+    else:
+        effective = range(every, run.total, every)
+    return sorted({run.steps, *map(run.steps_until, effective)})
 
 
 def restore_last(run, program, workdir):
@@ -187,8 +253,18 @@ def restore_last(run, program, workdir):
         run: a finished `Run`.
         program: the `Program` of its batch size.
         workdir: folder of the study.
+
+    Raises:
+        DamagedError: if its checkpoint is not there or not as it was written.
     """
-    state, _ = records.load_arrays(RunFolder(workdir, run.name).checkpoint, STATE_GROUPS)
+    path = RunFolder(workdir, run.name).checkpoint
+    try:
+        state, _ = checkpoints.read(path, STATE_GROUPS)
+    except records.DamagedError as error:
+        raise records.DamagedError(
+            f"{error} Move the folder of the run away: the same command then trains it again."
+        ) from error
+    checkpoints.check_state(path, state, program.state())
     program.restore(state)
 
 
@@ -198,19 +274,29 @@ def _stream_seed(config, run):
     return int(np.random.SeedSequence(identity).generate_state(1, np.uint64)[0])
 
 
-def _save(program, folder, rows):
-    # Rows first: a checkpoint never counts rows that are not there.
+def _save(program, folder, rows, step, identity):
+    # Rows first: nobody finds a checkpoint whose rows are not there.
     records.write_jsonl(folder.metrics, rows)
-    records.save_arrays(folder.checkpoint, program.state(), num_rows=len(rows))
+    facts = {"run": identity, "step": step, "rows": rows}
+    checkpoints.save(folder.checkpoints, program.state(), **facts)
 
 
-def _resume(program, folder):
-    loaded = records.load_arrays(folder.checkpoint, STATE_GROUPS)
+def _resume(program, folder, identity):
+    """Rows and step of the last checkpoint, to which the program is put."""
+    loaded = checkpoints.load(folder.checkpoints, STATE_GROUPS)
     if loaded is None:
-        return []
-    state, numbers = loaded
+        return [], 0
+    state, facts = loaded
+    path = folder.checkpoint
+    for name, value in identity.items():
+        if facts["run"].get(name) != value:
+            raise checkpoints.refused(
+                path, f"its {name} is {facts['run'].get(name)!r}, that of this run {value!r}"
+            )
+    checkpoints.check_state(path, state, program.state())
     program.restore(state)
-    return records.read_jsonl(folder.metrics)[: numbers["num_rows"]]
+    records.write_jsonl(folder.metrics, facts["rows"])
+    return facts["rows"], facts["step"]
 
 
 def window_means(rows, total, window):

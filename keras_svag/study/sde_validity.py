@@ -27,13 +27,14 @@ from keras_svag.study.grid import (
     theory_premises,
 )
 from keras_svag.study.pool import RunPool
+from keras_svag.study.shard import parse_shard
 from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
 
 STUDY = "sde_validity"
 
 
-def run_sde_validity(config, workdir, command=None, show_progress=True):
+def run_sde_validity(config, workdir, command=None, show_progress=True, shard=None):
     """Runs the study, or goes on with it, and writes everything it leaves behind.
 
     Args:
@@ -42,13 +43,18 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
         command: list of strings, the command to show in the report. Defaults to that of this
             process.
         show_progress: whether to show a progress bar. Defaults to `True`.
+        shard: `"i/n"` to do the i-th of n parts of the runs only, or `None` for all of them.
+            Defaults to `None`.
 
     Returns:
-        The dict that stands in `verdict.json`.
+        The dict that stands in `verdict.json`; `None` as long as runs of other shards are missing.
 
     Raises:
         ValueError: if the config is wrong or `workdir` belongs to another one.
+        PreemptedError: after checkpoints, if SIGTERM came and `preemption.watch` was called.
+        WriteError: if a file cannot be written.
     """
+    shard = parse_shard(shard)
     config = validate_config(config)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
     dataset = load_dataset()
@@ -60,8 +66,10 @@ def run_sde_validity(config, workdir, command=None, show_progress=True):
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         while True:
             grid = build_grid(config, num_train, num_seeds)
-            announce_cost(grid, num_train, workdir, show_progress)
-            results = execute_grid(pool, grid, num_train, workdir, show_progress)
+            announce_cost(grid, num_train, workdir, show_progress, shard)
+            results = execute_grid(pool, grid, num_train, workdir, show_progress, shard)
+            if results is None:
+                return None
             table = summarize_runs(grid, results, config, num_train, workdir)
             verdict = build_verdict(table, config, network)
             more = _seeds_to_add(verdict, num_seeds, config)

@@ -25,7 +25,8 @@ class EventLog:
 
     def __init__(self, folder, rows=()):
         self._path = pathlib.Path(folder) / FILE_NAME
-        with records.atomic_path(self._path) as temporary, open(temporary, "wb") as file:
+        opened = records.atomic_path(self._path, sync=False)
+        with opened as temporary, open(temporary, "wb") as file:
             writer = RecordWriter(file)
             writer.write(
                 Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
@@ -39,7 +40,7 @@ class EventLog:
         Args:
             row: dict from the name of a scalar to its value, with `effective_step`.
         """
-        with open(self._path, "ab") as file:
+        with records.writing(self._path), open(self._path, "ab") as file:
             RecordWriter(file).write(_event(row))
 
 

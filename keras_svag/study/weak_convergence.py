@@ -13,7 +13,7 @@ from scipy import stats
 from keras_svag import validity
 from keras_svag.coefficients import svag_steps
 from keras_svag.sde import LinearProblem
-from keras_svag.study import figures, records, runs
+from keras_svag.study import figures, preemption, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.grid import (
     announce_cost,
@@ -26,6 +26,7 @@ from keras_svag.study.grid import (
 from keras_svag.study.linear_chains import simulate
 from keras_svag.study.optimizer import require_plain_sgd
 from keras_svag.study.pool import RunPool
+from keras_svag.study.shard import parse_shard
 from keras_svag.study.workdir import begin, finish
 
 STUDY = "weak_convergence"
@@ -40,7 +41,7 @@ TITLES = {
 }
 
 
-def run_weak_convergence(config, workdir, command=None, show_progress=True):
+def run_weak_convergence(config, workdir, command=None, show_progress=True, shard=None):
     """Runs the study, or goes on with it, and writes everything it leaves behind.
 
     Args:
@@ -49,13 +50,18 @@ def run_weak_convergence(config, workdir, command=None, show_progress=True):
         command: list of strings, the command to show in the report. Defaults to that of this
             process.
         show_progress: whether to show a progress bar. Defaults to `True`.
+        shard: `"i/n"` to do the i-th of n parts of the runs only, or `None` for all of them.
+            Defaults to `None`.
 
     Returns:
-        The dict that stands in `verdict.json`.
+        The dict that stands in `verdict.json`; `None` as long as runs of other shards are missing.
 
     Raises:
         ValueError: if the config is wrong or `workdir` belongs to another one.
+        PreemptedError: after checkpoints, if SIGTERM came and `preemption.watch` was called.
+        WriteError: if a file cannot be written.
     """
+    shard = parse_shard(shard)
     config = validate_config(config, STUDY)
     require_plain_sgd(config, STUDY)
     load_dataset = functools.partial(load_dataset_of, config["dataset"])
@@ -64,9 +70,11 @@ def run_weak_convergence(config, workdir, command=None, show_progress=True):
     grid = build_grid(config, num_train)
     check_buildable(config, dataset, grid)
     workdir, setting = begin(workdir, STUDY, config, dataset, command)
-    announce_cost(grid, num_train, workdir, show_progress)
+    announce_cost(grid, num_train, workdir, show_progress, shard)
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
-        results = execute_grid(pool, grid, num_train, workdir, show_progress)
+        results = execute_grid(pool, grid, num_train, workdir, show_progress, shard)
+    if results is None:
+        return None
     table = summarize_runs(grid, results, config, num_train, workdir)
     verdict = {
         "study": STUDY,
@@ -161,6 +169,7 @@ def simulated_errors(study, seed):
     limit = _moments(problem.sde_moments(start, horizon * problem.time_per_step))
     samples, exact = [], []
     for ell in ells:
+        preemption.end_if_requested()
         steps = svag_steps(horizon, ell)
         samples.append(simulate(problem, ell, start, steps, study["num_chains"], seed))
         exact.append(_moments(problem.svag_moments(ell, start, steps)))

@@ -8,7 +8,7 @@ import sys
 
 import keras
 
-from keras_svag.study import records, report
+from keras_svag.study import lock, records, report
 from keras_svag.study.config import differences
 from keras_svag.study.grid import write_csv
 from keras_svag.version import __version__
@@ -45,23 +45,34 @@ def claim(workdir, study, config):
             written then.
     """
     workdir = pathlib.Path(workdir)
+    _refuse_other_config(workdir, study, config)
+    with lock.hold(workdir / "lock", wait=True):
+        _write_config(workdir, study, config)
+    return workdir
+
+
+def _refuse_other_config(workdir, study, config):
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(
             "`workdir` must be a folder, or not exist yet. "
             f"Received: workdir={str(workdir)!r}, a file. Use another --workdir."
         )
-    requested = {"study": study, **config}
     existing = records.read_json(workdir / "config.json")
-    if existing is not None:
-        changed = differences(existing, records.to_json(requested))
-        if changed:
-            raise ValueError(
-                "`workdir` must be new or belong to the same config: its runs were made with "
-                f"other settings ({'; '.join(changed)}). Received: workdir={str(workdir)!r}. "
-                "Use another --workdir, or undo the changes."
-            )
-    records.write_json(workdir / "config.json", requested)
-    return workdir
+    if existing is None:
+        return
+    changed = differences(existing, records.to_json({"study": study, **config}))
+    if changed:
+        raise ValueError(
+            "`workdir` must be new or belong to the same config: its runs were made with "
+            f"other settings ({'; '.join(changed)}). Received: workdir={str(workdir)!r}. "
+            "Use another --workdir, or undo the changes."
+        )
+
+
+def _write_config(workdir, study, config):
+    # Once more: another process may have claimed the folder just now.
+    _refuse_other_config(workdir, study, config)
+    records.write_json(workdir / "config.json", {"study": study, **config})
 
 
 def begin(workdir, study, config, dataset, command=None):
@@ -78,21 +89,38 @@ def begin(workdir, study, config, dataset, command=None):
         A tuple `(workdir, setting)`: the folder as a `pathlib.Path`, and what `environment` gives.
 
     Raises:
-        ValueError: as `claim` does, or if the runs there have seen other data.
+        ValueError: as `claim` does, or if the runs there have seen other data or were made under
+            another backend of Keras.
+        WriteError: if nothing can be written there.
     """
+    workdir = pathlib.Path(workdir)
+    setting = environment(command or default_command())
     data = {"name": dataset.name, "sha256": dataset.fingerprint()}
-    before = records.read_json(pathlib.Path(workdir) / "environment.json") or {}
+    environment_file = workdir / "environment.json"
+    _refuse_other_config(workdir, study, config)
+    _refuse_other_environment(environment_file, data, setting["backend"])
+    with lock.hold(workdir / "lock", wait=True):
+        _refuse_other_environment(environment_file, data, setting["backend"])
+        _write_config(workdir, study, config)
+        records.write_json(environment_file, {**setting, "seed": config["seed"], "data": data})
+    return workdir, setting
+
+
+def _refuse_other_environment(path, data, backend):
+    before = records.read_json(path) or {}
     if before.get("data", data) != data:
         raise ValueError(
             "`workdir` must be new or belong to the same data: its runs have seen other examples "
             f"(sha256 {before['data']['sha256'][:12]}, now {data['sha256'][:12]}). "
-            f"Received: workdir={str(workdir)!r}. Use another --workdir, or the data of before."
+            f"Received: workdir={str(path.parent)!r}. Use another --workdir, or the data of before."
         )
-    workdir = claim(workdir, study, config)
-    setting = environment(command or default_command())
-    extra = {"seed": config["seed"], "data": data}
-    records.write_json(workdir / "environment.json", {**setting, **extra})
-    return workdir, setting
+    if before.get("backend", backend) != backend:
+        raise ValueError(
+            "`workdir` must be new or belong to the same Keras backend, since a seed gives other "
+            f"initial weights on each: its runs were made under {before['backend']!r}. Received: "
+            f"workdir={str(path.parent)!r} under {backend!r}. Use another --workdir, or set "
+            f"KERAS_BACKEND={before['backend']}."
+        )
 
 
 def finish(workdir, verdict, table, draw, config, setting, titles=report.TITLES):

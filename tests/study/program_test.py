@@ -1,11 +1,13 @@
 """Tests of keras_svag/study/program.py: one program for all runs of a shape."""
 
+import keras
 import numpy as np
 import pytest
 
 from keras_svag.datasets import Sampler
 from keras_svag.study.config import validate_config
 from keras_svag.study.program import MAX_STEPS_PER_CALL, Program, build_network
+from keras_svag.trainer import from_keras
 from tests.mlp_oracle import DigitsNet
 from tests.study.helpers import study_config
 
@@ -103,6 +105,17 @@ def test_restore_goes_on_as_if_nothing_had_happened(program, rows):
     program.advance(rows[7:])
     for group in ("model", "optimizer"):
         assert_same(program.state()[group], expected[group])
+
+
+def test_state_of_random_layers_is_among_the_variables():
+    # `Program.state` saves `model.variables`: a resumed run draws the masks that come next.
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)])
+    model = from_keras(network)
+    states = [v for v in model.variables if "seed" in v.path]
+    assert len(states) == 1
+    before = states[0].numpy()
+    model(np.ones((2, 4), "float32"), training=True)
+    assert not np.array_equal(states[0].numpy(), before)
 
 
 def test_evaluation_is_that_of_numpy(program, dataset, rows):

@@ -38,7 +38,7 @@ def test_files_have_ordinary_permissions(tmp_path):
     old = os.umask(0o022)
     try:
         records.write_text(tmp_path / "report.html", "<p>")
-        records.save_arrays(tmp_path / "a.npz", {"model": [np.ones(2)]})
+        records.write_jsonl(tmp_path / "a.jsonl", [{"step": 1}])
     finally:
         os.umask(old)
     assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o644}
@@ -74,7 +74,6 @@ def test_json_of_numpy_tuples_and_intervals(tmp_path):
 def test_missing_files(tmp_path):
     assert records.read_json(tmp_path / "no.json") is None
     assert records.read_jsonl(tmp_path / "no.jsonl") == []
-    assert records.load_arrays(tmp_path / "no.npz", ["model"]) is None
 
 
 def test_jsonl_comes_back_exactly(tmp_path):
@@ -93,22 +92,43 @@ def test_jsonl_comes_back_exactly(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_arrays_come_back_in_order_and_type(tmp_path):
-    # More than ten, so that "10" must not come before "2".
-    model = [np.full(i + 1, i, "float32") for i in range(12)]
-    optimizer = [np.array(2**40 + 1, "int64"), np.zeros((2, 3), "float64")]
-    path = tmp_path / "checkpoint" / "latest.npz"
-    records.save_arrays(path, {"model": model, "optimizer": optimizer}, num_rows=7)
-    groups, numbers = records.load_arrays(path, ["model", "optimizer"])
-    assert numbers == {"num_rows": 7}
-    for got, expected in zip(groups["model"] + groups["optimizer"], model + optimizer, strict=True):
-        assert got.dtype == expected.dtype
-        np.testing.assert_array_equal(got, expected)
-    assert [p.name for p in path.parent.iterdir()] == ["latest.npz"]
+def test_replaced_file_becomes_the_backup(tmp_path):
+    for text in ("1", "2", "3"):
+        with records.atomic_path(tmp_path / "a.txt", tmp_path / "b.txt") as temporary:
+            temporary.write_text(text)
+            # The newest stays where it is until the next one is whole.
+            if text != "1":
+                assert (tmp_path / "a.txt").read_text() == str(int(text) - 1)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.txt": "3", "b.txt": "2"}
 
 
-def test_arrays_are_read_without_executing_anything(tmp_path):
-    # A pickle in a checkpoint would run code of whoever made the file.
-    np.savez(tmp_path / "bad.npz", **{"model/0": np.array([{"a": 1}], dtype=object)})
-    with pytest.raises(ValueError, match="allow_pickle"):
-        records.load_arrays(tmp_path / "bad.npz", ["model"])
+DAMAGED = {
+    "cut short": b'{"step": 1}\n{"step": 2, "lo',
+    "a line that is no object": b'{"step": 1}\n7\n',
+    "not text": b"\xff\xfe\x00",
+    "zeros, as after a crash of the machine": b"\0" * 20,
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_lines_are_told_and_left_alone(tmp_path, case):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(DAMAGED[case])
+    with pytest.raises(records.DamagedError, match="metrics.jsonl` is damaged: .* move it away"):
+        records.read_jsonl(path)
+    assert path.read_bytes() == DAMAGED[case]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff"])
+def test_damaged_json_is_told(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(records.DamagedError, match="a.json` is damaged: .* move it away"):
+        records.read_json(tmp_path / "a.json")
+
+
+def test_what_killed_processes_were_writing_is_removed(tmp_path):
+    records.write_json(tmp_path / "runs" / "a" / "result.json", {})
+    left = tmp_path / "runs" / "a" / f".12.ab{records.TEMPORARY}result.json"
+    left.write_text("half")
+    records.remove_temporaries(tmp_path)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["result.json"]

@@ -1,17 +1,20 @@
 """Tests of keras_svag/study/runs.py: what a run records, and that it can be interrupted."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
 from keras_svag.coefficients import svag_coefficients
 from keras_svag.datasets import Sampler
-from keras_svag.study import records, runs
+from keras_svag.study import checkpoints, lock, pool, preemption, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.program import Program
 from keras_svag.study.runs import Run, RunFolder, lengths_inside, window_means
@@ -222,23 +225,25 @@ def test_killed_between_records_and_checkpoint(
     program, config, uninterrupted, tmp_path, monkeypatch
 ):
     # The rows of record 4 to 6 are written, their checkpoint is not; a temporary file stays.
-    save, calls = records.save_arrays, []
+    save, calls = checkpoints.save, []
 
     def fail_second(path, *args, **kwargs):
         calls.append(path)
         if len(calls) == 2:
-            path.with_name(".1.tmp.latest.npz").write_bytes(b"half")
+            (path / ".1.ab.tmp.latest.npz").write_bytes(b"half")
             raise Interrupted
         save(path, *args, **kwargs)
 
-    monkeypatch.setattr(records, "save_arrays", fail_second)
+    monkeypatch.setattr(checkpoints, "save", fail_second)
     with pytest.raises(Interrupted):
         execute(RUN, program, config, tmp_path)
     folder = RunFolder(tmp_path, RUN.name)
     assert len(records.read_jsonl(folder.metrics)) == 6
-    assert records.load_arrays(folder.checkpoint, [])[1] == {"num_rows": 3}
+    assert len(checkpoints.load(folder.checkpoints, [])[1]["rows"]) == 3
     execute(RUN, program, config, tmp_path)
     assert_same_end(tmp_path, uninterrupted)
+    # The temporary file too is gone.
+    assert set(files_of(folder.path)) == set(files_of(RunFolder(uninterrupted, RUN.name).path))
 
 
 def test_killed_between_last_checkpoint_and_result(program, config, uninterrupted, tmp_path):
@@ -248,6 +253,228 @@ def test_killed_between_last_checkpoint_and_result(program, config, uninterrupte
     execute(RUN, program, config, tmp_path, on_steps=reported.append)
     assert reported == [RUN.steps]
     assert_same_end(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("every", [1, 3, 5, 100])
+def test_cadence_in_effective_steps_changes_nothing_but_the_checkpoints(
+    program, config, uninterrupted, tmp_path, monkeypatch, every
+):
+    # Between records too (which end at 2, 4, 7, 9 ...): their means go on over the cut.
+    save, steps = checkpoints.save, []
+
+    def note(folder, groups, **facts):
+        steps.append(facts["step"])
+        save(folder, groups, **facts)
+
+    monkeypatch.setattr(checkpoints, "save", note)
+    execute(RUN, program, config | {"checkpoint_steps": every}, tmp_path)
+    assert steps == [2 * effective for effective in range(every, 22, every)] + [44]
+    assert_same_end(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 7, 12])
+def test_goes_on_from_between_two_records(program, config, uninterrupted, tmp_path, at):
+    # A checkpoint after every effective step; most lie between two records.
+    config = config | {"checkpoint_steps": 1}
+    with pytest.raises(Interrupted):
+        execute(RUN, program, config, tmp_path, on_steps=interrupt_after(at))
+    program.start(1.0, seed=7)  # other runs come between, with other metrics
+    program.advance(np.zeros((3, 256), np.int32))
+    reported = []
+    execute(RUN, program, config, tmp_path, on_steps=reported.append)
+    assert reported[0] == 2 * (at - 1) and sum(reported) == RUN.steps
+    assert_same_end(tmp_path, uninterrupted)
+
+
+def test_long_records_are_taken_in_pieces(program, config, uninterrupted, tmp_path, monkeypatch):
+    # What is drawn at once does not grow with ell, nor the time until a run can be interrupted.
+    monkeypatch.setattr(type(program), "steps_per_piece", 3)
+    draw, asked = program.draw, []
+    monkeypatch.setattr(
+        program, "draw", lambda seed, a, b: (asked.append(b - a), draw(seed, a, b))[1]
+    )
+    execute(RUN, program, config, tmp_path)
+    assert max(asked) == 3 and sum(asked) == RUN.steps
+    assert_same_end(tmp_path, uninterrupted)
+
+
+@pytest.fixture
+def watched():
+    """SIGTERM asks runs of this process to end, for as long as the test lasts."""
+    before = signal.getsignal(signal.SIGTERM)
+    preemption.watch()
+    yield
+    signal.signal(signal.SIGTERM, before)
+    preemption._requested.clear()
+
+
+def preempt_after(count):
+    """An `on_steps` that sends SIGTERM to this process at its call number `count`."""
+    calls = iter(range(1000))
+    return lambda _: os.kill(os.getpid(), signal.SIGTERM) if next(calls) == count else None
+
+
+@pytest.mark.parametrize("at", [0, 4, 9, 13])
+def test_sigterm_writes_a_checkpoint_and_loses_nothing(
+    program, config, uninterrupted, tmp_path, monkeypatch, watched, at
+):
+    # In pieces of three steps, so that most of them end between two records.
+    monkeypatch.setattr(type(program), "steps_per_piece", 3)
+    steps = []
+    preempt = preempt_after(at)
+    with pytest.raises(preemption.PreemptedError, match="asked to end"):
+        execute(RUN, program, config, tmp_path, on_steps=lambda n: (steps.append(n), preempt(n)))
+    folder = RunFolder(tmp_path, RUN.name)
+    assert not folder.result.exists() and not folder.lock.exists()
+    # One more piece, and not a step of it is lost.
+    assert checkpoints.load(folder.checkpoints, [])[1]["step"] == sum(steps)
+    assert len(steps) == at + 2
+    preemption._requested.clear()
+    resumed = []
+    execute(RUN, program, config, tmp_path, on_steps=resumed.append)
+    assert resumed[0] == sum(steps)
+    assert_same_end(tmp_path, uninterrupted)
+
+
+def test_sigterm_in_the_last_piece_leaves_a_finished_run(program, config, tmp_path, watched):
+    result = execute(RUN, program, config, tmp_path, on_steps=preempt_after(9))
+    assert result["status"] == runs.DONE and preemption.requested()
+    with pytest.raises(preemption.PreemptedError):
+        pool.execute_in_turn(refuse_program, [RUN], lambda run, steps: None)
+
+
+def test_runs_of_others_come_last(monkeypatch):
+    # Another process is at the first; it is asked for again when all others are done.
+    grid = [dataclasses.replace(RUN, seed=seed) for seed in range(3)]
+    asked = []
+
+    def execute(run, on_steps):
+        asked.append(run.seed)
+        locked = run.seed == 0 and asked.count(0) < 4
+        return {"status": runs.LOCKED if locked else runs.DONE}
+
+    slept = []
+    monkeypatch.setattr(pool.time, "sleep", slept.append)
+    results = pool.execute_in_turn(execute, grid, lambda run, steps: None)
+    assert asked == [0, 1, 2, 0, 0, 0] and len(slept) == 2
+    assert {r["status"] for r in results.values()} == {runs.DONE} and len(results) == 3
+
+
+# Damage.
+
+
+@contextlib.contextmanager
+def file_size_limit(size):
+    """No file of this process may grow beyond `size` bytes: the way of a disk that is full."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 500, 30_000], ids=["anything", "records", "checkpoints"])
+def test_full_disk(program, config, uninterrupted, tmp_path, size):
+    folder = interrupted_with_two_checkpoints(program, config, tmp_path)
+    before, metrics = files_of(folder.checkpoints), folder.metrics.read_bytes()
+    with file_size_limit(size):
+        with pytest.raises(records.WriteError) as error:
+            execute(RUN, program, config, tmp_path)
+    assert f"`{folder.path}" in str(error.value) and "could not be written: " in str(error.value)
+    assert "Free some space" in str(error.value) and "goes on from the last" in str(error.value)
+    # Both checkpoints are as they were; of the records there may be more.
+    assert files_of(folder.checkpoints) == before
+    assert folder.metrics.read_bytes().startswith(metrics) and records.read_jsonl(folder.metrics)
+    assert not folder.lock.exists() and not folder.result.exists()
+    # When there is space again nothing is lost.
+    reported = []
+    execute(RUN, program, config, tmp_path, on_steps=reported.append)
+    assert reported[0] == 26
+    assert_same_end(tmp_path, uninterrupted)
+
+
+def interrupted_with_two_checkpoints(program, config, workdir):
+    """Interrupts `RUN` after the checkpoints of its records 3 and 6."""
+    with pytest.raises(Interrupted):
+        execute(RUN, program, config, workdir, on_steps=interrupt_after(8))
+    folder = RunFolder(workdir, RUN.name)
+    assert sorted(p.name for p in folder.checkpoints.iterdir()) == ["latest.npz", "previous.npz"]
+    return folder
+
+
+@pytest.mark.parametrize("damaged", [["latest"], ["latest", "previous"]], ids=str)
+def test_damaged_checkpoint_gives_way_to_the_one_before(
+    program, config, uninterrupted, tmp_path, damaged
+):
+    folder = interrupted_with_two_checkpoints(program, config, tmp_path)
+    for name in damaged:
+        path = folder.checkpoints / f"{name}.npz"
+        path.write_bytes(path.read_bytes()[:-1000])
+    reported = []
+    with pytest.warns(UserWarning, match="is damaged .* The one before it is used") as warned:
+        execute(RUN, program, config, tmp_path, on_steps=reported.append)
+    assert len([w for w in warned if "is damaged" in str(w.message)]) == len(damaged)
+    # Record 3 ends at step 14; without a checkpoint the run starts anew.
+    assert reported[0] == (14 if damaged == ["latest"] else 0)
+    assert_same_end(tmp_path, uninterrupted)
+
+
+def test_truncated_records_of_an_interrupted_run(program, config, uninterrupted, tmp_path):
+    folder = interrupted_with_two_checkpoints(program, config, tmp_path)
+    folder.metrics.write_bytes(folder.metrics.read_bytes()[:-7])
+    reported = []
+    execute(RUN, program, config, tmp_path, on_steps=reported.append)
+    assert reported[0] == 26  # nothing is trained twice: checkpoints hold the rows too
+    assert_same_end(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("left", ["cut", "fewer lines", "none"])
+def test_truncated_records_of_a_finished_run(program, config, uninterrupted, tmp_path, left):
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
+    metrics = RunFolder(tmp_path, RUN.name).metrics
+    content = metrics.read_bytes()
+    lines = b"".join(content.splitlines(keepends=True)[:-1])
+    metrics.write_bytes({"cut": content[:-7], "fewer lines": lines, "none": b""}[left])
+    with pytest.warns(UserWarning, match="metrics.jsonl` is damaged or incomplete"):
+        result = execute(RUN, program, config, tmp_path)
+    assert result["status"] == runs.DONE and metrics.read_bytes() == content
+    assert_same_end(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"learning_rate": 3.1}, {"total": 23}], ids=str)
+def test_checkpoint_of_another_run_is_refused(program, config, uninterrupted, tmp_path, change):
+    other = dataclasses.replace(RUN, **change)
+    shutil.copytree(
+        RunFolder(uninterrupted, RUN.name).checkpoints, RunFolder(tmp_path, other.name).checkpoints
+    )
+    before = files_of(tmp_path)
+    (name,) = change
+    with pytest.raises(ValueError, match=f"latest.npz` must be one of this run.* its {name} is"):
+        execute(other, program, config, tmp_path)
+    assert files_of(tmp_path) == before
+
+
+def test_checkpoint_of_another_model_is_refused(config, dataset, uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
+    RunFolder(tmp_path, RUN.name).result.unlink()
+    before = files_of(tmp_path)
+    wide = Program(config | {"model": {**config["model"], "width": 2}}, dataset, 128)
+    with pytest.raises(ValueError) as error:
+        execute(RUN, wide, config, tmp_path)
+    message = str(error.value)
+    assert "latest.npz` must be one of this run and this model" in message
+    assert "array 0 of 'model' is float32[64, 64], in this model float32[64, 128]" in message
+    assert "Use another --workdir, or move the run's folder away" in message
+    assert files_of(tmp_path) == before
+
+
+def test_run_that_another_process_is_at_is_left_alone(config, tmp_path):
+    with lock.hold(RunFolder(tmp_path, RUN.name).lock):
+        before = files_of(tmp_path)
+        assert runs.execute(RUN, refuse_program, config, tmp_path) == {"status": runs.LOCKED}
+        assert files_of(tmp_path) == before
 
 
 # Divergence.
@@ -288,11 +515,11 @@ def test_nan_names_its_step_and_keeps_the_last_good_checkpoint(
     kept = recorded // 3 * 3
     rows = records.read_jsonl(folder.metrics)
     assert len(rows) == recorded and all(math.isfinite(row["loss"]) for row in rows)
-    loaded = records.load_arrays(folder.checkpoint, runs.STATE_GROUPS)
+    loaded = checkpoints.load(folder.checkpoints, runs.STATE_GROUPS)
     if kept == 0:
         assert loaded is None
         return
-    assert loaded[1]["num_rows"] == kept
+    assert len(loaded[1]["rows"]) == kept
     # It is the state that the good data lead to, up to there.
     program.start(run.ell, run.seed)
     program.advance(rows_of(run, config)[: ends[kept - 1]])

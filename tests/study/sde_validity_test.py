@@ -4,11 +4,7 @@ import csv
 import io
 import json
 import math
-import os
 import shutil
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -214,50 +210,6 @@ def test_more_seeds_keep_the_finished_runs(finished, program, tmp_path, monkeypa
     wide = run(study_config(num_seeds=3, max_num_seeds=3, closeness=1e6), tmp_path)
     assert wide["closeness"] == 1e6 and read_table(tmp_path) == table
     assert wide["settings"] == verdict["settings"]
-
-
-KILL = """
-import os, signal, sys
-from keras_svag.study import progress, run_sde_validity
-from tests.study.helpers import study_config
-
-class Bar:
-    n = initial = total = 0
-    def __init__(self, **_): pass
-    def update(self, gradients):
-        self.n += gradients
-        if self.n > 200 * 256:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-progress.tqdm = Bar
-run_sde_validity(study_config(), sys.argv[1])
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX'")
-def test_killed_study_ends_the_same(finished, tmp_path):
-    # 308 steps in all, the longest runs first: killed after two runs of 88, in the middle of a
-    # third of 44.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", KILL, tmp_path], env=environment)
-    assert done.returncode == -signal.SIGKILL
-    results = sorted(tmp_path.glob("runs/*/result.json"))
-    assert [path.parent.name for path in results] == ["b128_ell4_seed0", "b128_ell4_seed1"]
-    partial = records.read_jsonl(tmp_path / "runs" / "b128_ell2_seed0" / "metrics.jsonl")
-    assert 0 < len(partial) < 10 and not (tmp_path / "verdict.json").exists()
-    run(study_config(), tmp_path)
-    expected = files_of(finished[0], "environment.json", "report.html", "results.csv")
-    got = files_of(tmp_path)
-    for name, data in expected.items():
-        if name.endswith("metrics.jsonl") or "/" not in name:
-            assert got[name] == data, name
-        elif name.endswith(".npz"):
-            with np.load(tmp_path / name) as a, np.load(finished[0] / name) as b:
-                for key in b.files:
-                    np.testing.assert_array_equal(a[key], b[key])
-    assert expected["verdict.json"] == got["verdict.json"]
-    for a, b in zip(read_table(tmp_path), read_table(finished[0]), strict=True):
-        assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
 def test_interrupted_study_has_written_no_verdict(config, program, tmp_path, monkeypatch):

@@ -1,16 +1,20 @@
 """Tests of keras_svag/study/workdir.py: to whom a folder belongs."""
 
+import contextlib
 import copy
 import math
+import os
 import sys
+import tempfile
 import types
 
 import keras
 import pytest
 
-from keras_svag.study import records
+from keras_svag.datasets import digits
+from keras_svag.study import lock, records
 from keras_svag.study.config import validate_config
-from keras_svag.study.workdir import claim, default_command, environment, finish
+from keras_svag.study.workdir import begin, claim, default_command, environment, finish
 from tests.study.helpers import files_of, study_config
 
 
@@ -92,6 +96,102 @@ def test_workdir_that_is_a_file(tmp_path, good):
     with pytest.raises(ValueError, match="`workdir` must be a folder.*Received.*a file. Use an"):
         claim(path, "sde_validity", good)
     assert path.read_text() == "mine"
+
+
+@pytest.fixture
+def begun(tmp_path, good):
+    """A folder that a study has begun, and its data."""
+    data = digits()
+    begin(tmp_path, "sde_validity", good, data)
+    return tmp_path, data
+
+
+def test_other_backend_is_refused(begun, good):
+    workdir, data = begun
+    path = workdir / "environment.json"
+    environment_before = records.read_json(path)
+    backend = environment_before["backend"]
+    other = {"tensorflow": "jax", "jax": "tensorflow"}[backend]
+    begin(workdir, "sde_validity", good, data)  # the same is welcome
+    records.write_json(path, environment_before | {"backend": other})
+    before = files_of(workdir)
+    with pytest.raises(ValueError) as error:
+        begin(workdir, "sde_validity", good, data)
+    assert str(error.value) == (
+        "`workdir` must be new or belong to the same Keras backend, since a seed gives other "
+        f"initial weights on each: its runs were made under {other!r}. Received: "
+        f"workdir={str(workdir)!r} under {backend!r}. Use another --workdir, or set "
+        f"KERAS_BACKEND={other}."
+    )
+    assert files_of(workdir) == before
+
+
+def test_other_data_are_refused(begun, good):
+    workdir, data = begun
+    before = files_of(workdir)
+    with pytest.raises(ValueError, match="belong to the same data: .* Use another --workdir"):
+        begin(workdir, "sde_validity", good, data.subset(num_train=100))
+    assert files_of(workdir) == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
+def test_damaged_files_of_the_study(begun, good, name):
+    workdir, data = begun
+    (workdir / name).write_text('{"seed"')
+    before = files_of(workdir)
+    with pytest.raises(ValueError, match=f"{name}` is damaged: .* move it away"):
+        begin(workdir, "sde_validity", good, data)
+    assert files_of(workdir) == before
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """A folder that this process may not write to, also where it runs as root."""
+    os.chmod(folder, 0o555)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)  # nobody
+        yield
+    finally:
+        os.seteuid(user)
+        os.chmod(folder, 0o755)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+@pytest.mark.parametrize("begun_before", [False, True])
+def test_read_only_workdir(good, begun_before):
+    data = digits()
+    # Not `tmp_path`, into which nobody else may look.
+    with tempfile.TemporaryDirectory() as folder:
+        if begun_before:
+            begin(folder, "sde_validity", good, data)
+        before = files_of(folder)
+        os.chmod(folder, 0o755)
+        with read_only(folder):
+            with pytest.raises(records.WriteError) as error:
+                begin(folder, "sde_validity", good, data)
+        assert "could not be written: Permission denied" in str(error.value)
+        assert "use a --workdir that you may write to" in str(error.value)
+        assert files_of(folder) == before
+
+
+def test_two_processes_cannot_claim_one_folder_for_two_configs(tmp_path, good, monkeypatch):
+    # The other one claims it after this one has looked and before it writes.
+    hold = lock.hold
+
+    @contextlib.contextmanager
+    def late(path, wait):
+        records.write_json(
+            tmp_path / "config.json", {"study": "sde_validity", **good, "epochs": 99.0}
+        )
+        with hold(path, wait) as held:
+            yield held
+
+    monkeypatch.setattr(lock, "hold", late)
+    with pytest.raises(ValueError, match=r"same config: .*epochs: 99.0 -> 2.0"):
+        claim(tmp_path, "sde_validity", good)
+    assert records.read_json(tmp_path / "config.json")["epochs"] == 99.0
 
 
 def test_environment_tells_versions_and_devices():

@@ -2,8 +2,10 @@
 
 import json
 import pathlib
+import types
 
 import pytest
+from absl import app
 
 from tests.trainers.command import ROOT, assert_refused, trainer
 
@@ -117,3 +119,40 @@ def test_config_is_found_from_any_folder(tmp_path, monkeypatch):
     pathlib.Path("configs/digits.py").write_text("")
     assert _resolve_config("--config=configs/digits.py") == "--config=configs/digits.py"
     assert _resolve_config("--config.epochs=3") == "--config.epochs=3"
+
+
+def test_preemption_and_full_disks_end_with_a_sentence(capsys, monkeypatch):
+    from keras_svag.study import preemption, records
+    from trainers import flags
+
+    monkeypatch.setattr(preemption, "watch", lambda: None)
+    monkeypatch.setattr(flags, "_WORKDIR", types.SimpleNamespace(value="/tmp/w"))
+
+    def end_of(error):
+        def study(config, workdir):
+            raise error
+
+        with pytest.raises(SystemExit) as end:
+            flags._run_to_its_end(study, None)
+        return end.value.code, capsys.readouterr().err
+
+    # EX_TEMPFAIL of sysexits.h: a scheduler tells it from a failure, and from a kill (143).
+    code, said = end_of(preemption.PreemptedError())
+    assert (code, said) == (
+        75,
+        "The study was asked to end (SIGTERM). The same command goes on from the checkpoints.\n",
+    )
+    assert end_of(records.WriteError("`x` could not be written.")) == (
+        1,
+        "`x` could not be written.\n",
+    )
+
+
+def test_shard_is_not_for_one_run(monkeypatch):
+    from trainers import flags
+
+    monkeypatch.setattr(flags, "_SHARD", types.SimpleNamespace(value=None))
+    flags.refuse_shard()
+    flags._SHARD.value = "1/4"
+    with pytest.raises(app.UsageError, match="Flag --shard is for studies.*shard='1/4'"):
+        flags.refuse_shard()

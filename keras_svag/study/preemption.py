@@ -1,0 +1,43 @@
+"""SIGTERM, as schedulers send it before they take a machine away: checkpoint first, then end."""
+
+import signal
+import threading
+
+# EX_TEMPFAIL of sysexits.h, "try again later". Not 143, which shells report of any process that
+# SIGTERM has killed: this one says that the checkpoints are written.
+EXIT_CODE = 75
+
+_requested = threading.Event()
+_askers = [_requested.is_set]
+
+
+class PreemptedError(RuntimeError):
+    """Raised in a study, after the checkpoints are written, when the process was asked to end."""
+
+    def __init__(self, message="The study was asked to end (SIGTERM)."):
+        super().__init__(message)
+
+
+def watch():
+    """From now on SIGTERM asks studies of this process to end; call it in the main thread."""
+    signal.signal(signal.SIGTERM, lambda *_: _requested.set())
+
+
+def obey(is_asked):
+    """From now on studies of this process end, too, when a function says so.
+
+    Args:
+        is_asked: function without arguments that returns a bool.
+    """
+    _askers.append(is_asked)
+
+
+def requested():
+    """Whether SIGTERM has come, or another process has asked this one to end."""
+    return any(is_asked() for is_asked in _askers)
+
+
+def end_if_requested():
+    """Raises `PreemptedError` if SIGTERM has come; for places where nothing is to be saved."""
+    if requested():
+        raise PreemptedError()

@@ -1,0 +1,100 @@
+"""A study that kills its own process at a given moment, as nothing but SIGKILL can.
+
+    python -m tests.faults.killed_study WORKDIR CHANGES KIND NUMBER
+
+`CHANGES` are fields of the config, in JSON. `KIND` is the moment:
+
+- `time`: this process prints "training" after its first steps and is killed by who started it;
+- `write`: in the middle of writing checkpoint number `NUMBER` of this process;
+- `rename`: before the file of rename number `NUMBER` of this process takes its place, whatever file
+  that is (checkpoints take two: the old one goes aside first);
+- `never`;
+- `note`: not killed, but the file `NUMBER` gets a line for each run that this process trains.
+"""
+
+import io
+import itertools
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+
+from keras_svag.resident import limit_threads
+from keras_svag.study import progress, run_sde_validity, runs
+from tests.study.helpers import study_config
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_in_write(number):
+    save, count = np.savez, itertools.count(1)
+
+    def half(file, **arrays):
+        if next(count) < number:
+            return save(file, **arrays)
+        whole = io.BytesIO()
+        save(whole, **arrays)
+        file.write(whole.getvalue()[: whole.tell() // 2])
+        file.flush()
+        kill()
+
+    np.savez = half
+
+
+def kill_before_rename(number):
+    replace, count = os.replace, itertools.count(1)
+
+    def wait(*arguments):
+        if next(count) == number:
+            kill()
+        replace(*arguments)
+
+    os.replace = wait
+
+
+def tell_when_training():
+    advance, told = progress.Progress.advance, []
+
+    def tell(self, run, steps):
+        advance(self, run, steps)
+        if steps and run.name not in self._finished and not told:
+            told.append(True)
+            print("training", flush=True)
+
+    progress.Progress.advance = tell
+
+
+def note_runs(path):
+    execute = runs._execute
+
+    def note(run, *arguments):
+        with open(path, "a") as file:
+            file.write(f"{run.name}\n")
+        return execute(run, *arguments)
+
+    runs._execute = note
+
+
+def main(workdir, changes, kind, number):
+    """Runs the study."""
+    changes = json.loads(changes)
+    if changes.pop("one_thread", False):
+        # As in worker processes: sums in the same order, however many cores there are.
+        limit_threads(1)
+    if kind == "note":
+        note_runs(number)
+    if kind == "write":
+        kill_in_write(int(number))
+    elif kind == "rename":
+        kill_before_rename(int(number))
+    tell_when_training()
+    run_sde_validity(study_config(**changes), workdir, ["study"])
+    print("finished", flush=True)
+
+
+if __name__ == "__main__":  # worker processes import this file too
+    main(*sys.argv[1:])
