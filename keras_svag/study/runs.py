@@ -151,7 +151,7 @@ def _train(run, program, config, folder, on_steps):
     clock = rows[-1]["time"] if rows else 0.0
     step = rows[-1]["step"] if rows else 0
     on_steps(step)
-    log = EventLog(folder.tensorboard, rows)
+    log = EventLog(folder.tensorboard, rows, _hyperparameters(run, config))
     for index in range(len(rows), len(points)):
         stop = run.steps_until(points[index])
         taken, logs = program.advance(*program.draw(seed, step, stop))
@@ -178,6 +178,19 @@ def _train(run, program, config, folder, on_steps):
         step = stop
         if (index + 1) % every == 0 or index + 1 == len(points):
             _save(program, folder, rows)
+
+
+def _hyperparameters(run, config):
+    """What TensorBoard shows beside the scalars; without the seed, so that seeds are a group."""
+    return {
+        "batch_size": run.batch_size,
+        "effective_steps": run.total,
+        "ell": run.ell,
+        "learning_rate": run.learning_rate,
+        "method": run.method,
+        "optimizer": config["optimizer"]["name"],
+        "weight_decay": config["weight_decay"],
+    }
 
 
 def restore_last(run, program, workdir):
