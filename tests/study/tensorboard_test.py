@@ -1,6 +1,5 @@
 """Tests of keras_svag/study/tensorboard.py, with a real TensorBoard server on loopback."""
 
-import io
 import json
 import re
 import subprocess
@@ -10,7 +9,6 @@ import time
 import urllib.parse
 import urllib.request
 
-import matplotlib.image
 import numpy as np
 import pytest
 
@@ -126,7 +124,7 @@ def test_hyperparameters_group_the_seeds(server, config):
             "weight_decay": config["weight_decay"],
         }
         assert {session["name"] for session in group["sessions"]} == {
-            f"runs/b128_ell{ell}_seed{seed}/tensorboard" for seed in (0, 1)
+            f"runs/b128_ell{ell:g}_seed{seed}/tensorboard" for seed in (0, 1)
         }
 
 
@@ -140,5 +138,3 @@ def test_figures_are_images(server, finished):
         data = (workdir / "figures" / f"{file}.png").read_bytes()
         query = dict(urllib.parse.parse_qsl(image["query"]))
         assert server.read("plugin/images/individualImage", **query) == data
-        height, width, _ = matplotlib.image.imread(io.BytesIO(data)).shape
-        assert (image["width"], image["height"]) == (width, height)
