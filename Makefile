@@ -2,14 +2,17 @@
 
 PYTHON ?= python
 ARGS ?=
+DIST ?= dist
+DOCS ?= build/docs
+MORE = tests/callbacks_test.py tests/trainer/exactness_test.py
 
-.PHONY: help install test lint format build
+.PHONY: help install test lint format types docs build oldest
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 install:  ## Install this checkout, editable, with all that the tests need.
-	$(PYTHON) -m pip install -e ".[tensorflow-cpu,jax,tfds,test]"
+	$(PYTHON) -m pip install -e ".[tensorflow-cpu,jax,tfds,docs,test]"
 
 test:  ## Run the tests; ARGS="-m slow" for the slow ones.
 	$(PYTHON) -m pytest $(ARGS)
@@ -22,6 +25,15 @@ format:  ## Repair what can be repaired automatically.
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-build:  ## Write a wheel to dist/.
-	rm -rf build  # else files that are gone would come along
-	$(PYTHON) -m pip wheel --no-deps --wheel-dir dist .
+types:  ## Check types.
+	$(PYTHON) -m mypy
+
+docs:  ## Write the API reference to build/docs/; a warning is an error.
+	$(PYTHON) -m docs.build_api $(DOCS)
+
+build:  ## Write sdist and wheel to dist/.
+	$(PYTHON) -m build --outdir $(DIST) .
+
+oldest:  ## Install the oldest versions that are supported, and run the quick part of the tests.
+	TESTS="$(MORE)" .ci/installed tensorflow-cpu,test -c .ci/oldest.txt
+	TESTS="$(MORE)" .ci/installed jax,test -c .ci/oldest.txt

@@ -67,6 +67,9 @@ setup(
             "svag-weak-convergence = keras_svag._bin.trainers.weak_convergence:main",
         ]
     },
+    # The lower bounds were tried with `make oldest`: keras 3.12.0, numpy 1.26.0 and the others in
+    # .ci/oldest.txt, with tensorflow-cpu 2.16.1 and with jax 0.5.3. The newest that were tried are
+    # keras 3.15.1, tensorflow-cpu 2.21.0, jax 0.10.2 and numpy 2.4.6.
     install_requires=[
         "absl-py>=2.0",
         "jinja2>=3.1",
@@ -98,8 +101,15 @@ setup(
         ],
         # What `python -m benchmarks.run` compares with; nothing else needs it.
         "benchmarks": ["torch>=2.0"],
+        # What it warns about, which fails the build, changes from one version to the next.
+        "docs": ["pdoc==16.*"],
         "test": [
+            "build>=1.0",
             "hypothesis",
+            "ipykernel",
+            # As for the formatter below.
+            "mypy==2.4.*",
+            "nbclient>=0.8",
             "pytest>=8",
             "pytest-xdist>=3.5",
             # What a formatter does changes from one minor version to the next.

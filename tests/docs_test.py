@@ -37,20 +37,78 @@ def test_examples_are_found():
     assert sum(len(test.examples) for test in finder.find(module)) >= 4
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/guide.md"])
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+)
+NOT_RUN = "<!-- not run: "  # and the reason: on the line before a block that no test shall run
+
+
+def code_blocks(text, language):
+    """The fenced blocks of a language that are to be run."""
+    block = rf"^([^\n]*)\n```{language}\n(.*?)^```$"
+    found = re.findall(block, text, re.DOTALL | re.MULTILINE)
+    return [code for before, code in found if not before.startswith(NOT_RUN)]
+
+
+def test_code_blocks():
+    block = "```python\nx = 1\n```\n"
+    text = f"words\n\n{block}\n<!-- not run: an hour -->\n{block}```bash\nls\n```\n"
+    assert code_blocks(text, "python") == ["x = 1\n"] and code_blocks(text, "bash") == ["ls\n"]
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_languages_of_blocks(file):
+    fences = re.findall(r"^ *```(.*)$", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+    assert len(fences) % 2 == 0
+    # Python is run below, commands are looked at.
+    assert set(fences[0::2]) <= {"python", "bash", "bibtex", "text"}
+    assert set(fences[1::2]) <= {""}
+
+
+@pytest.mark.parametrize(
+    "file", [page for page in PAGES if "```python" in (ROOT / page).read_text("utf-8")]
+)
 def test_python_blocks(file, capsys):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text("utf-8"), re.DOTALL)
-    assert blocks
     scope = {"__name__": "example"}  # the blocks of a file are one script
-    for block in blocks:
+    for block in code_blocks((ROOT / file).read_text("utf-8"), "python"):
         exec(compile(block, file, "exec"), scope)
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/guide.md"])
+def commands(text):
+    """Trainer, config file and its argument of each command in a text."""
+    command = r"(?:python -m trainers\.|svag-)([\w-]+) --config=(configs/\w+\.py)(?::([\w=,.-]+))?"
+    return [(name.replace("-", "_"), *rest) for name, *rest in re.findall(command, text)]
+
+
+@pytest.mark.parametrize(
+    "file", [page for page in PAGES if commands((ROOT / page).read_text("utf-8"))]
+)
+def test_commands_name_trainers_and_configs(file):
+    for name, config, argument in commands((ROOT / file).read_text("utf-8")):
+        assert (ROOT / "trainers" / f"{name}.py").is_file()
+        module = importlib.import_module(f"configs.{pathlib.Path(config).stem}")
+        fields = module.get_config(*filter(None, [argument]))
+        assert name in fields or name == "weak_convergence"
+
+
+def test_readme_has_its_commands():
+    found = {name for name, _, _ in commands((ROOT / "README.md").read_text("utf-8"))}
+    assert found == {path.stem for path in (ROOT / "trainers").glob("*.py")} - {"__init__", "flags"}
+
+
+@pytest.mark.parametrize("file", PAGES)
 def test_named_files_are_there(file):
     text = (ROOT / file).read_text("utf-8")
-    for target in re.findall(r"\]\(([^)h][^)]*)\)", text):
-        assert ((ROOT / file).parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if not target.startswith("https://"):
+            assert ((ROOT / file).parent / target).exists(), target
+
+
+def test_version_is_one():
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    assert cited[1] == keras_svag.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(r"^## ([\d.]+)", changes, re.MULTILINE)[1] == keras_svag.__version__
 
 
 def test_public_names_are_what_all_says():

@@ -196,7 +196,7 @@ def _train(run, program, config, folder, on_steps):
     rows, step = _resume(program, folder, identity)
     clock = rows[-1]["time"] if rows else 0.0
     on_steps(step)
-    log = EventLog(folder.tensorboard, rows)
+    log = EventLog(folder.tensorboard, rows, _hyperparameters(run, config))
     while step < run.steps:
         index = len(rows)
         start, stop = (ends[index - 1] if index else 0), ends[index]
@@ -244,6 +244,19 @@ def _checkpoint_steps(run, points, config):
     else:
         effective = range(every, run.total, every)
     return sorted({run.steps, *map(run.steps_until, effective)})
+
+
+def _hyperparameters(run, config):
+    """What TensorBoard shows beside the scalars; without the seed, so that seeds are a group."""
+    return {
+        "batch_size": run.batch_size,
+        "effective_steps": run.total,
+        "ell": run.ell,
+        "learning_rate": run.learning_rate,
+        "method": run.method,
+        "optimizer": config["optimizer"]["name"],
+        "weight_decay": config["weight_decay"],
+    }
 
 
 def restore_last(run, program, workdir):

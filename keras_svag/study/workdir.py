@@ -11,6 +11,7 @@ import keras
 from keras_svag.study import lock, records, report
 from keras_svag.study.config import differences
 from keras_svag.study.grid import write_csv
+from keras_svag.study.tensorboard import write_images
 from keras_svag.version import __version__
 
 PACKAGES = (
@@ -126,6 +127,8 @@ def _refuse_other_environment(path, data, backend):
 def finish(workdir, verdict, table, draw, config, setting, titles=report.TITLES):
     """Writes `verdict.json`, `results.csv`, the figures and `report.html`, in this order.
 
+    The figures go to `tensorboard/` too, beside the scalars of the runs.
+
     Args:
         workdir: folder of the study.
         verdict: the dict for `verdict.json`.
@@ -138,8 +141,11 @@ def finish(workdir, verdict, table, draw, config, setting, titles=report.TITLES)
     """
     records.write_json(workdir / "verdict.json", verdict)
     write_csv(workdir / "results.csv", table)
+    drawn = draw()
+    images = {figure["title"]: (workdir / figure["file"]).read_bytes() for figure in drawn}
+    write_images(workdir / "tensorboard", images)
     page = report.render(
-        records.to_json(verdict), draw(), config, setting, table, workdir, titles=titles
+        records.to_json(verdict), drawn, config, setting, table, workdir, titles=titles
     )
     records.write_text(workdir / "report.html", page)
 

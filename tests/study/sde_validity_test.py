@@ -62,6 +62,7 @@ def test_files(finished):
         "report.html",
         "results.csv",
         "runs",
+        "tensorboard",
         "verdict.json",
     }
     assert {path.name for path in (workdir / "runs").iterdir()} == {

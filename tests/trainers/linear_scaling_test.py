@@ -58,6 +58,7 @@ def test_files(study):
     files = set(files_of(workdir))
     expected = {"config.json", "environment.json", "prediction.json", "report.html", "results.csv"}
     expected |= {"verdict.json", "figures/scaling.png", "figures/scaling_curves.png"}
+    expected.add("tensorboard/events.out.tfevents.0.keras_svag")
     for batch_size in SIZES:
         for seed in (0, 1):
             folder = f"runs/b{batch_size}_ell1_seed{seed}"

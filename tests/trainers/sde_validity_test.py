@@ -51,6 +51,7 @@ def test_files(study):
     files = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
     expected = {"config.json", "environment.json", "report.html", "results.csv", "verdict.json"}
     expected |= {f"figures/{name}.png" for name in ("convergence", "curves_b32", "curves_b128")}
+    expected.add("tensorboard/events.out.tfevents.0.keras_svag")
     for batch_size, ell in CELLS:
         for seed in (0, 1):
             folder = f"runs/b{batch_size}_ell{ell}_seed{seed}"

@@ -82,6 +82,8 @@ def test_tensorboard_reads_the_records(trained):
     read = {}
     for event in EventFileLoader(str(path)).Load():
         for value in event.summary.value:
+            if value.tag.startswith("_hparams_"):
+                continue
             number = value.tensor.float_val[0] if value.HasField("tensor") else value.simple_value
             read[event.step, value.tag] = number
     for row in rows:
