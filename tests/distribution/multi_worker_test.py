@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_svag.study import records
+from keras_svag.study import checkpoints, records
 from keras_svag.study.runs import RunFolder
 from tests.trainers.command import ROOT, trainer
 
@@ -99,7 +99,7 @@ def train_together(folder, workdir, options):
 def rows_and_state(workdir):
     """The records of the run and the arrays of its last checkpoint."""
     folder = RunFolder(workdir, RUN)
-    state, _ = records.load_arrays(folder.checkpoint, ("model", "optimizer"))
+    state, _ = checkpoints.load(folder.checkpoints, ("model", "optimizer"))
     return records.read_jsonl(folder.metrics), state
 
 
