@@ -330,7 +330,7 @@ def sde_threshold(closeness=DEFAULT_CLOSENESS):
     >>> sde_threshold(2.0) == 1 / 3
     True
     """
-    return 1.0 / (validate_closeness(closeness) ** 2 - 1.0)
+    return 1.0 / (_square(validate_closeness(closeness)) - 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -426,7 +426,7 @@ def lsr_max_kappa(noise, signal, closeness=DEFAULT_CLOSENESS, form=TIGHT, confid
     >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0, form="paper").mean
     16.0
     """
-    square = validate_closeness(closeness) ** 2
+    square = _square(validate_closeness(closeness))
     slope = {TIGHT: square - 1, PAPER: square}[one_of("form", form, (TIGHT, PAPER))]
     ratio = _noise_to_signal(noise, signal, confidence)
 
@@ -488,6 +488,10 @@ def closeness(a, b, confidence=CONFIDENCE):
 def validate_closeness(closeness):
     """Returns `closeness` as a float, or raises a `ValueError` that says what is wrong with it."""
     return finite_float("closeness", closeness, "a number > 1", minimum=1.0, exclusive=True)
+
+
+def _square(number):
+    return number * number  # `**` raises where this is infinite
 
 
 def _is_outside(interval, closeness):

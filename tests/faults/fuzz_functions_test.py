@@ -27,8 +27,8 @@ from keras_svag.datasets.sampling import SAMPLING_MODES
 from keras_svag.study import checkpoints, records, shard
 
 PACKAGE = pathlib.Path(keras_svag.__file__).resolve().parent
-# The short form belongs to the fast tests, the long one to `-m slow`.
-PROFILES = [50, pytest.param(5000, marks=pytest.mark.slow)]
+# The short form belongs to the fast tests, the long one (of each function) to `-m slow`.
+PROFILES = [50, pytest.param(1000, marks=pytest.mark.slow)]
 
 GARBAGE = st.one_of(
     st.none(),
