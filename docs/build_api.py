@@ -41,6 +41,8 @@ def build(folder, names):
     pdoc.render.configure(docformat="google")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=UserWarning, module=r"pdoc\..*")
+        # A function of the name of its module, such as `keras_svag.datasets.cifar10`.
+        warnings.filterwarnings("ignore", message="The module specification .* already been added")
         pdoc.pdoc(*names, output_directory=pathlib.Path(folder))
 
 
