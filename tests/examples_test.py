@@ -13,6 +13,7 @@ from examples import adam_batch_size, finetune, functional
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 def test_functional(capsys):
     results = functional.main(num_train=240, epochs=1, ells=(1, 2))
     table = capsys.readouterr().out.splitlines()

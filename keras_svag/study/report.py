@@ -63,7 +63,7 @@ def _flat(config, prefix=""):
     for name, value in config.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
-        else:
+        elif value is not None:  # what is left at its default says nothing
             yield f"{prefix}{name}", value
 
 

@@ -98,7 +98,10 @@ def load_or_die(folder, deaths):
     return digits()
 
 
-@pytest.mark.parametrize(("deaths", "status"), [(1, runs.DONE), (99, runs.FAILED)])
+@pytest.mark.parametrize(
+    ("deaths", "status"),
+    [(1, runs.DONE), pytest.param(99, runs.FAILED, marks=pytest.mark.slow)],
+)
 def test_a_worker_that_dies_fails_its_run_at_most(tmp_path, config, deaths, status):
     class OneAfterTheOther(RunPool):
         """So that the deaths are those of one run."""

@@ -127,6 +127,7 @@ def test_preemption_and_full_disks_end_with_a_sentence(capsys, monkeypatch):
 
     monkeypatch.setattr(preemption, "watch", lambda: None)
     monkeypatch.setattr(flags, "_WORKDIR", types.SimpleNamespace(value="/tmp/w"))
+    monkeypatch.setattr(flags, "_STRATEGY", types.SimpleNamespace(value="none"))
 
     def end_of(error):
         def study(config, workdir):
