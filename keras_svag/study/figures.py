@@ -20,7 +20,6 @@ STYLE = {
     "font.size": 9,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "savefig.bbox": "tight",
 }
 SGD_COLOR = "#d55e00"
 # Okabe and Ito's colours, for lines that are not an ordered family.

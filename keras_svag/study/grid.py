@@ -1,7 +1,6 @@
 """What studies share: a grid of runs executed and summarised in a table, a row per run."""
 
 import csv
-import functools
 import io
 import math
 import sys
@@ -222,11 +221,25 @@ def execute_grid(pool, grid, num_train, workdir, show_progress=True, shard=None)
     """
     own = shard.select(grid, num_train) if shard else grid
     (results,) = execute_stages(pool, [own], num_train, workdir, show_progress)
-    if not shard:
-        return results
+    return gather(pool, grid, results, workdir)
+
+
+def gather(pool, grid, results, workdir):
+    """Adds the results of the runs that other shards have done.
+
+    Args:
+        pool: a `RunPool`.
+        grid: list of all `Run` of the study.
+        results: dict from run name to the dict of `runs.execute`, of the runs done here.
+        workdir: folder of the study.
+
+    Returns:
+        Such a dict of the whole grid; `None` if runs of other shards are not finished yet.
+    """
     others = [run for run in grid if run.name not in results]
-    if not all(map(functools.partial(is_finished, workdir), others)):
+    if not all(is_finished(workdir, run) for run in others):
         return None
+    # Finished, so that this only reads their results; or mends them, if their records are damaged.
     return results | pool.execute(others, lambda run, steps: None)
 
 

@@ -40,7 +40,7 @@ from keras_svag.study.grid import (
     check_buildable,
     column,
     execute_stages,
-    is_finished,
+    gather,
     load_dataset_of,
     make_run,
     network_properties,
@@ -121,11 +121,9 @@ def run_linear_scaling(config, workdir, command=None, show_progress=True, shard=
             if stage == 0:
                 prediction = predict(measure(base, results, config, num_train, workdir), config)
                 write_prediction(workdir, prediction)
-        others = [run for run in others if run.name not in results]
-        if not all(is_finished(workdir, run) for run in others):
+        results = gather(pool, [*base, *others], results, workdir)
+        if results is None:
             return None
-        if others:
-            results |= pool.execute(others, lambda run, steps: None)
     cells = [measure(cell, results, config, num_train, workdir) for cell in grid.values()]
     verdict = build_verdict(cells, prediction, config, network)
     table = [row for cell in cells for row in cell.rows]

@@ -1,6 +1,8 @@
 """The learning-rate schedule that a config names."""
 
+import contextlib
 import inspect
+import logging
 
 import keras
 import numpy as np
@@ -87,6 +89,19 @@ def tabulate(schedule, total):
     """
     steps = ops.arange(total + 1, dtype="int32")
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        rates = ops.vectorized_map(lambda step: ops.cast(schedule(step), "float32"), steps)
+        with _without_tensorflow_warnings():
+            rates = ops.vectorized_map(lambda step: ops.cast(schedule(step), "float32"), steps)
         return ops.convert_to_numpy(rates).astype("float64")
     return np.full(total + 1, float(schedule))
+
+
+@contextlib.contextmanager
+def _without_tensorflow_warnings():
+    """`vectorized_map` is traced anew for every schedule, of which TensorFlow would warn."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
