@@ -46,6 +46,8 @@ def get_config(variant="default"):
     config.num_seeds = 4
     config.max_num_seeds = 16  # seeds are doubled up to here while a verdict is inconclusive
     config.num_workers = 0  # processes; 0 means one for each core, 1 this process alone
+    # seeds of a setting as one program of JAX: True, False, or None for accelerators only
+    config.vectorize_seeds = ml_collections.config_dict.placeholder(bool)
     config.epochs = 30.0  # of the SGD run: epochs * n / B effective steps
     config.num_records = 60  # rows of metrics.jsonl
     config.evaluation_size = 0  # first examples of each split to evaluate on; 0 means all

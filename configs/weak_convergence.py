@@ -26,6 +26,8 @@ def get_config(variant="default"):
     config.num_seeds = 64
     config.max_num_seeds = 64
     config.num_workers = 0  # processes; 0 means one for each core, 1 this process alone
+    # seeds of a setting as one program of JAX: True, False, or None for accelerators only
+    config.vectorize_seeds = ml_collections.config_dict.placeholder(bool)
     config.epochs = 0.9  # 20 effective steps at batch size 64
     config.num_records = 4
     config.evaluation_size = 0

@@ -74,15 +74,20 @@ class JAXLoop:
         loop = jax.lax.while_loop(go_on, body, start) if self._inside_xla else body(start)
         step, loss, values = loop
         assign(self._variables, values)
-        logs = {**self._model.get_metrics_result(), **self._model._noise_logs()}
-        return step, loss, logs
+        return step, loss, self._logs()
 
-    def _call(self, rows, draws, count, fresh):
+    def _logs(self):
+        return {**self._model.get_metrics_result(), **self._model._noise_logs()}
+
+    def _check_indices(self, rows):
         if rows.min(initial=0) < 0 or rows.max(initial=0) >= self._num_examples:
             raise ValueError(
                 f"`rows` must hold indices of the {self._num_examples} examples. "
                 f"Received: rows from {rows.min()} to {rows.max()}"
             )
+
+    def _call(self, rows, draws, count, fresh):
+        self._check_indices(rows)
         if self._program is None:
             # Now, since what the model is to see may depend on draws.
             one = (take_rows(self._data, rows[0]), map_arrays(lambda a: a[0], draws))

@@ -2,10 +2,12 @@
 
 import inspect
 
+from keras_svag._backend import check_backend
 from keras_svag._checks import LARGEST_INT, finite_float, one_of, positive_int
 from keras_svag.coefficients import validate_ell
 from keras_svag.datasets import DATASETS
 from keras_svag.datasets.sampling import SAMPLING_MODES
+from keras_svag.distribution import is_distributed
 from keras_svag.models import MODELS
 from keras_svag.schedules import increasing_fractions
 from keras_svag.study.fields import refuse_unknown
@@ -35,7 +37,7 @@ FIELDS = (
     "weight_decay",
 )
 # Fields that may be left out.
-OPTIONAL = {"checkpoint_steps": None}
+OPTIONAL = {"checkpoint_steps": None, "vectorize_seeds": None}
 SDE_VALIDITY = "sde_validity"
 NOISY_GRADIENT_DESCENT = "noisy_gradient_descent"
 WEAK_CONVERGENCE = "weak_convergence"
@@ -62,6 +64,7 @@ GROWABLE = (
     "max_num_seeds",
     "num_seeds",
     "num_workers",
+    "vectorize_seeds",
     *(study for study in STUDIES if study != TRAIN),
 )
 
@@ -102,6 +105,7 @@ def validate_config(config, study=SDE_VALIDITY):
     if config["checkpoint_steps"] is not None:
         config["checkpoint_steps"] = positive_int("checkpoint_steps", config["checkpoint_steps"])
     config["num_workers"] = positive_int("num_workers", config["num_workers"], minimum=0)
+    _check_vectorize_seeds(config["vectorize_seeds"], config["num_workers"])
     config["evaluation_size"] = positive_int("evaluation_size", config["evaluation_size"], 0)
     for name in ("epochs", "initial_scale", "learning_rate"):
         config[name] = finite_float(name, config[name], "a number > 0", 0.0, exclusive=True)
@@ -120,6 +124,33 @@ def validate_config(config, study=SDE_VALIDITY):
         )
     VALIDATORS[study](config[study])
     return config
+
+
+def _check_vectorize_seeds(value, num_workers):
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(
+            "`vectorize_seeds` must be True, False, or None for accelerators only. "
+            f"Received: vectorize_seeds={value!r}"
+        )
+    if not value:
+        return
+    if check_backend() != "jax":
+        raise ValueError(
+            "`vectorize_seeds` must be None or False on the TensorFlow backend, which cannot "
+            "vectorise a train step. Received: vectorize_seeds=True. Use KERAS_BACKEND=jax and "
+            "another --workdir, or leave it out."
+        )
+    if is_distributed():
+        raise ValueError(
+            "`vectorize_seeds` must be None or False under a strategy, which gives each run all "
+            "devices. Received: vectorize_seeds=True. Use --strategy=none, or leave it out."
+        )
+    if num_workers > 1:
+        raise ValueError(
+            "`vectorize_seeds` must be None or False with several processes: one program does "
+            f"all seeds. Received: vectorize_seeds=True, num_workers={num_workers}. Set "
+            "--config.num_workers=1, or leave it out."
+        )
 
 
 def _check_fields(prefix, fields, known, required):

@@ -189,6 +189,8 @@ def _as_published(dataset, figure, recipe):
     config.num_seeds = 2  # the paper shows one run each; a verdict needs two
     config.max_num_seeds = 2
     config.num_workers = 0
+    # seeds of a setting as one program of JAX: True, False, or None for accelerators only
+    config.vectorize_seeds = ml_collections.config_dict.placeholder(bool)
     config.num_records = 160
     config.num_checkpoints = 160
     # or one every so many effective steps, at any time of a study

@@ -16,11 +16,11 @@ import queue
 import threading
 import time
 
-import keras
-
 from keras_svag.distribution import is_distributed
+from keras_svag.loops import has_accelerator
 from keras_svag.resident import limit_threads
 from keras_svag.study import preemption, records, runs
+from keras_svag.study.groups import execute_group, groups_of, is_vectorized
 from keras_svag.study.program import GaussianProgram, Program
 
 POLL_SECONDS = 0.2
@@ -40,7 +40,8 @@ class RunPool:
         load_dataset: function without arguments that returns the data set; it must be picklable.
         workdir: folder of the study.
         num_workers: number of processes; 1 means this one, 0 one for each core (and this process
-            alone where there is an accelerator, which one program fills, or a strategy).
+            alone where there is an accelerator, which one program fills, or a strategy, or where
+            seeds go side by side in one program: see `groups`).
 
     Raises:
         ValueError: if there is a strategy, which gives each run all devices, and `num_workers` asks
@@ -55,7 +56,8 @@ class RunPool:
                 "--strategy=none to have runs side by side."
             )
         self._arguments = (config, load_dataset, workdir)
-        self._num_workers = num_workers or default_num_workers()
+        self._is_vectorized = is_vectorized(config, num_workers)
+        self._num_workers = num_workers or (1 if self._is_vectorized else default_num_workers())
         self._workers = []
         self._worker = None
 
@@ -97,7 +99,9 @@ class RunPool:
         # Long runs first, so that no worker is left with one at the end.
         waiting = sorted(grid, key=lambda run: -run.steps)
         if not self._workers:
-            return execute_in_turn(self._worker.execute, waiting, on_steps)
+            results = self._execute_groups(waiting, on_steps) if self._is_vectorized else {}
+            rest = [run for run in waiting if run.name not in results]
+            return results | execute_in_turn(self._worker.execute, rest, on_steps)
         by_name = {run.name: run for run in grid}
 
         def report(name, steps):
@@ -125,6 +129,14 @@ class RunPool:
                     else:
                         results[run.name] = result or _died(run)
         self._report(report, timeout=None)
+        return results
+
+    def _execute_groups(self, waiting, on_steps):
+        """Executes side by side, on JAX, what differs in the seed alone; the rest is left."""
+        results = {}
+        for group in groups_of(waiting):
+            preemption.end_if_requested()
+            results |= self._worker.execute_group(group, on_steps)
         return results
 
     def save_network(self, run, path):
@@ -278,6 +290,16 @@ class Worker:
             on_steps,
         )
 
+    def execute_group(self, group, on_steps):
+        """Executes runs that differ in their seed alone: see `groups.execute_group`."""
+        return execute_group(
+            group,
+            lambda: self._program(group[0].method, group[0].batch_size),
+            self._config,
+            self._workdir,
+            on_steps,
+        )
+
     def save_network(self, run, path):
         """Saves the network of a finished run: see `RunPool.save_network`."""
         if path.exists():
@@ -290,9 +312,7 @@ class Worker:
 
 def default_num_workers():
     """One worker for each core of a CPU-only machine; one where a run has all devices."""
-    if is_distributed() or any(
-        "cpu" not in device.lower() for device in keras.distribution.list_devices()
-    ):
+    if is_distributed() or has_accelerator():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

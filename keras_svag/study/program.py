@@ -12,7 +12,7 @@ from keras_svag.datasets import Sampler
 from keras_svag.distribution import check_batch_size, is_distributed, resident
 from keras_svag.gaussian_noise import GaussianNoiseLoop
 from keras_svag.models import MODELS
-from keras_svag.resident import ResidentEvaluation, ResidentLoop
+from keras_svag.resident import ResidentEvaluation, ResidentLoop, StackedLoop
 from keras_svag.sde import standard_normals
 from keras_svag.study.config import effective_steps
 from keras_svag.study.optimizer import build_optimizer, scaled_learning_rate
@@ -20,6 +20,7 @@ from keras_svag.study.schedule import build_schedule, tabulate
 from keras_svag.trainer import from_keras
 
 MAX_STEPS_PER_CALL = 512
+MAX_SAMPLERS = 64
 # Where a call of the program is one step. After each piece a run may be asked to end.
 STEPS_PER_PIECE = 16
 GAUSSIAN_STEPS_PER_PIECE = 64
@@ -81,8 +82,8 @@ class Program:
             test = self._make_evaluation(dataset.test_x, dataset.test_y, like=train)
             self._evaluations["test"] = test
         self._initial_optimizer = _values(self.model.optimizer.variables)
-        # A sampler keeps the tables of two epochs.
-        self._sampler = functools.lru_cache(maxsize=1)(self._make_sampler)
+        # A sampler keeps the tables of two epochs; runs side by side have one each.
+        self._sampler = functools.lru_cache(maxsize=MAX_SAMPLERS)(self._make_sampler)
 
     def _check_strategy(self):
         check_batch_size(self._batch_size)
@@ -111,9 +112,14 @@ class Program:
             x = self._dataset.augmentation.apply(x, draws)
         return x if self._dataset.normalization is None else self._dataset.normalization(x)
 
-    def _make_loop(self):
+    def _make_loop(self, kind=ResidentLoop):
         data = tuple(map(_on_device, (self._dataset.train_x, self._dataset.train_y)))
-        return ResidentLoop(self.model, data, MAX_STEPS_PER_CALL, self._inputs)
+        return kind(self.model, data, MAX_STEPS_PER_CALL, self._inputs)
+
+    @functools.cached_property
+    def stacked_loop(self):
+        """The train step for several runs side by side, on JAX alone: a `StackedLoop`."""
+        return self._make_loop(StackedLoop)
 
     def _make_evaluation(self, x, y, like=None):
         size = self._config["evaluation_size"] or len(x)

@@ -139,13 +139,13 @@ def execute(run, get_program, config, workdir, on_steps=lambda steps: None):
         WriteError: if a file cannot be written.
     """
     folder = RunFolder(workdir, run.name)
-    result = _finished(run, config, folder)
+    result = find_result(run, config, folder)
     if result is None:
         with lock.hold(folder.lock) as held:
             if not held:
                 return {"status": LOCKED}
             # Another process may have finished it just now.
-            result = _finished(run, config, folder)
+            result = find_result(run, config, folder)
             if result is None:
                 return _execute(run, get_program(), config, folder, on_steps)
     on_steps(run.steps)
@@ -153,22 +153,51 @@ def execute(run, get_program, config, workdir, on_steps=lambda steps: None):
 
 
 def _execute(run, program, config, folder, on_steps):
-    records.remove_temporaries(folder.path)
     started = time.perf_counter()
-    result = {**dataclasses.asdict(run), "name": run.name, "status": DONE}
+    error = None
     try:
-        _train(run, program, config, folder, on_steps)
-    except TrainingDivergedError as error:
+        _train(Training(run, program, config, folder, on_steps), program)
+    except TrainingDivergedError as diverged:
+        error = diverged
+    return finish(run, folder, time.perf_counter() - started, error)
+
+
+def finish(run, folder, seconds, error=None):
+    """Writes the result of a run that has come to its end.
+
+    Args:
+        run: the `Run`.
+        folder: its `RunFolder`.
+        seconds: float, what it took.
+        error: the `TrainingDivergedError` that ended it. Defaults to `None`: it is done.
+
+    Returns:
+        The dict that stands in `result.json`.
+
+    Raises:
+        WriteError: if a file cannot be written.
+    """
+    result = {**dataclasses.asdict(run), "name": run.name, "status": DONE}
+    if error is not None:
         result |= {"status": FAILED, "failed_step": error.step, "message": str(error)}
-    result["seconds"] = round(time.perf_counter() - started, 3)
+    result["seconds"] = round(seconds, 3)
     records.write_json(folder.result, result)
     if result["status"] == DONE:
         checkpoints.prune(folder.checkpoints)
     return result
 
 
-def _finished(run, config, folder):
-    """What stands in `result.json`, or `None` if there is none or the records are not whole."""
+def find_result(run, config, folder):
+    """What stands in `result.json`, or `None` if there is none or the records are not whole.
+
+    Args:
+        run: the `Run`.
+        config: a validated config.
+        folder: its `RunFolder`.
+
+    Returns:
+        A dict, or `None`.
+    """
     result = records.read_json(folder.result)
     if result is None or result["status"] != DONE:
         return result
@@ -186,53 +215,131 @@ def _finished(run, config, folder):
     return None
 
 
-def _train(run, program, config, folder, on_steps):
-    seed = _stream_seed(config, run)
-    identity = {**dataclasses.asdict(run), "stream": seed}
-    points = run.record_points(config["num_records"])
-    ends = [run.steps_until(point) for point in points]
-    saves = _checkpoint_steps(run, points, config)
-    program.start(run.ell, config["seed"] + run.seed)
-    rows, step = _resume(program, folder, identity)
-    clock = rows[-1]["time"] if rows else 0.0
-    on_steps(step)
-    log = EventLog(folder.tensorboard, rows, _hyperparameters(run, config))
-    while step < run.steps:
-        index = len(rows)
-        start, stop = (ends[index - 1] if index else 0), ends[index]
-        next_save = saves[bisect.bisect(saves, step)]
-        # Pieces are counted from the start of the record, wherever the run was resumed.
-        piece = program.steps_per_piece
-        end = min(stop, next_save, step + piece - (step - start) % piece)
+def _train(training, program):
+    training.resume()
+    training.begin()
+    while not training.is_done:
         # The logs are means since the record before, in however many pieces.
-        taken, logs = program.advance(*program.draw(seed, step, end), fresh=step == start)
-        weight_norm = program.weight_norm()
+        taken, logs = program.advance(*training.draw(), fresh=training.is_fresh)
         is_preempted = preemption.requested()
-        if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
-            records.write_jsonl(folder.metrics, rows)
-            raise TrainingDivergedError(run.name, step + taken - 1)
-        if end == stop:
-            rates = program.learning_rates(run.ell, start, stop)
-            clock += float(rates.sum()) / run.ell
-            rows.append(
-                {
-                    "step": stop,
-                    "effective_step": points[index],
-                    "time": clock,
-                    "learning_rate": float(rates[-1]),
-                    **logs,
-                    "weight_norm": weight_norm,
-                    "weight_function": program.weight_function(),
-                    **program.evaluate(),
-                }
-            )
-            log.append(rows[-1])
-        on_steps(end - step)
-        step = end
-        if end == next_save or is_preempted:
-            _save(program, folder, rows, step, identity)
-        if is_preempted and step < run.steps:
+        training.record(taken, logs, is_preempted)
+        if is_preempted and not training.is_done:
             raise preemption.PreemptedError()
+
+
+class Training:
+    """A run on its way: which steps come next, its rows so far, and what it writes.
+
+    Call `resume` and `begin`; then, until it `is_done`, let the program take the steps of `draw`
+    (with metrics that begin anew if it `is_fresh`) and `record` what came of them.
+
+    Args:
+        run: the `Run`.
+        program: the `Program`; it must stand where the run is when `record` is called.
+        config: a validated config.
+        folder: the `RunFolder`.
+        on_steps: called with the number of SVAG steps just taken (or found taken).
+    """
+
+    def __init__(self, run, program, config, folder, on_steps):
+        self.run, self.folder, self.on_steps = run, folder, on_steps
+        self._program, self._config = program, config
+        self._seed = _stream_seed(config, run)
+        self._identity = {**dataclasses.asdict(run), "stream": self._seed}
+        self._points = run.record_points(config["num_records"])
+        self._ends = [run.steps_until(point) for point in self._points]
+        self._saves = _checkpoint_steps(run, self._points, config)
+
+    def resume(self):
+        """Puts the program at the run's last checkpoint, or else at its beginning.
+
+        Raises:
+            CheckpointError: if the checkpoint is of another run or model.
+        """
+        records.remove_temporaries(self.folder.path)
+        self._program.start(self.run.ell, self._config["seed"] + self.run.seed)
+        self._rows, self.step = _resume(self._program, self.folder, self._identity)
+
+    def begin(self):
+        """Tells of the steps that were found taken, and opens the event log."""
+        self._clock = self._rows[-1]["time"] if self._rows else 0.0
+        self.on_steps(self.step)
+        hyperparameters = _hyperparameters(self.run, self._config)
+        self._log = EventLog(self.folder.tensorboard, self._rows, hyperparameters)
+
+    @property
+    def is_done(self):
+        """Whether all steps are taken."""
+        return self.step >= self.run.steps
+
+    @property
+    def is_fresh(self):
+        """Whether a record begins here."""
+        return self.step == self._record_start
+
+    @property
+    def _record_start(self):
+        return self._ends[len(self._rows) - 1] if self._rows else 0
+
+    @property
+    def _next_save(self):
+        return self._saves[bisect.bisect(self._saves, self.step)]
+
+    @property
+    def _piece_end(self):
+        # Pieces are counted from the start of the record, wherever the run was resumed.
+        piece = self._program.steps_per_piece
+        end = self.step + piece - (self.step - self._record_start) % piece
+        return min(self._ends[len(self._rows)], self._next_save, end)
+
+    def draw(self):
+        """The randomness of the steps that come next, at most up to the next record or checkpoint.
+
+        Returns:
+            A tuple: the arguments of the program's `advance`.
+        """
+        return self._program.draw(self._seed, self.step, self._piece_end)
+
+    def record(self, taken, logs, save=False):
+        """Takes note of the steps of `draw`; writes a row and a checkpoint if it is time.
+
+        Args:
+            taken: int, number of steps taken.
+            logs: dict of their means since the row before.
+            save: whether to write a checkpoint in any case. Defaults to `False`.
+
+        Raises:
+            TrainingDivergedError: if the loss or the weights are no longer finite.
+            WriteError: if a file cannot be written.
+        """
+        weight_norm = self._program.weight_norm()
+        if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
+            records.write_jsonl(self.folder.metrics, self._rows)
+            raise TrainingDivergedError(self.run.name, self.step + taken - 1)
+        start, end, next_save = self.step, self._piece_end, self._next_save
+        if end == self._ends[len(self._rows)]:
+            self._add_row(logs, weight_norm)
+        self.on_steps(end - start)
+        self.step = end
+        if end == next_save or save:
+            _save(self._program, self.folder, self._rows, self.step, self._identity)
+
+    def _add_row(self, logs, weight_norm):
+        index, stop = len(self._rows), self._ends[len(self._rows)]
+        rates = self._program.learning_rates(self.run.ell, self._record_start, stop)
+        self._clock += float(rates.sum()) / self.run.ell
+        row = {
+            "step": stop,
+            "effective_step": self._points[index],
+            "time": self._clock,
+            "learning_rate": float(rates[-1]),
+            **logs,
+            "weight_norm": weight_norm,
+            "weight_function": self._program.weight_function(),
+            **self._program.evaluate(),
+        }
+        self._rows.append(row)
+        self._log.append(row)
 
 
 def _checkpoint_steps(run, points, config):

@@ -1,0 +1,186 @@
+"""Runs that differ in their seed alone, side by side in one vectorised program (JAX only).
+
+Each run keeps files of its own, the same as if it were alone, so that a run begun in a group can go
+on alone and the other way round. A group is at one step: a run that is finished, that stands at
+another step than most or that another process is at stays out of it.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import time
+import warnings
+
+import numpy as np
+
+from keras_svag._backend import check_backend
+from keras_svag.distribution import is_distributed
+from keras_svag.loops import has_accelerator, has_convolutions
+from keras_svag.study import lock, preemption, runs
+from keras_svag.trainer.structures import map_arrays
+
+SMALLEST_GROUP = 2
+
+
+def is_vectorized(config, num_workers):
+    """Whether the runs of a study go in groups.
+
+    Args:
+        config: a validated config.
+        num_workers: number of processes that was asked for; 0 if none was.
+
+    Returns:
+        A bool: `vectorize_seeds`; where that is `None`, whether there is an accelerator and JAX.
+    """
+    wanted = config.get("vectorize_seeds")
+    if wanted is not None:
+        return wanted
+    if check_backend() != "jax" or is_distributed() or num_workers > 1:
+        return False
+    return has_accelerator()
+
+
+def groups_of(grid):
+    """Sorts runs by what they share: all but the seed.
+
+    Args:
+        grid: list of `Run`.
+
+    Returns:
+        A list of lists of `Run`, in the order of their first ones: those that one program can do
+        side by side.
+    """
+    groups = {}
+    for run in grid:
+        if run.method == runs.SVAG:
+            groups.setdefault(dataclasses.replace(run, seed=0), []).append(run)
+    return [group for group in groups.values() if len(group) >= SMALLEST_GROUP]
+
+
+def execute_group(group, get_program, config, workdir, on_steps=lambda run, steps: None):
+    """Trains runs side by side to their end, as far as they can go together.
+
+    Args:
+        group: list of `Run` that differ in their seed alone.
+        get_program: function that returns their `Program`; called only if there is something to do.
+        config: a validated config.
+        workdir: folder of the study.
+        on_steps: called with a run and the number of its steps just taken (or found taken).
+
+    Returns:
+        A dict from run name to the dict of `runs.execute`, for those runs that were in the group;
+        the others are to be done one by one.
+
+    Raises:
+        CheckpointError: if a run's checkpoint is of another run or model.
+        PreemptedError: after checkpoints, if the process was asked to end.
+        WriteError: if a file cannot be written.
+    """
+    with contextlib.ExitStack() as locks:
+        group = [run for run in group if _is_free(run, config, workdir, locks)]
+        if len(group) < SMALLEST_GROUP:
+            return {}
+        program = get_program()
+        if config.get("vectorize_seeds") is None and has_convolutions(program.model):
+            # With kernels of their own they become grouped convolutions, slow on accelerators.
+            return {}
+        trainings = [
+            runs.Training(
+                run,
+                program,
+                config,
+                runs.RunFolder(workdir, run.name),
+                functools.partial(on_steps, run),
+            )
+            for run in group
+        ]
+        try:
+            trainings = _line_up(trainings, program.stacked_loop)
+            return _train(trainings, program) if trainings else {}
+        finally:
+            program.stacked_loop.release()
+
+
+def _is_free(run, config, workdir, locks):
+    """Whether a run is to be done and this process may do it, as then only it may."""
+    folder = runs.RunFolder(workdir, run.name)
+    if runs.find_result(run, config, folder) is not None:
+        return False
+    held = locks.enter_context(lock.hold(folder.lock))
+    # Another process may have finished it just now.
+    return held and runs.find_result(run, config, folder) is None
+
+
+def _line_up(trainings, loop):
+    """Those that stand at the same step, which become the members of the loop."""
+    members = []
+    for training in trainings:
+        training.resume()
+        members.append(loop.values())
+    steps = collections.Counter(training.step for training in trainings)
+    (step, count), *_ = steps.most_common(1)
+    if count < SMALLEST_GROUP:
+        return []
+    loop.stack([values for values, t in zip(members, trainings) if t.step == step])
+    together = [training for training in trainings if training.step == step]
+    for training in together:
+        training.begin()
+    return together
+
+
+def _train(trainings, program):
+    results = {}
+    started = time.perf_counter()
+
+    def finish(training, error=None):
+        seconds = (time.perf_counter() - started) / len(trainings)
+        run = training.run
+        results[run.name] = runs.finish(run, training.folder, seconds, error)
+
+    going = dict(enumerate(trainings))
+    while going and not _any(going).is_done:
+        try:
+            draws = _draw(going, len(trainings))
+            outcomes = program.stacked_loop.run(*draws, fresh=_any(going).is_fresh)
+        except MemoryError as error:
+            _give_up(going.values(), error)
+            return results
+        # Asked once, so that all have a checkpoint at the same step.
+        is_preempted = preemption.requested()
+        for place, training in list(going.items()):
+            program.stacked_loop.select(place)
+            try:
+                training.record(*outcomes[place], save=is_preempted)
+            except runs.TrainingDivergedError as error:
+                finish(training, error)
+                del going[place]
+        if is_preempted and going and not _any(going).is_done:
+            raise preemption.PreemptedError()
+    for training in going.values():
+        finish(training)
+    return results
+
+
+def _any(going):
+    """One of those that are at the same step."""
+    return next(iter(going.values()))
+
+
+def _draw(going, members):
+    """What each member draws for its next steps, side by side on the second axis."""
+    pieces = {place: training.draw() for place, training in going.items()}
+    # A run that has failed keeps its place there, and does what another one does.
+    other = next(iter(pieces.values()))
+    columns = [pieces.get(place, other) for place in range(members)]
+    return map_arrays(lambda *arrays: np.stack(arrays, axis=1), *columns)
+
+
+def _give_up(trainings, error):
+    warnings.warn(
+        f"{len(trainings)} runs go on one by one from their last checkpoints: {error}. Use "
+        "--config.vectorize_seeds=False to do so from the start.",
+        stacklevel=3,
+    )
+    for training in trainings:
+        training.on_steps(-training.step)  # those that are taken will be told anew
