@@ -193,7 +193,9 @@ def test_sigterm_ends_both_with_a_checkpoint(tmp_path, whole, asked):
     # On TensorFlow a checkpoint between two records holds the sums of metrics over processes, not
     # those of each: their last digits may differ in the record that it is in.
     for row, wanted in zip(rows, expected_rows, strict=True):
-        assert row == {name: pytest.approx(value, rel=1e-5) for name, value in wanted.items()}
+        # N/G is `None` where G is not positive.
+        numbers = [{k: v for k, v in r.items() if v is not None} for r in (row, wanted)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-5, abs=1e-6)
 
 
 def test_processes_that_see_different_folders_are_refused(tmp_path):
