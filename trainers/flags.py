@@ -102,6 +102,12 @@ def _check_strategy(config, distributed):
             f"devices. Received: num_workers={config.num_workers}, "
             f"strategy={_STRATEGY.value!r}. Use --strategy=none for runs side by side."
         )
+    if _SHARD.value is not None and _STRATEGY.value == "multi_worker":
+        raise app.UsageError(
+            "Flag --shard must be left out with --strategy=multi_worker, whose processes go "
+            "through the same runs together and see nothing of other jobs on the workdir. "
+            f"Received: shard={_SHARD.value!r}. Use another strategy for shards."
+        )
 
 
 def _run_under_strategy(study, config):
@@ -109,9 +115,12 @@ def _run_under_strategy(study, config):
         study(config, _WORKDIR.value)
         return
     from keras_svag import distribution
+    from keras_svag.study import preemption
 
     try:
         with distribution.strategy_scope(_STRATEGY.value, _TPU.value):
+            # Once more: JAX has its own answer to SIGTERM in a cluster.
+            preemption.watch()
             with distribution.process_workdir(_WORKDIR.value) as workdir:
                 if distribution.is_chief():
                     study(config, workdir)

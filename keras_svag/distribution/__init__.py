@@ -6,8 +6,9 @@ from keras_svag.distribution.placement import (
     num_replicas,
     resident,
 )
+from keras_svag.distribution.processes import is_chief, on_any_process
 from keras_svag.distribution.scope import STRATEGIES, ProcessLostError, strategy_scope
-from keras_svag.distribution.shared_folder import is_chief, process_workdir
+from keras_svag.distribution.shared_folder import process_workdir
 
 __all__ = [
     "STRATEGIES",
@@ -16,6 +17,7 @@ __all__ = [
     "is_chief",
     "is_distributed",
     "num_replicas",
+    "on_any_process",
     "process_workdir",
     "resident",
     "strategy_scope",

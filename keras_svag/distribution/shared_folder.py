@@ -7,11 +7,7 @@ import tempfile
 import zlib
 
 from keras_svag.distribution.placement import backend
-
-
-def is_chief():
-    """Whether this process is the one that writes files: the first, or the only one."""
-    return backend.process_index() == 0
+from keras_svag.distribution.processes import is_chief
 
 
 @contextlib.contextmanager
@@ -44,7 +40,8 @@ def process_workdir(workdir):
             raise ValueError(
                 "`workdir` must be a folder that all processes see, with the same files. Received: "
                 f"workdir={str(workdir)!r}, whose content differs between {len(seen)} processes. "
-                "Use a folder on a shared file system."
+                "Use a folder on a shared file system; if it is on one, another job may be at work "
+                "there: wait for its end."
             )
         yield workdir if is_chief() else copy
 

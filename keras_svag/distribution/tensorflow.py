@@ -1,5 +1,6 @@
 """Strategies of `tf.distribute`: every replica has its part of the batch and its own program."""
 
+import functools
 import os
 
 import tensorflow as tf
@@ -109,14 +110,20 @@ def gather(value):
     Returns:
         A list of ints, one for each replica.
     """
-    strategy = tf.distribute.get_strategy()
+    program = _gathering_program(tf.distribute.get_strategy())
+    return program(tf.constant(value, tf.int64)).numpy().tolist()
 
-    def contribute():
+
+@functools.lru_cache(maxsize=1)
+def _gathering_program(strategy):
+    def contribute(value):
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
         # Each replica its own place, so that the sum is a list of all.
         return tf.one_hot(index, strategy.num_replicas_in_sync, dtype=tf.int64) * value
 
-    return strategy.reduce("SUM", strategy.run(contribute), axis=None).numpy().tolist()
+    return tf.function(
+        lambda value: strategy.reduce("SUM", strategy.run(contribute, args=(value,)), axis=None)
+    )
 
 
 def share(array):

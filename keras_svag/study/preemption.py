@@ -3,6 +3,8 @@
 import signal
 import threading
 
+from keras_svag.distribution import on_any_process
+
 # EX_TEMPFAIL of sysexits.h, "try again later". Not 143, which shells report of any process that
 # SIGTERM has killed: this one says that the checkpoints are written.
 EXIT_CODE = 75
@@ -33,8 +35,12 @@ def obey(is_asked):
 
 
 def requested():
-    """Whether SIGTERM has come, or another process has asked this one to end."""
-    return any(is_asked() for is_asked in _askers)
+    """Whether SIGTERM has come, or another process has asked this one to end.
+
+    The processes of a `multi_worker` run take their steps together, so they ask together, too, and
+    end together when SIGTERM has come to any of them.
+    """
+    return on_any_process(any(is_asked() for is_asked in _askers))
 
 
 def end_if_requested():

@@ -57,6 +57,24 @@ def differentiate(function, get_weights, others):
     return result, [None if g is None else densify(g) for g in gradients]
 
 
+def with_overflow_of_all_replicas(gradients):
+    """Makes gradients not finite on every replica if they are not finite on one of them.
+
+    Keras' loss scaling skips a step if gradients are not finite, and asks one replica alone.
+
+    Args:
+        gradients: list of dense gradients of this replica; entries may be `None`.
+
+    Returns:
+        The same list, all of NaN where any replica has another number than a finite one.
+    """
+    finite = [tf.reduce_all(tf.math.is_finite(g)) for g in gradients if g is not None]
+    overflow = tf.where(tf.reduce_all(finite), 0.0, 1.0)
+    overflows = tf.distribute.get_replica_context().all_reduce("SUM", overflow)
+    nothing = tf.where(overflows > 0, float("nan"), 0.0)
+    return [None if g is None else g + tf.cast(nothing, g.dtype) for g in gradients]
+
+
 def with_logs_of_all_replicas(model, train_function):
     """Lets the logs of `fit` be the metrics over all replicas, noise and signal too.
 
@@ -131,6 +149,9 @@ class TensorFlowStep(SplitBatchStep):
         return differentiate(function, get_weights, [])
 
     def _update(self, gradients):
+        is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        if is_scaled and self._num_replicas() > 1:
+            gradients = with_overflow_of_all_replicas(gradients)
         self.optimizer.apply(gradients, self.trainable_weights)
 
     def _num_replicas(self):

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_svag.study import checkpoints, records
+from keras_svag.study import checkpoints, preemption, records
 from keras_svag.study.runs import RunFolder
 from tests.trainers.command import ROOT, trainer
 
@@ -129,18 +129,28 @@ def test_two_processes_match_one(tmp_path):
     assert names == {p.name for p in (tmp_path / "one").rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("victim", [1, 0])
-def test_killed_process_ends_the_other_and_both_resume_exactly(tmp_path, victim):
-    train_together(tmp_path / "whole_logs", tmp_path / "whole", LONG)
-    workdir, logs = tmp_path / "killed", tmp_path / "logs"
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Records and last state of the long run of two processes that nobody interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    train_together(folder / "logs", folder / "workdir", LONG)
+    return rows_and_state(folder / "workdir")
+
+
+def wait_for_checkpoint(workdir, processes, logs):
     checkpoint = RunFolder(workdir, RUN).checkpoint
+    deadline = time.monotonic() + MOST_SECONDS
+    while not checkpoint.exists():
+        alive = all(process.poll() is None for process in processes)
+        assert time.monotonic() < deadline and alive, said(logs, 0) + said(logs, 1)
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("victim", [1, 0])
+def test_killed_process_ends_the_other_and_both_resume_exactly(tmp_path, whole, victim):
+    workdir, logs = tmp_path / "killed", tmp_path / "logs"
     with two_processes(logs, *LONG, workdirs=[workdir] * 2) as processes:
-        deadline = time.monotonic() + MOST_SECONDS
-        while not checkpoint.exists():
-            assert time.monotonic() < deadline and all(p.poll() is None for p in processes), said(
-                logs, 0
-            ) + said(logs, 1)
-            time.sleep(0.01)
+        wait_for_checkpoint(workdir, processes, logs)
         processes[victim].send_signal(signal.SIGKILL)
         other = processes[1 - victim]
         assert other.wait(MOST_SECONDS_ALONE) != 0
@@ -149,11 +159,43 @@ def test_killed_process_ends_the_other_and_both_resume_exactly(tmp_path, victim)
         assert "Another process of this run has ended" in said(logs, 1 - victim)
     train_together(tmp_path / "logs_after", workdir, LONG)
     rows, state = rows_and_state(workdir)
-    expected_rows, expected = rows_and_state(tmp_path / "whole")
+    expected_rows, expected = whole
     assert rows == expected_rows
+    assert_same_state(state, expected)
+
+
+def assert_same_state(state, expected):
     for group in expected:
         for a, b in zip(state[group], expected[group], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("asked", [(0, 1), (1,)], ids=["both", "second"])
+def test_sigterm_ends_both_with_a_checkpoint(tmp_path, whole, asked):
+    # Schedulers tell all processes, one after the other; one of them is enough.
+    workdir, logs = tmp_path / "preempted", tmp_path / "logs"
+    # Pieces of a third of a record, so that most of them end between two records.
+    options = [*LONG, "--config.checkpoint_steps=30"]
+    with two_processes(logs, *options, workdirs=[workdir] * 2) as processes:
+        wait_for_checkpoint(workdir, processes, logs)
+        for index in asked:
+            processes[index].send_signal(signal.SIGTERM)
+        for index, process in enumerate(processes):
+            assert process.wait(MOST_SECONDS_ALONE) == preemption.EXIT_CODE, said(logs, index)
+    for index in range(2):
+        assert "was asked to end (SIGTERM). The same command goes on" in said(logs, index)
+        assert "Traceback" not in said(logs, index)
+    assert not RunFolder(workdir, RUN).result.exists()
+    train_together(tmp_path / "logs_after", workdir, options)
+    rows, state = rows_and_state(workdir)
+    expected_rows, expected = whole
+    assert_same_state(state, expected)
+    # On TensorFlow a checkpoint between two records holds the sums of metrics over processes, not
+    # those of each: their last digits may differ in the record that it is in.
+    for row, wanted in zip(rows, expected_rows, strict=True):
+        # N/G is `None` where G is not positive.
+        numbers = [{k: v for k, v in r.items() if v is not None} for r in (row, wanted)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-5, abs=1e-6)
 
 
 def test_processes_that_see_different_folders_are_refused(tmp_path):

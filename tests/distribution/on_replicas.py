@@ -145,6 +145,108 @@ def batch_norm():
     return {**named("bn", model.get_weights()), "bn_loss": evaluated["loss"]}
 
 
+def small_network(activation, *layers):
+    """A network with layers after its hidden one, the same in every process."""
+    seeded = keras.initializers.HeNormal(seed=1)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(32, use_bias=False, kernel_initializer=seeded),
+            *layers,
+            keras.layers.Activation(activation),
+            keras.layers.Dense(10, kernel_initializer=seeded),
+        ]
+    )
+
+
+def synchronized():
+    """Batch norm with the statistics of the whole half, which JAX has always."""
+    import keras_svag
+    from keras_svag.resident import ResidentLoop
+
+    on_request = {"synchronized": True} if keras.backend.backend() == "tensorflow" else {}
+    batch_norm = keras.layers.BatchNormalization(momentum=0.9, **on_request)
+    model = keras_svag.from_keras(small_network("relu", batch_norm))
+    compiled(model, learning_rate=0.05)
+    ResidentLoop(model, some_digits(), steps_per_call=32).run(indices(12, seed=2))
+    return named("sync", model.get_weights())
+
+
+def sampled():
+    """`fit` of `SampledBatches`, and of the same examples in an array."""
+    import keras_svag
+    from keras_svag.datasets import SampledBatches, Sampler
+
+    x, y = some_digits()
+    rows = Sampler(NUM_TRAIN, B, seed=4).rows(0, 2 * NUM_TRAIN // (2 * B)).reshape(-1)
+    by_sampler, by_array = (compiled(keras_svag.from_keras(network())) for _ in range(2))
+    by_sampler.fit(SampledBatches(x, y, B, seed=4), epochs=2, verbose=0, shuffle=False)
+    by_array.fit(x[rows], y[rows], 2 * B, 1, 0, shuffle=False)
+    return {
+        **named("sampled", by_sampler.get_weights()),
+        **named("by_array", by_array.get_weights()),
+    }
+
+
+def mixed_precision():
+    """Training in float16, whose optimizer Keras wraps in loss scaling."""
+    import keras_svag
+    from keras_svag.resident import ResidentLoop
+
+    keras.config.set_dtype_policy("mixed_float16")
+    # Smooth: where ReLU has a corner a rounded number may fall on its other side.
+    model = compiled(keras_svag.from_keras(small_network("tanh")))
+    keras.config.set_dtype_policy("float32")
+    before = model.get_weights()
+    _, logs = ResidentLoop(model, some_digits(), steps_per_call=32).run(indices(20, seed=5))
+    return {
+        **named("half", model.get_weights()),
+        **named("half_moved", [b - a for a, b in zip(before, model.get_weights())]),
+        **{f"half_{name}": value for name, value in logs.items()},
+        "half_scale": keras.ops.convert_to_numpy(model.optimizer.dynamic_scale),
+        "half_iterations": keras.ops.convert_to_numpy(model.optimizer.iterations),
+    }
+
+
+def overflow():
+    """Steps whose gradient overflows in the last replica alone: after each, what there is."""
+    import keras_svag
+    from keras_svag.resident import ResidentLoop
+
+    inputs = keras.Input((3,))
+    dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", dtype="mixed_float16")
+    model = keras_svag.SVAGModel(inputs, dense(inputs))
+    scaling = keras.optimizers.LossScaleOptimizer(
+        keras_svag.SVAG(0.01, ell=ELL), initial_scale=2.0**20, dynamic_growth_steps=3
+    )
+    model.compile(scaling, "mse", jit_compile=keras.backend.backend() == "jax")
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(2 * B, 3)), rng.normal(size=(2 * B, 1))
+    # Of four replicas the last one has the last quarter; the loss of zeros has no gradient.
+    x[: -B // 2], y[: -B // 2] = 0.0, 0.0
+    data = (x.astype("float32"), y.astype("float32"))
+    loop = ResidentLoop(model, data, steps_per_call=1)
+    results = {"iterations": [], "scale": [], "kernel": [], "noise": []}
+    for _ in range(20):
+        _, logs = loop.run(np.arange(2 * B)[None])
+        results["iterations"].append(keras.ops.convert_to_numpy(scaling.iterations))
+        results["scale"].append(keras.ops.convert_to_numpy(scaling.dynamic_scale))
+        results["kernel"].append(each_replicas(dense.kernel))
+        results["noise"].append(logs["gradient_noise"])
+    return {f"overflow_{name}": values for name, values in results.items()}
+
+
+def each_replicas(variable):
+    """The values of a variable on all replicas."""
+    if keras.backend.backend() == "jax":
+        return [np.asarray(shard.data) for shard in variable.value.addressable_shards]
+    import tensorflow as tf
+
+    values = tf.distribute.get_strategy().experimental_local_results(variable.value)
+    return [value.numpy() for value in values]
+
+
 def frozen():
     """N and G of chunks of steps that change nothing."""
     import keras_svag

@@ -57,7 +57,10 @@ def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
     assert "Received: batch_size=18" in str(two["refused"])
 
 
-ALL = ("fitted", "paired", "resident", "batch_norm", "frozen")
+ALL = (
+    *("fitted", "paired", "resident", "batch_norm", "synchronized", "sampled", "frozen"),
+    *("mixed_precision", "overflow"),
+)
 COUNTS = [2, 4]
 
 
@@ -118,3 +121,57 @@ def test_batch_norm(results, count):
     else:
         assert max(differences) < 1e-5
         np.testing.assert_allclose(results[1]["bn_loss"], results[count]["bn_loss"], **CLOSE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
+def test_synchronized_batch_norm(results, count):
+    # Moving averages are among the weights: statistics are those of the whole half.
+    assert_same_arrays(results[1], results[count], "sync")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
+def test_sampled_batches_are_those_of_one_device(results, count):
+    assert_same_arrays(results[1], results[count], "sampled")
+    for n in (1, count):
+        for a, b in zip(arrays(results[n], "sampled"), arrays(results[n], "by_array")):
+            np.testing.assert_allclose(a, b, **CLOSE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", COUNTS)
+def test_mixed_precision(results, count):
+    one, many = results[1], results[count]
+    for results_of in (one, many):  # no step overflows here
+        assert results_of["half_iterations"] == 20 and results_of["half_scale"] == 2.0**15
+    # Gradients of shares are rounded to 11 bits each, and the rounding is amplified as noise is.
+    moved = max(np.abs(a).max() for a in arrays(one, "half_moved"))
+    for a, b in zip(arrays(one, "half"), arrays(many, "half"), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=0.003 * moved)
+    np.testing.assert_allclose(many["half_loss"], one["half_loss"], rtol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, *COUNTS])
+def test_overflow_on_one_replica_skips_the_step_on_all(results, count):
+    result = results[count]
+    kernels = result["overflow_kernel"]
+    assert kernels.shape[1] == count and np.isfinite(kernels).all()
+    for replica in range(count):
+        np.testing.assert_array_equal(kernels[:, replica], kernels[:, 0])
+    assert np.isfinite(result["overflow_noise"]).all()
+    # Keras' rule: half the scale after an overflow, twice after three good steps.
+    taken, scale, good = 0, 2.0**20, 0
+    for i in range(20):
+        if result["overflow_iterations"][i] == taken:
+            scale, good = scale / 2, 0
+            before = kernels[i - 1] if i else np.ones_like(kernels[0])
+            np.testing.assert_array_equal(kernels[i], before)
+        else:
+            taken, good = taken + 1, good + 1
+            if good == 3:
+                scale, good = 2 * scale, 0
+        assert (result["overflow_iterations"][i], result["overflow_scale"][i]) == (taken, scale)
+    assert result["overflow_iterations"][0] == 0 and 5 < taken < 20
+    assert np.abs(kernels[-1] - 1).max() > 0.01

@@ -33,11 +33,17 @@ def test_mirrored_run_is_that_of_one_device(tmp_path):
 
 
 @pytest.mark.slow
-def test_study_under_a_strategy(tmp_path):
-    arguments = [OPTIONS[0], f"--workdir={tmp_path / 'x'}", "--strategy=mirrored"]
-    done = trainer(*arguments, "--config.sde_validity.batch_sizes=64", "--config.num_seeds=2")
-    assert done.returncode == 0, done.stderr
-    assert load(tmp_path / "x" / "verdict.json")["study"] == "sde_validity"
+def test_shards_of_a_study_under_a_strategy(tmp_path):
+    sizes = ["--config.sde_validity.batch_sizes=64", "--config.num_seeds=2"]
+    options = [OPTIONS[0], *sizes, "--config.max_num_seeds=2", "--strategy=mirrored"]
+    for folder, shards in (("whole", [()]), ("cut", [("--shard=1/2",), ("--shard=2/2",)])):
+        for shard in shards:
+            assert not (tmp_path / folder / "verdict.json").exists()
+            done = trainer(*options, *shard, f"--workdir={tmp_path / folder}", **DEVICES)
+            assert done.returncode == 0, done.stderr
+    assert load(tmp_path / "whole" / "verdict.json")["study"] == "sde_validity"
+    for name in ("verdict.json", "runs/b64_ell1_seed1/metrics.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.requires_jax

@@ -5,7 +5,7 @@ import json
 import warnings
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import digits, weak_convergence
@@ -110,13 +110,7 @@ def check_config(study, config):
 
 @pytest.mark.parametrize("examples", [50, pytest.param(5000, marks=pytest.mark.slow)])
 def test_changed_configs(examples):
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(settings.get_profile("faults"), max_examples=examples)
     @given(changed_configs())
     def check(pair):
         with warnings.catch_warnings():

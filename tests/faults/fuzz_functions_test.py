@@ -7,7 +7,7 @@ import warnings
 
 import keras
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_svag
@@ -335,13 +335,7 @@ def is_huge(value):
 def test_only_our_own_value_errors(name, examples):
     function, arguments = TARGETS[name]
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(settings.get_profile("faults"), max_examples=examples)
     @given(st.fixed_dictionaries(arguments))
     def check(values):
         if name in BOUNDED and any(map(is_huge, values.values())):

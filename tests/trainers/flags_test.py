@@ -61,6 +61,10 @@ WRONG = {
         [QUICK, "--workdir={workdir}", "--strategy=mirrored", "--config.num_workers=2"],
         ["num_workers must be 0 or 1", "Received: num_workers=2, strategy='mirrored'"],
     ),
+    "shards of processes that go together": (
+        [QUICK, "--workdir={workdir}", "--strategy=multi_worker", "--shard=1/2"],
+        ["--shard must be left out with --strategy=multi_worker", "Received: shard='1/2'"],
+    ),
     "stray word": (
         [QUICK, "--workdir={workdir}", "quick"],
         ["Unexpected arguments: ['quick']", "are flags"],
