@@ -51,3 +51,7 @@ def __getattr__(name):
     if name == "check_sde":
         return importlib.import_module("keras_svag.study.check").check_sde
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

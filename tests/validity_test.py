@@ -332,6 +332,7 @@ def test_value_that_is_not_positive_is_inconclusive(side):
     assert got.measured_closeness.to_json() == {"mean": None, "ci_low": 1.0, "ci_high": None}
 
 
+# Two values: t of one degree of freedom is 12.706, and exp(12.706 log 2) = 6.68e+03.
 WIDE, FAR, MISSING = [0.5, 2.0], [3.0, 3.0], [1.0, -1.0]
 OPEN = "was neither shown to agree with the SDE within a factor 1.41 nor to differ by more: "
 # What follows "SGD", for every number of quantities that agree, differ, vary too much or are lost.
@@ -351,13 +352,13 @@ REASONS = {
     ),
     "one is wide": (
         {"weight_norm": WIDE},
-        OPEN + "the interval of squared weight norm R (ratio 1, 0.000149 to 6.69e+03) is too wide. "
+        OPEN + "the interval of squared weight norm R (ratio 1, 0.00015 to 6.68e+03) is too wide. "
         "More seeds or longer runs would narrow it.",
     ),
     "two are wide": (
         {"weight_norm": WIDE, "gradient_signal": WIDE},
-        OPEN + "the intervals of squared weight norm R (ratio 1, 0.000149 to 6.69e+03) and "
-        "gradient signal G (ratio 1, 0.000149 to 6.69e+03) are too wide. More seeds or longer runs "
+        OPEN + "the intervals of squared weight norm R (ratio 1, 0.00015 to 6.68e+03) and "
+        "gradient signal G (ratio 1, 0.00015 to 6.68e+03) are too wide. More seeds or longer runs "
         "would narrow them.",
     ),
     "one seed": (
@@ -372,7 +373,7 @@ REASONS = {
     ),
     "one is wide, one is lost": (
         {"weight_norm": WIDE, "gradient_signal": MISSING},
-        OPEN + "the interval of squared weight norm R (ratio 1, 0.000149 to 6.69e+03) is too wide; "
+        OPEN + "the interval of squared weight norm R (ratio 1, 0.00015 to 6.68e+03) is too wide; "
         "gradient signal G came out negative or zero in some seed of SGD or of the SDE. More seeds "
         "or longer runs would narrow it. Longer runs or larger ell would make such values rarer.",
     ),
