@@ -244,7 +244,7 @@ class Verdict:
 
     Attributes:
         verdict: `"valid"`, `"invalid"` or `"inconclusive"`.
-        reason: what follows "SGD" in a sentence; for "inconclusive" it says what would settle it.
+        reason: what follows "SGD" in a sentence; for "inconclusive" with what would settle it.
         measured_closeness: `Interval`, the largest factor by which a quantity differs.
         ratios: dict from quantity to the `Interval` of its ratio.
     """
