@@ -76,8 +76,9 @@ def _linear_scaling(verdict, config):
     if observed["value"] is None:
         return [f"Find a learning rate at which runs at batch size {base} do not diverge."]
     steps = [_use(settings, observed["value"], base, config)]
-    steps.append(_find_the_end(verdict, base * observed["value"], observed["first_failure"]))
     open_sizes = [s["batch_size"] for s in settings if s["kappa"] in observed["inconclusive"]]
+    if observed["first_failure"] is not None or not open_sizes:
+        steps.append(_find_the_end(verdict, base * observed["value"], observed["first_failure"]))
     if open_sizes:
         seeds = 2 * config["num_seeds"]
         flags = f"--config.num_seeds={seeds}"
@@ -110,9 +111,11 @@ def _use(settings, kappa, base, config):
         f"the place of batch size {base} with learning rate {before['learning_rate']:g}."
     )
     if not is_plain_sgd(config):
+        rule = config["optimizer"].get("rule")
+        named = f", rule={rule!r}" if rule else ""
         step += (
             " The other hyperparameters go along: keras_svag.scale_optimizer(optimizer, "
-            f"{kappa:g}) gives that optimizer."
+            f"{kappa:g}{named}) gives that optimizer."
         )
     return step
 

@@ -2,6 +2,7 @@
 
 import base64
 import pathlib
+import re
 import shlex
 
 import jinja2
@@ -52,7 +53,8 @@ def render(verdict, figures, config, setting, table, workdir, titles=TITLES):
         window=config["equilibrium"],
         planned_seeds=config["num_seeds"],
         interval=_format_interval,
-        next_steps=next_steps(verdict, config),
+        # Every second part is a flag, which is not to be broken after its hyphens.
+        next_steps=[re.split(r"(--\S*\w)", step) for step in next_steps(verdict, config)],
     )
 
 

@@ -139,6 +139,15 @@ LINEAR = {
             "become narrower.",
         ],
     ),
+    "open, and nothing fails": (
+        scaling(value=2, first_failure=None, open_kappas=[4, 8]),
+        [
+            USE_32.replace("32", "16").replace("0.8", "0.4"),
+            "At batch sizes 32 and 64, the outcome is open. Give the same command with "
+            "--config.num_seeds=8 on the same workdir: finished runs are kept, and intervals "
+            "become narrower.",
+        ],
+    ),
     "not in equilibrium": (
         scaling(not_in_equilibrium=[8, 16]),
         [
@@ -174,11 +183,12 @@ def test_linear_scaling(case):
     assert steps("linear_scaling", **verdict) == expected
 
 
-def test_other_optimizers_have_more_to_scale():
-    config = {"optimizer": {"name": "SVAG", "momentum": 0.9}}
+@pytest.mark.parametrize(("rule", "named"), [({}, ""), ({"rule": "linear"}, ", rule='linear'")])
+def test_other_optimizers_have_more_to_scale(rule, named):
+    config = {"optimizer": {"name": "SVAG", "momentum": 0.9, **rule}}
     assert steps("linear_scaling", config, **scaling())[0] == (
-        f"{USE_32} The other hyperparameters go along: keras_svag.scale_optimizer(optimizer, 4) "
-        "gives that optimizer."
+        f"{USE_32} The other hyperparameters go along: "
+        f"keras_svag.scale_optimizer(optimizer, 4{named}) gives that optimizer."
     )
 
 

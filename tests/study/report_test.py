@@ -141,6 +141,13 @@ def test_advice_goes_with_the_verdict(inputs, verdict, advice):
     assert page.tags.count("li") == 1
 
 
+def test_flags_are_kept_together(inputs):
+    inputs["verdict"]["verdicts"][0]["verdict"] = "inconclusive"
+    seeds = 2 * inputs["config"]["max_num_seeds"]
+    flag = f'with <span class="flag">--config.max_num_seeds={seeds}</span> on the same workdir:'
+    assert flag in render(**inputs)
+
+
 def test_missing_values(inputs):
     # No ratios, no interval, a cell without a finished run.
     inputs["verdict"]["verdicts"][0]["ratios"] = {}
