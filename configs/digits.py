@@ -80,6 +80,8 @@ def get_config(variant="default"):
     config.optimizer.name = "SVAG"
     for name in ("momentum", "beta_1", "beta_2", "rho", "epsilon"):  # unset: Keras' default
         config.optimizer[name] = ml_collections.config_dict.placeholder(float)
+    # linear, heavy_ball or square_root; unset: the one that keeps the SDE of the optimizer
+    config.optimizer.rule = ml_collections.config_dict.placeholder(str)
     # constant, step, cosine, triangle or keras; see keras_svag/schedules.py
     config.schedule = ml_collections.ConfigDict()
     config.schedule.name = "step"

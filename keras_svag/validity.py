@@ -13,10 +13,16 @@ import numpy as np
 from scipy import stats
 
 from keras_svag._checks import finite_float, one_of
+from keras_svag._words import join
 
 DEFAULT_CLOSENESS = math.sqrt(2.0)
 CONFIDENCE = 0.95
 QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
+NAMES = {
+    "weight_norm": "squared weight norm R",
+    "gradient_noise": "gradient noise N",
+    "gradient_signal": "gradient signal G",
+}
 
 VALID, INVALID, INCONCLUSIVE = "valid", "invalid", "inconclusive"
 TIGHT, PAPER = "tight", "paper"
@@ -238,7 +244,7 @@ class Verdict:
 
     Attributes:
         verdict: `"valid"`, `"invalid"` or `"inconclusive"`.
-        reason: one sentence; for "inconclusive" it says what would settle it.
+        reason: what follows "SGD" in a sentence; for "inconclusive" with what would settle it.
         measured_closeness: `Interval`, the largest factor by which a quantity differs.
         ratios: dict from quantity to the `Interval` of its ratio.
     """
@@ -281,7 +287,7 @@ def judge(sgd, limit, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
     ]
     measured = _measured_closeness(ratios.values())
     if outside:
-        listed = ", ".join(f"{q} (ratio {ratios[q].mean:.3g})" for q in outside)
+        listed = join([f"{_name(q)} (ratio {ratios[q].mean:.3g})" for q in outside])
         reason = f"differs from the SDE by more than a factor {closeness:.3g} in {listed}."
         return Verdict(INVALID, reason, measured, ratios)
     if not undecided:
@@ -290,22 +296,38 @@ def judge(sgd, limit, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
             f"(measured {measured.mean:.3g}, at most {measured.ci_high:.3g})."
         )
         return Verdict(VALID, reason, measured, ratios)
-    listed = ", ".join(
-        f"{q} (ratio {ratios[q].mean:.3g}, interval {ratios[q].ci_low:.3g} to "
-        f"{ratios[q].ci_high:.3g})"
-        for q in undecided
-    )
-    reason = (
-        f"the interval of {listed} reaches beyond a factor {closeness:.3g} but is not wholly "
-        "outside it. More seeds or longer runs would narrow it"
-        + (
-            "; SGD or the limit came out negative in some seed, for which longer runs or larger "
-            "ell help."
-            if any(math.isnan(ratios[q].mean) for q in undecided)
-            else "."
-        )
-    )
+    reason = _why_undecided({q: ratios[q] for q in undecided}, closeness)
     return Verdict(INCONCLUSIVE, reason, measured, ratios)
+
+
+def _why_undecided(ratios, closeness):
+    """What follows "SGD" where the intervals of these ratios leave the verdict open."""
+    missing = [_name(q) for q, ratio in ratios.items() if math.isnan(ratio.mean)]
+    wide = [_describe(q, ratio) for q, ratio in ratios.items() if not math.isnan(ratio.mean)]
+    causes, remedies = [], []
+    if wide:
+        subject, verb, them = ("intervals", "are", "them") if wide[1:] else ("interval", "is", "it")
+        causes.append(f"the {subject} of {join(wide)} {verb} too wide")
+        remedies.append(f"More seeds or longer runs would narrow {them}.")
+    if missing:
+        where = "in some seed of SGD or of the SDE"
+        causes.append(f"{join(missing)} came out negative or zero {where}")
+        remedies.append("Longer runs or larger ell would make such values rarer.")
+    return (
+        f"was neither shown to agree with the SDE within a factor {closeness:.3g} nor to differ by "
+        f"more: {'; '.join(causes)}. {' '.join(remedies)}"
+    )
+
+
+def _describe(quantity, ratio):
+    ends = "unbounded"
+    if math.isfinite(ratio.ci_high):
+        ends = f"{ratio.ci_low:.3g} to {ratio.ci_high:.3g}"
+    return f"{_name(quantity)} (ratio {ratio.mean:.3g}, {ends})"
+
+
+def _name(quantity):
+    return NAMES.get(quantity, quantity)
 
 
 def sde_threshold(closeness=DEFAULT_CLOSENESS):

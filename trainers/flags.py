@@ -61,8 +61,6 @@ def run(study, argv=None, distributed=True):
     def main(args):
         if len(args) > 1:
             raise app.UsageError(f"Unexpected arguments: {args[1:]}. All options are flags.")
-        # TensorFlow tells of its CPU features on import; a study has more to say.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         config = _CONFIG.value
         if _DATA_DIR.value is not None:
             if "data_dir" not in config.dataset:
@@ -79,6 +77,8 @@ def run(study, argv=None, distributed=True):
                 raise
             raise app.UsageError(str(error)) from error
 
+    # TensorFlow tells of its CPU features on import, for some configs while flags are parsed.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     app.run(main, argv=argv, flags_parser=_parse)
 
 
@@ -206,7 +206,7 @@ def _parse(argv):
             f"its type. Received: {received}"
         )
     except (OSError, ValueError, flags.Error) as error:
-        _usage_error(str(error))
+        _usage_error(_words_of(error))
     for name, value in (("config", config), ("workdir", _WORKDIR.value)):
         if not value:
             _usage_error(
@@ -214,6 +214,16 @@ def _parse(argv):
                 "Example: --config=configs/digits.py --workdir=/tmp/digits"
             )
     return rest
+
+
+def _words_of(error):
+    """What our own code said, where ml_collections puts a config file's traceback around it."""
+    inner = error
+    while inner is not None:
+        if isinstance(inner, ValueError) and inner.__traceback__ and _is_ours(inner):
+            return str(inner)
+        inner = inner.__cause__ or inner.__context__
+    return str(error)
 
 
 def _resolve_config(argument):

@@ -121,7 +121,7 @@ class SDECheck:
 
     Attributes:
         verdict: `"valid"`, `"invalid"` or `"inconclusive"`.
-        reason: one sentence; for "inconclusive" it says what would settle it.
+        reason: what follows "SGD" in a sentence; for "inconclusive" with what would settle it.
         ratios: dict from `weight_norm`, `gradient_noise` and `gradient_signal` to the `Interval` of
             the ratio of the run to its SDE; empty where there is nothing to compare.
         necessary_condition: dict, see `keras_svag.validity.sde_condition`.

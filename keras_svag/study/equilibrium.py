@@ -143,8 +143,12 @@ def _test_window(rows, window, weight_decay, rate_since):
 def _describe(rows, test, steady, weight_decay):
     norm, noise, signal = (f"{100 * test.drifts[name].mean:.2g} %" for name in QUANTITIES)
     word = "Steady" if steady else "Not steady"
-    return (
-        f"{word}: R changes by {norm}, N by {noise}, G by {signal}; "
+    reason = f"{word}: R changes by {norm}, N by {noise}, G by {signal}; "
+    if test.is_balanced is False:
+        return (
+            reason + "as with momentum, or a loss that is not scale invariant, no identity for R."
+        )
+    return reason + (
         f"imbalance of R {100 * test.imbalance.mean:.2g} %; R is "
         f"{identity_ratio(rows, weight_decay):.3g} times that of the identity."
     )

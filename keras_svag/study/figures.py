@@ -1,6 +1,5 @@
 """Figures of a study, in one style: effective steps on the axis, colours safe for colour-blind."""
 
-import functools
 import io
 import math
 import pathlib
@@ -169,10 +168,7 @@ def _draw_convergence(table, config):
     for axis, (column, label) in zip(axes, LIMITS):
         for i, batch_size in enumerate(batch_sizes):
             _draw_limit(axis, table, batch_size, column, config, COLORS[i % 6], MARKERS[i % 6])
-        if _set_log_scale(axis):
-            formatter = functools.partial(matplotlib.ticker.LogFormatter, minor_thresholds=(2, 0.5))
-            axis.yaxis.set_major_formatter(formatter())
-            axis.yaxis.set_minor_formatter(formatter())
+        _set_plain_log_scale(axis)
         axis.set_title(label, loc="left")
         axis.set_xlabel("1 / ell")
         axis.set_xlim(-0.08, 1.05)
@@ -403,12 +399,12 @@ def draw_linear_scaling(workdir, table, verdict, config):
             "file": "figures/scaling.png",
             "title": "Where the rule holds and where training leaves it",
             "caption": (
-                "Means over equilibrium against kappa, batch size and learning rate both "
-                "multiplied by it. Diamond: the base runs, their level the grey line; grey band: "
-                f"a factor C around it (test accuracy: lower by up to {tolerance}). Discs hold, "
-                "circles are not decided, crosses fail. Vertical lines: the largest kappa "
-                "predicted from the base runs alone, and the largest up to which the rule was "
-                "seen to hold. Bars: 95 % t intervals over seeds."
+                "Means over equilibrium against kappa, the factor on the batch size; the learning "
+                "rate is scaled along. Diamond: the base runs, their level the grey line; grey "
+                "band: a factor C around it (test accuracy: lower by up to "
+                f"{tolerance}). Discs hold, circles are not decided, crosses fail. Vertical lines: "
+                "the largest kappa predicted from the base runs alone, and the largest up to "
+                "which the rule was seen to hold. Bars: 95 % t intervals over seeds."
             ),
         },
         {
@@ -442,7 +438,7 @@ def _draw_scaling(verdict):
         if name != "test_accuracy":
             _set_plain_log_scale(axis)
         axis.set_title(label, loc="left")
-        axis.set_xlabel("kappa (batch size and learning rate over the base's)")
+        axis.set_xlabel("kappa (batch size over the base's)")
     for outcome in dict.fromkeys(setting["outcome"] for setting in settings):
         figure.axes[0].plot([], [], ls="none", label=outcome, **OUTCOME_STYLES[outcome])
     handles, labels = figure.axes[0].get_legend_handles_labels()

@@ -195,7 +195,7 @@ def _judge(sgd, comparisons):
     elif outcomes == {equivalence.EQUIVALENT}:
         verdict, word = equivalence.EQUIVALENT, "equivalent"
     else:
-        verdict, word = equivalence.INCONCLUSIVE, "not told apart nor shown equal; use more seeds"
+        verdict, word = equivalence.INCONCLUSIVE, "neither told apart nor shown to be equivalent"
     return {
         "batch_size": sgd["batch_size"],
         "learning_rate": sgd["learning_rate"],

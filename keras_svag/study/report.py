@@ -2,9 +2,12 @@
 
 import base64
 import pathlib
+import re
 import shlex
 
 import jinja2
+
+from keras_svag.study.next_steps import next_steps
 
 TITLES = {
     "weight_norm": "R",
@@ -50,7 +53,8 @@ def render(verdict, figures, config, setting, table, workdir, titles=TITLES):
         window=config["equilibrium"],
         planned_seeds=config["num_seeds"],
         interval=_format_interval,
-        settle=_advice(verdict),
+        # Every second part is a flag, which is not to be broken after its hyphens.
+        next_steps=[re.split(r"(--\S*\w)", step) for step in next_steps(verdict, config)],
     )
 
 
@@ -82,24 +86,3 @@ def _format_interval(value):
     low = "?" if value["ci_low"] is None else f"{value['ci_low']:.3g}"
     high = "?" if value["ci_high"] is None else f"{value['ci_high']:.3g}"
     return f"{value['mean']:.4g} [{low}, {high}]"
-
-
-def _advice(verdict):
-    found = {entry["verdict"] for entry in verdict.get("verdicts", ())}
-    advice = []
-    if "valid" in found:
-        advice.append(
-            "Where the verdict is valid, conclusions drawn from the SDE (such as the linear "
-            "scaling rule between two such batch sizes) may be expected to hold for SGD."
-        )
-    if "invalid" in found:
-        advice.append(
-            "Where it is invalid, SGD is not in the regime of its SDE: a smaller batch size with "
-            "the learning rate in proportion brings it there."
-        )
-    if "inconclusive" in found:
-        advice.append(
-            "Where it is inconclusive, the same command with more seeds (--config.num_seeds) on "
-            "the same workdir keeps the finished runs and narrows the intervals."
-        )
-    return advice

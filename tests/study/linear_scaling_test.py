@@ -352,7 +352,8 @@ def test_no_base_run(synthetic, tmp_path):
         "paper": nothing,
     }
     assert set(outcomes(verdict).values()) == {"base", "inconclusive"}
-    assert "unknown factor" in Page((tmp_path / "report.html").read_text()).text
+    page = Page((tmp_path / "report.html").read_text()).text
+    assert "How far batch size 8 can be scaled is unknown: none of its runs finished." in page
     assert "Observed: holds up to -" in format_scaling(verdict)
 
 
@@ -409,10 +410,12 @@ def test_report(synthetic, tmp_path):
     text = Page((tmp_path / "report.html").read_text()).text
     order = [
         "How far does the linear scaling rule hold?",
-        "batch size and learning rate can be multiplied by 4",
+        "Batch size 8 can be multiplied by 4 , the learning rate being scaled along",
         "The first that fails is 8",
         "Before any other run began",
         "lies below the tight bound",
+        "What to do next",
+        "Batch size 32 with learning rate",
         "theorem for SGD without momentum",
         "Against the base runs",
         "All settings",

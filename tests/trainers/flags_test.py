@@ -88,12 +88,38 @@ def test_strategy_for_a_study_of_one_device(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_variant_of_the_config(tmp_path):
-    done = trainer("--config=configs/digits.py:quik", f"--workdir={tmp_path / 'study'}")
-    # ml_collections shows the traceback of the config file, which ends with its own words.
+UNKNOWN_VARIANTS = {
+    "configs/digits.py:quik": "The argument after `configs/digits.py:` must be 'default' or "
+    "'quick'. Received: 'quik'",
+    "configs/weak_convergence.py:foo": "The argument after `configs/weak_convergence.py:` must be "
+    "'default' or 'quick'. Received: 'foo'",
+    # Refused by the package, not by the file itself; it imports TensorFlow.
+    "configs/cifar10.py:size=smal": "`size` must be one of 'paper', 'small', 'tiny'. "
+    "Received: size='smal'",
+}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(variant, marks=[pytest.mark.slow] if "cifar10" in variant else [])
+        for variant in UNKNOWN_VARIANTS
+    ],
+)
+def test_unknown_variant_of_the_config(variant, tmp_path):
+    done = trainer(f"--config={variant}", f"--workdir={tmp_path / 'study'}")
     assert done.returncode == 1
-    assert "must be 'default' or 'quick'. Received: 'quik'" in done.stderr
+    assert done.stderr == f"{UNKNOWN_VARIANTS[variant]}\nRun with --help for all flags.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_config_file_shows_where(tmp_path):
+    config = tmp_path / "mine.py"
+    config.write_text("def get_config():\n    return int('x')\n")
+    done = trainer(f"--config={config}", f"--workdir={tmp_path / 'study'}")
+    assert done.returncode == 1
+    assert f'File "{config}", line 2, in get_config' in done.stderr
+    assert "invalid literal for int() with base 10: 'x'" in done.stderr
 
 
 def test_only_our_own_errors_are_told_without_a_traceback():
