@@ -3,6 +3,7 @@
     python -m benchmarks.run                # all, about an hour on 2 cores
     python -m benchmarks.run --only=a,b     # some
     python -m benchmarks.run --quick        # does everything run? The figures mean nothing.
+    KERAS_BACKEND=jax python -m benchmarks.run --only=b    # on JAX: b, of which the part on `fit`
 
 Prints a table and writes a JSON file with all that was measured.
 """

@@ -5,6 +5,7 @@ import keras
 
 from keras_svag import _keras
 from keras_svag.distribution.jax import num_replicas, replicated
+from keras_svag.multi_step.jax import with_steps_inside_xla
 from keras_svag.trainer.step import SplitBatchStep
 from keras_svag.trainer.structures import first_leaf, map_arrays
 
@@ -145,6 +146,21 @@ class JAXStep(SplitBatchStep):
             # Keras would begin one epoch to see how batches look, and the next one to train.
             _keras.build_for_training(self, x[0])
         return super().fit(x, y, batch_size, *args, **kwargs)
+
+    def make_train_function(self, force=False):
+        """Makes the function that `fit` calls for each `steps_per_execution` batches.
+
+        Args:
+            force: whether to make it anew. Defaults to `False`.
+
+        Returns:
+            A function of a state and an iterator that takes the steps and returns the logs and the
+            new state.
+        """
+        if self.train_function is None or force:
+            super().make_train_function(force=True)
+            self.train_function = with_steps_inside_xla(self, self.train_function)
+        return self.train_function
 
     def train_step(self, state, data):
         """One SVAG step on a batch of 2B examples: two forward passes, one update.

@@ -57,7 +57,7 @@ class SplitBatchMixin(BackendStep):
     @property
     def _logs_are_metric_results(self):
         """Whether the logs of a step can be had afterwards, from the metrics alone."""
-        return type(self).compute_metrics is keras.Model.compute_metrics
+        return _logs_metrics(self, self)
 
     def _noise_logs(self):
         return self._gradient_statistics.result() if self.measure_noise else {}
@@ -190,7 +190,7 @@ class SVAGWrapper(SVAGModel):
 
     @property
     def _logs_are_metric_results(self):
-        return type(self.model).compute_metrics is keras.Model.compute_metrics
+        return _logs_metrics(self, self.model)
 
     def compute_loss(self, *args, **kwargs):
         """The wrapped model's loss, its own `compute_loss` included."""
@@ -215,6 +215,12 @@ class SVAGWrapper(SVAGModel):
         """Rebuilds the wrapper and the model in it."""
         model = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects)
         return cls(model, **config)
+
+
+def _logs_metrics(model, inner):
+    """Whether a model's step logs metric results; `inner` is the one whose metrics they are."""
+    own_step = type(model).train_step is not BackendStep.train_step
+    return not own_step and type(inner).compute_metrics is keras.Model.compute_metrics
 
 
 def _make_functional(cls):

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import run
 from benchmarks.figures import BENCHMARKS
 
-pytestmark = pytest.mark.requires_tensorflow
+SLOW_ON_TENSORFLOW = [pytest.mark.slow, pytest.mark.requires_tensorflow]
 
 
 def test_letters():
@@ -17,7 +17,7 @@ def test_letters():
 
 @pytest.mark.parametrize(
     "letter",
-    [pytest.param(x, marks=[pytest.mark.slow] if x != "b" else []) for x in run.LETTERS],
+    [pytest.param(x, marks=[] if x == "b" else SLOW_ON_TENSORFLOW) for x in run.LETTERS],
 )
 def test_quick(letter, tmp_path, capsys):
     output = tmp_path / "figures.json"

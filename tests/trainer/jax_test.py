@@ -53,23 +53,27 @@ def test_train_step_is_pure():
 DATA_PARALLEL = """
 import json
 import keras, numpy as np, keras_svag
+from keras_svag.multi_step import StepsInsideXLA
 
-def train():
+def train(steps=1):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3,))
     x = keras.layers.BatchNormalization(momentum=0.5)(keras.layers.Dense(4)(inputs))
     model = keras_svag.SVAGModel(inputs, keras.layers.Dense(1)(x))
-    model.compile(keras_svag.SVAG(0.1, ell=2), "mse", jit_compile=True)
+    optimizer = keras_svag.SVAG(0.1, ell=2)
+    model.compile(optimizer, "mse", jit_compile=True, steps_per_execution=steps)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(48, 3)).astype("float32"), rng.normal(size=(48, 1))
     logs = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history
+    # One program of many steps is for one device.
+    assert not isinstance(model.train_function, StepsInsideXLA)
     return {"logs": logs, "weights": [w.tolist() for w in model.get_weights()]}
 
 outcomes = [train()]
 devices = keras.distribution.list_devices()
 assert len(devices) == 2, devices
 keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-outcomes.append(train())
+outcomes.append(train(steps=2))
 print(json.dumps(outcomes))
 """
 
