@@ -55,6 +55,13 @@ def svag(name, steps_per_execution=1, measure_noise=True, ell=ELL, **options):
     return _compile(model, optimizer, steps_per_execution)
 
 
+def advised(name, **options):
+    """The network as `BatchSizeAdvisor` wants it: Keras' SGD, noise and signal measured."""
+    model = keras_svag.from_keras(build(name, **options))
+    optimizer = keras.optimizers.SGD(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    return _compile(model, optimizer, 1)
+
+
 def plain(name, steps_per_execution=1, **options):
     """The same network under Keras' own train step and SGD, compiled with XLA."""
     optimizer = keras.optimizers.SGD(LEARNING_RATE, weight_decay=WEIGHT_DECAY)

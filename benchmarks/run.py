@@ -17,7 +17,7 @@ import platform
 import sys
 import time
 
-LETTERS = "abcdefg"
+LETTERS = "abcdefgh"
 DISTRIBUTIONS = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
 
 
