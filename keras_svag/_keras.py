@@ -18,11 +18,16 @@ OPTIMIZER_HOOKS = (
     "_update_model_variables_moving_average",
 )
 
+# `SVAGModel` overrides it on TensorFlow.
+MODEL_HOOK = "_maybe_symbolic_build"
+
 __all__ = [
+    "MODEL_HOOK",
     "OPTIMIZER_HOOKS",
     "Functional",
     "build_for_training",
     "call_for_training",
+    "first_batch_of",
     "functional_init_arguments",
     "has_training_argument",
     "join_masks",
@@ -37,6 +42,12 @@ __all__ = [
 def build_for_training(model, batch):
     """Creates the variables of model, optimizer, loss and metrics, so that `fit` traces once."""
     model._symbolic_build(data_batch=batch)
+
+
+def first_batch_of(epoch_iterator):
+    """The first batch of a `PyDataset` that an iterator of `fit` reads; `None` of other data."""
+    dataset = getattr(epoch_iterator.data_adapter, "py_dataset", None)
+    return None if dataset is None else dataset[0]
 
 
 def has_training_argument(model):

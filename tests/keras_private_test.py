@@ -1,10 +1,15 @@
 """The private names of Keras that keras_svag/_keras.py relies on are still there."""
 
 import inspect
+import types
 
 import keras
+import numpy as np
+import pytest
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from keras_svag import _keras
+from keras_svag.datasets import SampledBatches
 from keras_svag.optimizers import AmplificationMixin
 
 
@@ -21,6 +26,18 @@ def test_optimizer_hooks_exist_and_are_the_only_private_overrides():
         "self",
         "variables",
     ]
+
+
+@pytest.mark.requires_tensorflow
+def test_model_hook_of_tensorflow():
+    from keras_svag.trainer.tensorflow import TensorFlowStep
+
+    hook = getattr(keras.Model, _keras.MODEL_HOOK)
+    assert list(inspect.signature(hook).parameters) == ["self", "iterator", "data_batch"]
+    assert _keras.MODEL_HOOK in vars(TensorFlowStep)
+    batches = SampledBatches(np.ones((8, 2)), np.ones(8), batch_size=1)
+    iterator = types.SimpleNamespace(data_adapter=PyDatasetAdapter(batches, shuffle=False))
+    assert _keras.first_batch_of(iterator)[0].shape == (2, 2)
 
 
 def test_model_hooks_exist():

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_svag import _keras
 from keras_svag.multi_step.tensorflow import with_steps_inside_xla
 from keras_svag.optimizers.tensorflow import densify
 from keras_svag.trainer.step import SplitBatchStep
@@ -124,6 +125,14 @@ class TensorFlowStep(SplitBatchStep):
             self.train_function = with_steps_inside_xla(self, self.train_function)
             self.train_function = with_logs_of_all_replicas(self, self.train_function)
         return self.train_function
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Under a strategy Keras would begin one epoch to see how batches look, and the next one to
+        # train: a data set that counts epochs would be one ahead.
+        batch = None if iterator is None else _keras.first_batch_of(iterator)
+        if batch is not None:
+            iterator, data_batch = None, batch
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def train_step(self, data):
         """One SVAG step on a batch of 2B examples: two forward passes, one update.
