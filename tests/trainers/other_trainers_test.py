@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from tests.trainers.command import assert_refused, trainer
+from configs.digits import get_config
+from keras_svag.study import run_sde_validity
+from tests.trainers.command import trainer
 
 CONFIGS = {
     "noisy_gradient_descent": "configs/digits.py:quick",
@@ -29,5 +31,5 @@ def test_whole_run(name, tmp_path):
     assert "http://" not in page and "https://" not in page
     assert f"trainers.{name}" in page
     # The folder belongs to this study.
-    refused = trainer("--config=configs/digits.py:quick", f"--workdir={workdir}")
-    assert_refused(refused, "`workdir` must be new or belong to the same config", "Received:")
+    with pytest.raises(ValueError, match="`workdir` must be new or belong to the same config"):
+        run_sde_validity(get_config("quick"), workdir, show_progress=False)
