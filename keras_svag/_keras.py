@@ -45,7 +45,7 @@ def build_for_training(model, batch):
 
 
 def first_batch_under_strategy(model, epoch_iterator):
-    """The first batch of a `PyDataset` that `fit` reads under a strategy of TensorFlow, or `None`."""
+    """The first batch of a `PyDataset` in `fit` under a strategy of TensorFlow; else `None`."""
     dataset = getattr(epoch_iterator.data_adapter, "py_dataset", None)
     return None if dataset is None or model._distribute_strategy is None else dataset[0]
 
