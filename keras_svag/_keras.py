@@ -27,7 +27,7 @@ __all__ = [
     "Functional",
     "build_for_training",
     "call_for_training",
-    "first_batch_of",
+    "first_batch_under_strategy",
     "functional_init_arguments",
     "has_training_argument",
     "join_masks",
@@ -44,10 +44,10 @@ def build_for_training(model, batch):
     model._symbolic_build(data_batch=batch)
 
 
-def first_batch_of(epoch_iterator):
-    """The first batch of a `PyDataset` that an iterator of `fit` reads; `None` of other data."""
+def first_batch_under_strategy(model, epoch_iterator):
+    """The first batch of a `PyDataset` in `fit` under a strategy of TensorFlow; else `None`."""
     dataset = getattr(epoch_iterator.data_adapter, "py_dataset", None)
-    return None if dataset is None else dataset[0]
+    return None if dataset is None or model._distribute_strategy is None else dataset[0]
 
 
 def has_training_argument(model):

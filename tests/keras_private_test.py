@@ -30,6 +30,8 @@ def test_optimizer_hooks_exist_and_are_the_only_private_overrides():
 
 @pytest.mark.requires_tensorflow
 def test_model_hook_of_tensorflow():
+    import tensorflow as tf
+
     from keras_svag.trainer.tensorflow import TensorFlowStep
 
     hook = getattr(keras.Model, _keras.MODEL_HOOK)
@@ -37,7 +39,11 @@ def test_model_hook_of_tensorflow():
     assert _keras.MODEL_HOOK in vars(TensorFlowStep)
     batches = SampledBatches(np.ones((8, 2)), np.ones(8), batch_size=1)
     iterator = types.SimpleNamespace(data_adapter=PyDatasetAdapter(batches, shuffle=False))
-    assert _keras.first_batch_of(iterator)[0].shape == (2, 2)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert _keras.first_batch_under_strategy(model, iterator) is None
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert _keras.first_batch_under_strategy(model, iterator)[0].shape == (2, 2)
 
 
 def test_model_hooks_exist():

@@ -129,9 +129,9 @@ class TensorFlowStep(SplitBatchStep):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Under a strategy Keras would begin one epoch to see how batches look, and the next one to
         # train: a data set that counts epochs would be one ahead.
-        batch = None if iterator is None else _keras.first_batch_of(iterator)
-        if batch is not None:
-            iterator, data_batch = None, batch
+        if iterator is not None:
+            batch = _keras.first_batch_under_strategy(self, iterator)
+            iterator, data_batch = (iterator, None) if batch is None else (None, batch)
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def train_step(self, data):
