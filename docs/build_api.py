@@ -43,6 +43,8 @@ def build(folder, names):
         warnings.filterwarnings("error", category=UserWarning, module=r"pdoc\..*")
         # A function of the name of its module, such as `keras_svag.datasets.cifar10`.
         warnings.filterwarnings("ignore", message="The module specification .* already been added")
+        for name in keras_svag.__all__:
+            getattr(keras_svag, name)  # pdoc does not see what is loaded on first use
         pdoc.pdoc(*names, output_directory=pathlib.Path(folder))
 
 

@@ -49,7 +49,8 @@ def __getattr__(name):
     if name == "study":
         return importlib.import_module("keras_svag.study")
     if name == "check_sde":
-        return importlib.import_module("keras_svag.study.check").check_sde
+        value = importlib.import_module("keras_svag.study.check").check_sde
+        return globals().setdefault(name, value)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -237,6 +237,8 @@ def gather(pool, grid, results, workdir):
         Such a dict of the whole grid; `None` if runs of other shards are not finished yet.
     """
     others = [run for run in grid if run.name not in results]
+    if not others:
+        return results
     if not all(is_finished(workdir, run) for run in others):
         return None
     # Finished, so that this only reads their results; or mends them, if their records are damaged.
