@@ -86,6 +86,13 @@ class ResidentLoop(BackendLoop):
         x, *rest = batch
         return (self._prepare(x, draws), *rest)
 
+    def _piece(self, rows, draws, done):
+        """How many steps the next call takes, and their rows and draws, padded to one length."""
+        count = min(self._steps_per_call, len(rows) - done)
+        piece = slice(done, done + count)
+        part, drawn = map_arrays(lambda a: padded(a[piece], self._steps_per_call), (rows, draws))
+        return count, part, drawn
+
     def run(self, rows, draws=None, fresh=True):
         """Takes one step for each row.
 
@@ -103,11 +110,7 @@ class ResidentLoop(BackendLoop):
         rows = np.asarray(rows, np.int32)
         done = 0
         while True:
-            count = min(self._steps_per_call, len(rows) - done)
-            piece = slice(done, done + count)
-            part, drawn = map_arrays(
-                lambda a, p=piece: padded(a[p], self._steps_per_call), (rows, draws)
-            )
+            count, part, drawn = self._piece(rows, draws, done)
             taken, loss, logs = self._call(part, drawn, count, fresh=fresh and done == 0)
             done += int(taken)
             if int(taken) < count or done >= len(rows) or not math.isfinite(loss):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keras_svag.resident.jax import reset_metrics
-from keras_svag.resident.loop import ResidentLoop, padded
+from keras_svag.resident.loop import ResidentLoop
 from keras_svag.trainer.jax import assign, state_of, stateless, values_of
 from keras_svag.trainer.structures import map_arrays
 
@@ -84,11 +84,7 @@ class StackedLoop(ResidentLoop):
         going = np.ones(self._members, bool)
         done = 0
         while True:
-            count = min(self._steps_per_call, len(rows) - done)
-            piece = slice(done, done + count)
-            part, drawn = map_arrays(
-                lambda a, p=piece: padded(a[p], self._steps_per_call), (rows, draws)
-            )
+            count, part, drawn = self._piece(rows, draws, done)
             counts, losses, logs = self._call(part, drawn, count, fresh=fresh and done == 0)
             taken += np.where(going, counts, 0)
             going &= np.isfinite(losses)

@@ -1,9 +1,11 @@
-"""Fixtures that cost a compilation and are therefore made once."""
+"""Fixtures: what costs a compilation and is therefore made once, and SIGTERM in this process."""
+
+import signal
 
 import pytest
 
 from keras_svag.datasets import digits
-from keras_svag.study import run_sde_validity
+from keras_svag.study import preemption, run_sde_validity
 from keras_svag.study.config import validate_config
 from keras_svag.study.program import Program
 from tests.study.helpers import study_config
@@ -31,3 +33,13 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished")
     command = ["python", "-m", "trainers.sde_validity", "--workdir=/tmp/two words"]
     return workdir, run_sde_validity(study_config(), workdir, command, show_progress=False)
+
+
+@pytest.fixture
+def watched():
+    """SIGTERM asks runs of this process to end, for as long as the test lasts."""
+    before = signal.getsignal(signal.SIGTERM)
+    preemption.watch()
+    yield
+    signal.signal(signal.SIGTERM, before)
+    preemption._requested.clear()

@@ -132,16 +132,6 @@ def test_convolutions_batch_norm_and_augmentation(dataset, tmp_path):
 # Interruption.
 
 
-@pytest.fixture
-def watched():
-    """SIGTERM asks runs of this process to end, for as long as the test lasts."""
-    before = signal.getsignal(signal.SIGTERM)
-    preemption.watch()
-    yield
-    signal.signal(signal.SIGTERM, before)
-    preemption._requested.clear()
-
-
 @needs_jax
 def test_sigterm_saves_all_at_one_step_and_each_goes_on_alone_or_together(
     program, vectorized, alone, tmp_path, monkeypatch, watched

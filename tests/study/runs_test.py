@@ -298,16 +298,6 @@ def test_long_records_are_taken_in_pieces(program, config, uninterrupted, tmp_pa
     assert_same_end(tmp_path, uninterrupted)
 
 
-@pytest.fixture
-def watched():
-    """SIGTERM asks runs of this process to end, for as long as the test lasts."""
-    before = signal.getsignal(signal.SIGTERM)
-    preemption.watch()
-    yield
-    signal.signal(signal.SIGTERM, before)
-    preemption._requested.clear()
-
-
 def preempt_after(count):
     """An `on_steps` that sends SIGTERM to this process at its call number `count`."""
     calls = iter(range(1000))
