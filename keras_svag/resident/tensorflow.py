@@ -38,7 +38,11 @@ class TensorFlowLoop:
         self._strategy = tf.distribute.get_strategy()
         self._data = tree.map_structure(resident, data)
         # Replicas exchange gradients between their programs; a TPU compiles these by itself.
-        self._program = tf.function(self._many_steps, jit_compile=not is_distributed())
+        on_one_device = not is_distributed()
+        # AutoGraph would read through all of Keras, for longer than XLA takes to compile.
+        self._program = tf.function(
+            self._many_steps, autograph=not on_one_device, jit_compile=on_one_device
+        )
 
     def _batch(self, row, draws):
         batch = tree.map_structure(lambda a: tf.gather(tf.convert_to_tensor(a), row), self._data)
