@@ -21,7 +21,7 @@ def step_side(name, model, batch, rounds=1):
         A `Side`.
     """
     batch = tuple(tf.constant(array) for array in batch)
-    step = tf.function(model.train_step, jit_compile=True)
+    step = tf.function(model.train_step, autograph=False, jit_compile=True)
 
     def run(count):
         for _ in range(count * rounds):
@@ -51,7 +51,7 @@ class BareLoop:
         self._x, self._y = (tf.constant(array) for array in data)
         self._r1, self._r2 = svag_coefficients(ell)
         self._rate, self._decay = learning_rate / ell, weight_decay
-        self._program = tf.function(self._many_steps, jit_compile=True)
+        self._program = tf.function(self._many_steps, autograph=False, jit_compile=True)
 
     def run(self, rows):
         """Takes one step for each row of 2B example indices."""
@@ -104,7 +104,7 @@ def gradient_side(name, model, batch):
     sums = [tf.Variable(tf.zeros_like(w)) for w in model.trainable_weights]
     squares = tf.Variable(0.0)
 
-    @tf.function(jit_compile=True)
+    @tf.function(autograph=False, jit_compile=True)
     def measure():
         with tf.GradientTape() as tape:
             loss = model.compute_loss(x, y, model(x, training=True))

@@ -122,7 +122,8 @@ def _gathering_program(strategy):
         return tf.one_hot(index, strategy.num_replicas_in_sync, dtype=tf.int64) * value
 
     return tf.function(
-        lambda value: strategy.reduce("SUM", strategy.run(contribute, args=(value,)), axis=None)
+        lambda value: strategy.reduce("SUM", strategy.run(contribute, args=(value,)), axis=None),
+        autograph=False,
     )
 
 

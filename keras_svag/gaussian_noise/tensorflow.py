@@ -1,5 +1,7 @@
 """The compiled programs of `GaussianNoiseLoop` on TensorFlow."""
 
+import functools
+
 import tensorflow as tf
 
 from keras_svag.resident.tensorflow import reset_metrics
@@ -15,9 +17,11 @@ class TensorFlowPrograms:
 
     def _compile(self, chunks, rest):
         self._chunks, self._rest = map_arrays(tf.constant, (chunks, rest))
-        self._program = tf.function(self._many_steps, jit_compile=True)
-        self._add_chunk = tf.function(self._add_share, jit_compile=True)
-        self._move = tf.function(self._take_step, jit_compile=True)
+        # As in `ResidentLoop`, without AutoGraph, which takes long.
+        compiled = functools.partial(tf.function, autograph=False, jit_compile=True)
+        self._program = compiled(self._many_steps)
+        self._add_chunk = compiled(self._add_share)
+        self._move = compiled(self._take_step)
 
     def _call(self, *arguments):
         return self._program(*map(tf.constant, arguments))
@@ -47,5 +51,5 @@ class TensorFlowPrograms:
             return i + 1, *self._add_share(total, chunk, tf.gather(weights, i))
 
         start = (tf.constant(0), *self._zeros())
-        _, *total = tf.while_loop(lambda i, *_: i < len(weights), body, start)
-        return self._add_share(total, self._rest, rest) if len(rest) else total
+        _, *total = tf.while_loop(lambda i, *_: i < weights.shape[0], body, start)
+        return self._add_share(total, self._rest, rest) if rest.shape[0] else total

@@ -1,5 +1,7 @@
 """The steps of `steps_per_execution=K` as one XLA program on TensorFlow."""
 
+import functools
+
 import tensorflow as tf
 
 from keras_svag.loops import loops_inside_xla
@@ -45,8 +47,10 @@ class StepsInsideXLA:
         self._model = model
         self._otherwise = otherwise
         self._most = model.steps_per_execution
-        self._program = tf.function(self._take_steps, reduce_retracing=True, jit_compile=True)
-        self._on_iterator = tf.function(self._take_batches, reduce_retracing=True)
+        # As Keras does: AutoGraph would read through all that the model does.
+        compiled = functools.partial(tf.function, autograph=False, reduce_retracing=True)
+        self._program = compiled(self._take_steps, jit_compile=True)
+        self._on_iterator = compiled(self._take_batches)
 
     def __call__(self, iterator):
         """Takes up to K steps.
@@ -67,7 +71,6 @@ class StepsInsideXLA:
             raise StopIteration
         return logs
 
-    @tf.autograph.experimental.do_not_convert
     def _take_batches(self, iterator):
         structure = iterator.element_spec
 
@@ -110,7 +113,6 @@ class StepsInsideXLA:
         # Rows that were not written are zero; no step reads them.
         return count, [stack.stack() for stack in stacks], exists, batch
 
-    @tf.autograph.experimental.do_not_convert
     def _take_steps(self, stacks, count):
         def step(done):
             self._model.train_step(tf.nest.map_structure(lambda a: a[done], stacks))

@@ -26,6 +26,12 @@ def reset_metrics(model, condition):
     tf.cond(condition, lambda: (model.reset_metrics(), 0)[1], lambda: 0)
 
 
+def _compiled(function):
+    # AutoGraph would read through all of Keras, for longer than XLA takes to compile. Replicas
+    # exchange gradients between their programs; a TPU compiles these by itself.
+    return tf.function(function, autograph=False, jit_compile=not is_distributed())
+
+
 class TensorFlowLoop:
     """What is compiled of a `ResidentLoop`.
 
@@ -37,12 +43,7 @@ class TensorFlowLoop:
     def _compile(self, data):
         self._strategy = tf.distribute.get_strategy()
         self._data = tree.map_structure(resident, data)
-        # Replicas exchange gradients between their programs; a TPU compiles these by itself.
-        on_one_device = not is_distributed()
-        # AutoGraph would read through all of Keras, for longer than XLA takes to compile.
-        self._program = tf.function(
-            self._many_steps, autograph=not on_one_device, jit_compile=on_one_device
-        )
+        self._program = _compiled(self._many_steps)
 
     def _batch(self, row, draws):
         batch = tree.map_structure(lambda a: tf.gather(tf.convert_to_tensor(a), row), self._data)
@@ -96,9 +97,7 @@ class TensorFlowEvaluation:
 
     def _compiled(self):
         self._strategy = tf.distribute.get_strategy()
-        distributed = is_distributed()
-        one_batch = self._one_batch_of_replicas if distributed else self._one_batch
-        return tf.function(one_batch, jit_compile=not distributed)
+        return _compiled(self._one_batch_of_replicas if is_distributed() else self._one_batch)
 
     def _one_batch(self, batch, fresh):
         self.num_traces += 1
@@ -116,7 +115,7 @@ class TensorFlowEvaluation:
             self._model.test_step(self._prepared(part))
             return 0
 
-        if len(first_leaf(batch)) % num_replicas() == 0:
+        if first_leaf(batch).shape[0] % num_replicas() == 0:
             evaluate(map_arrays(share, batch))
         else:
             # A rest that cannot be shared equally counts once.

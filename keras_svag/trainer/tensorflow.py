@@ -90,7 +90,7 @@ def with_logs_of_all_replicas(model, train_function):
     if strategy.num_replicas_in_sync == 1 or not model._logs_are_metric_results:
         return train_function
 
-    @tf.function
+    @tf.function(autograph=False)
     def read():
         return {**model.get_metrics_result(), **model._noise_logs()}
 
