@@ -3,8 +3,11 @@
 import contextlib
 import importlib.util
 import io
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import pathlib
+import signal
 import sys
 import traceback
 
@@ -70,6 +73,8 @@ def run(study, argv=None, distributed=True):
                 )
             config.dataset.data_dir = _DATA_DIR.value
         _check_strategy(config, distributed)
+        if config.get("num_workers", 1) != 1 and _STRATEGY.value == "none":
+            _start_fork_server()
         try:
             _run_to_its_end(study, config)
         except ValueError as error:
@@ -80,6 +85,24 @@ def run(study, argv=None, distributed=True):
     # TensorFlow tells of its CPU features on import, for some configs while flags are parsed.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     app.run(main, argv=argv, flags_parser=_parse)
+
+
+def _start_fork_server():
+    """Starts the process of which workers will be forks, so that it imports while this one does.
+
+    Elsewhere than on Linux, where libraries cannot be trusted to be forked, workers start anew.
+    """
+    if sys.platform != "linux":
+        return
+    multiprocessing.set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(["keras_svag.study.pool"])
+    # Ignored signals stay so in the new process: SIGTERM to all processes of a job must not end
+    # it, or workers that write their checkpoints would be taken for dead.
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _check_strategy(config, distributed):

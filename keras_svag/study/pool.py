@@ -65,7 +65,7 @@ class RunPool:
         if self._num_workers == 1:
             self._worker = Worker(*self._arguments)
             return self
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context(_start_method())
         self._steps = self._context.Queue()
         self._end = self._context.Event()
         self._workers = [WorkerProcess(self._start) for _ in range(self._num_workers)]
@@ -315,6 +315,13 @@ def default_num_workers():
     if is_distributed() or has_accelerator():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _start_method():
+    """How worker processes start: anew, unless the program has chosen a fork server, as ours do."""
+    # Never by a fork of this process, whose threads hold locks that nobody would release there.
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    return chosen if chosen == "forkserver" else "spawn"
 
 
 _worker_state = {}

@@ -72,6 +72,12 @@ def test_one_worker_a_core_but_one_process_for_an_accelerator(monkeypatch):
     assert default_num_workers() == 1
 
 
+@pytest.mark.parametrize("chosen", [None, "spawn", "fork", "forkserver"])
+def test_worker_processes_are_never_forks_of_this_one(chosen, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: chosen)
+    assert pool._start_method() == ("forkserver" if chosen == "forkserver" else "spawn")
+
+
 class FakeWorker:
     def __init__(self, *programs):
         self.programs = set(programs)

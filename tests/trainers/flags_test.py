@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 import types
 
 import pytest
@@ -177,6 +179,31 @@ def test_preemption_and_full_disks_end_with_a_sentence(capsys, monkeypatch):
         1,
         "`x` could not be written.\n",
     )
+
+
+FORK_SERVER = """
+import multiprocessing, os, signal
+from multiprocessing import forkserver
+from trainers import flags
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+flags._start_fork_server()
+assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+server = forkserver._forkserver._forkserver_pid
+os.kill(server, signal.SIGTERM)
+with multiprocessing.get_context().Pool(1) as pool:
+    parent = pool.apply(os.getppid)
+    imported = pool.apply(eval, ("'keras_svag.study.pool' in __import__('sys').modules",))
+assert parent == server != os.getpid()
+assert imported
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers start anew")
+def test_workers_are_forks_of_a_process_that_has_imported_all_and_outlives_sigterm():
+    done = subprocess.run(
+        [sys.executable, "-c", FORK_SERVER], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_shard_is_not_for_one_run(monkeypatch):
