@@ -49,7 +49,7 @@ _SHARD = flags.DEFINE_string(
 )
 
 
-def run(study, argv=None, distributed=True):
+def run(study, argv=None, distributed=True, parallel=True):
     """Parses the flags and runs `study(config, workdir)`; wrong input ends with one sentence.
 
     SIGTERM ends the process with `keras_svag.study.preemption.EXIT_CODE`, after checkpoints.
@@ -58,6 +58,8 @@ def run(study, argv=None, distributed=True):
         study: function of a `ConfigDict` and a path.
         argv: command line, with the program's name first. Defaults to that of the process.
         distributed: whether the runs of this study can be spread over devices.
+            Defaults to `True`.
+        parallel: whether there are several runs, which can go side by side in worker processes.
             Defaults to `True`.
     """
 
@@ -73,7 +75,7 @@ def run(study, argv=None, distributed=True):
                 )
             config.dataset.data_dir = _DATA_DIR.value
         _check_strategy(config, distributed)
-        if config.get("num_workers", 1) != 1 and _STRATEGY.value == "none":
+        if parallel and config.get("num_workers", 1) != 1 and _STRATEGY.value == "none":
             _start_fork_server()
         try:
             _run_to_its_end(study, config)

@@ -31,7 +31,7 @@ def study(config, workdir):
 
 def main():
     """Entry point of the console script."""
-    flags.run(study)
+    flags.run(study, parallel=False)
 
 
 if __name__ == "__main__":

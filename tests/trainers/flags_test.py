@@ -206,6 +206,33 @@ def test_workers_are_forks_of_a_process_that_has_imported_all_and_outlives_sigte
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "num_workers, strategy, parallel, wanted",
+    [
+        (0, "none", True, True),
+        (2, "none", True, True),
+        (1, "none", True, False),
+        (0, "mirrored", True, False),
+        (0, "none", False, False),  # one run, as in trainers/train.py
+    ],
+)
+def test_a_fork_server_only_where_there_may_be_workers(
+    num_workers, strategy, parallel, wanted, monkeypatch
+):
+    from trainers import flags
+
+    values = {"_CONFIG": {"num_workers": num_workers}, "_DATA_DIR": None, "_STRATEGY": strategy}
+    for name, value in values.items():
+        monkeypatch.setattr(flags, name, types.SimpleNamespace(value=value))
+    done = []
+    monkeypatch.setattr(flags.app, "run", lambda main, **options: main(["trainer"]))
+    monkeypatch.setattr(flags, "_check_strategy", lambda config, distributed: None)
+    monkeypatch.setattr(flags, "_start_fork_server", lambda: done.append("server"))
+    monkeypatch.setattr(flags, "_run_to_its_end", lambda study, config: done.append("study"))
+    flags.run(None, parallel=parallel)
+    assert done == (["server", "study"] if wanted else ["study"])
+
+
 def test_shard_is_not_for_one_run(monkeypatch):
     from trainers import flags
 
