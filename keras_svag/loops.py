@@ -21,9 +21,14 @@ def has_accelerator():
     return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
 
 
+def layers_of(model):
+    """The layers of a model, those of models inside it too."""
+    return model._flatten_layers()
+
+
 def has_convolutions(model):
     """Whether there is a Keras layer with a convolution in a model."""
-    return any(isinstance(layer, CONVOLUTIONS) for layer in model._flatten_layers())
+    return any(isinstance(layer, CONVOLUTIONS) for layer in layers_of(model))
 
 
 def loops_inside_xla(model):

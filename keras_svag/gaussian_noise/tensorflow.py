@@ -1,9 +1,8 @@
 """The compiled programs of `GaussianNoiseLoop` on TensorFlow."""
 
-import functools
-
 import tensorflow as tf
 
+from keras_svag.compilation.tensorflow import compiled, xla_share
 from keras_svag.resident.tensorflow import reset_metrics
 from keras_svag.trainer.structures import map_arrays
 
@@ -17,11 +16,10 @@ class TensorFlowPrograms:
 
     def _compile(self, chunks, rest):
         self._chunks, self._rest = map_arrays(tf.constant, (chunks, rest))
-        # As in `ResidentLoop`, without AutoGraph, which takes long.
-        compiled = functools.partial(tf.function, autograph=False, jit_compile=True)
         self._program = compiled(self._many_steps)
-        self._add_chunk = compiled(self._add_share)
-        self._move = compiled(self._take_step)
+        share = xla_share(self._model)
+        self._add_chunk = compiled(self._add_share, share)
+        self._move = compiled(self._take_step, share)
 
     def _call(self, *arguments):
         return self._program(*map(tf.constant, arguments))

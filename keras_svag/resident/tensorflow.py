@@ -4,6 +4,7 @@ import tensorflow as tf
 from keras import tree
 
 from keras_svag import _keras
+from keras_svag.compilation.tensorflow import WHOLE, compiled, xla_share
 from keras_svag.distribution.tensorflow import (
     average_statistics,
     is_distributed,
@@ -26,12 +27,6 @@ def reset_metrics(model, condition):
     tf.cond(condition, lambda: (model.reset_metrics(), 0)[1], lambda: 0)
 
 
-def _compiled(function):
-    # AutoGraph would read through all of Keras, for longer than XLA takes to compile. Replicas
-    # exchange gradients between their programs; a TPU compiles these by itself.
-    return tf.function(function, autograph=False, jit_compile=not is_distributed())
-
-
 class TensorFlowLoop:
     """What is compiled of a `ResidentLoop`.
 
@@ -43,7 +38,8 @@ class TensorFlowLoop:
     def _compile(self, data):
         self._strategy = tf.distribute.get_strategy()
         self._data = tree.map_structure(resident, data)
-        self._program = _compiled(self._many_steps)
+        share = WHOLE if self._inside_xla else xla_share(self._model)
+        self._program = compiled(self._many_steps, share)
 
     def _batch(self, row, draws):
         batch = tree.map_structure(lambda a: tf.gather(tf.convert_to_tensor(a), row), self._data)
@@ -97,7 +93,8 @@ class TensorFlowEvaluation:
 
     def _compiled(self):
         self._strategy = tf.distribute.get_strategy()
-        return _compiled(self._one_batch_of_replicas if is_distributed() else self._one_batch)
+        one_batch = self._one_batch_of_replicas if is_distributed() else self._one_batch
+        return compiled(one_batch, xla_share(self._model))
 
     def _one_batch(self, batch, fresh):
         self.num_traces += 1

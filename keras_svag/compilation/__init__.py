@@ -1,0 +1,1 @@
+"""How programs of TensorFlow are compiled."""
