@@ -54,6 +54,32 @@ def data(count=EXAMPLES, seed=0):
     return x, rng.integers(CLASSES, size=count)
 
 
+SHAPES = {
+    "one_kernel": [(64, 64), (64, 64), (64, 10)],
+    "many_rows": [(512, 32)],
+    "odd_columns": [(8, 3), (16, 33)],
+    "large": [(256, 128)],
+    "rows_do_not_divide": [(12, 64), (7, 5)],
+    "other_ranks": [(5,), (3, 3, 8, 16), (16, 4), ()],
+    "empty": [(0, 4), (8, 0), (8, 4)],
+}
+
+
+@pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_folded_sums_are_those_over_all_entries(shapes, dtype):
+    rng = np.random.default_rng(0)
+    first, second = ([rng.normal(size=s).astype(dtype) for s in shapes] for _ in range(2))
+    a, b = (np.concatenate([np.float64(g).ravel() for g in half]) for half in (first, second))
+    got = noise_and_signal([None, *first], [None, *second], fold=True)
+    # float32 sums of products that are of order 1 and cancel in the signal: their scale is |a||b|.
+    scale = 1e-6 * np.linalg.norm(a) * np.linalg.norm(b)
+    expected = (np.sum((a - b) ** 2) / 2, a @ b)
+    for value, wanted in zip(got, expected):
+        assert keras.backend.standardize_dtype(value.dtype) == "float32"
+        np.testing.assert_allclose(value, wanted, rtol=0, atol=scale)
+
+
 # Frozen weights: the whole data set by loops, for each way of drawing from it.
 
 

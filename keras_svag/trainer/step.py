@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_svag import _keras
+from keras_svag.loops import has_accelerator
 from keras_svag.noise import noise_and_signal
 from keras_svag.trainer.structures import join_halves
 
@@ -71,6 +72,7 @@ class SplitBatchStep:
         noise, signal = noise_and_signal(
             [loss_gradient(g, p) for g, p in zip(gradients1, penalties)],
             [loss_gradient(g, p) for g, p in zip(gradients2, penalties)],
+            fold=self.jit_compile and not has_accelerator(),
         )
         # The noise of a batch split over replicas is that of one replica's share, averaged.
         self._gradient_statistics.update_state(noise / replicas, signal, sample_weight=weight)
