@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 import keras_svag
-from benchmarks import memory, networks, pytorch, startup
+from benchmarks import memory, networks, pytorch, resident, startup
 from benchmarks.processes import Peer, in_fresh_process
 from benchmarks.tensorflow import BareLoop, gradient_side, step_side
 from benchmarks.timing import Figure, Side, alternate, compare, figure_of, timed
@@ -134,13 +134,6 @@ def _fit_against_keras_loop(plan, batch_size):
     return compare("b", title, *sides, plan, target="< 1")
 
 
-def build_ours(name, batch_size, steps, options):
-    """Our side of c in a process of its own: `ResidentLoop`, noise, signal and metrics on."""
-    data = networks.examples(name, 1024)
-    loop = ResidentLoop(networks.svag(name, **options), data, steps)
-    return _repeat(loop.run, networks.row_table(1024, steps, batch_size))
-
-
 def against_pytorch(plan):
     """c: the same work in PyTorch, as the authors do it, in a process beside ours."""
     if not pytorch.is_installed():
@@ -157,10 +150,10 @@ def against_pytorch(plan):
 
 def _against_pytorch(plan, name, batch_size, options):
     steps = 16 if plan.quick else STEPS if name == MLP else 1
-    data = networks.examples(name, 1024)
-    rows = networks.row_table(1024, steps, batch_size)
+    data = networks.examples(name, networks.COUNT)
+    rows = networks.row_table(networks.COUNT, steps, batch_size)
     layouts = {"": False, ", channels last": True} if name == PRERESNET else {"": False}
-    ours = Peer(build_ours, name, batch_size, steps, options)
+    ours = Peer(resident.build, name, batch_size, steps, options)
     theirs = {
         f"PyTorch{words}": Peer(
             pytorch.build, networks.pytorch_setting(name, data, channels_last, **options), rows
@@ -195,7 +188,7 @@ def cost_of_noise(plan):
     figures = []
     for name, batch_size, options in _settings(plan):
         title = _title(name, batch_size, **options)
-        count, epoch = (1024, 50_000) if name == PRERESNET else (1437, 1437)
+        count, epoch = (networks.COUNT, 50_000) if name == PRERESNET else (1437, 1437)
         data = networks.examples(name, count)
         steps = 2 if name == PRERESNET else 16 if plan.quick else STEPS
         rows = networks.row_table(count, steps, batch_size)

@@ -11,6 +11,8 @@ from keras_svag.models.normalization import EPSILON, GROUPS, MOVING_AVERAGE_MOME
 
 LEARNING_RATE, ELL, WEIGHT_DECAY = 0.05, 4.0, 5e-3
 CLASSES = 10
+# Examples of which steps draw their batches, where it does not matter how many.
+COUNT = 1024
 SHAPES = {"mlp": (64,), "preresnet": (32, 32, 3)}
 
 
@@ -79,13 +81,15 @@ def kernels_of(model):
     return {layer.name: layer.kernel.numpy() for layer in layers}
 
 
-def pytorch_setting(name, data, channels_last=False, **options):
+def pytorch_setting(name, data, channels_last=False, device="cpu", compiled=False, **options):
     """What the PyTorch side needs to train as ours does from the same weights.
 
     Args:
         name: of the network.
         data: tuple `(x, y)`.
         channels_last: whether PyTorch is to keep images with channels last.
+        device: PyTorch's name of the device it runs on.
+        compiled: whether `torch.compile` is used.
         **options: of the model: `depth` and `norm`.
 
     Returns:
@@ -105,4 +109,6 @@ def pytorch_setting(name, data, channels_last=False, **options):
         x=data[0],
         y=data[1],
         channels_last=channels_last,
+        device=device,
+        compiled=compiled,
     )

@@ -36,6 +36,8 @@ class Setting:
         x: inputs, images with channels last.
         y: labels.
         channels_last: whether PyTorch is to keep images so too; its default is `False`.
+        device: PyTorch's name of the device it runs on.
+        compiled: whether `torch.compile` is used; its default is not to.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Setting:
     x: np.ndarray
     y: np.ndarray
     channels_last: bool = False
+    device: str = "cpu"
+    compiled: bool = False
 
 
 def is_installed():
@@ -177,10 +181,12 @@ class Training:
         x = torch.from_numpy(np.moveaxis(x, -1, 1).copy() if x.ndim == 4 else x)
         if setting.channels_last:
             x, net = (part.to(memory_format=torch.channels_last) for part in (x, net))
-        self.net = net.train()
-        self._x, self._y = x, torch.from_numpy(setting.y.astype(np.int64))
+        self._device = torch.device(setting.device)
+        y = torch.from_numpy(setting.y.astype(np.int64))
+        self._x, self._y, self.net = (part.to(self._device) for part in (x, y, net.train()))
+        self._call = torch.compile(self.net) if setting.compiled else self.net
         self._optimizer = torch.optim.SGD(
-            [w for w in net.parameters() if w.requires_grad],
+            [w for w in self.net.parameters() if w.requires_grad],
             lr=setting.learning_rate / setting.ell,
             weight_decay=setting.weight_decay,
         )
@@ -191,17 +197,22 @@ class Training:
         """Takes one step for each row of 2B example indices."""
         import torch
 
-        for row in torch.from_numpy(rows.astype(np.int64)):
+        for row in torch.from_numpy(rows.astype(np.int64)).to(self._device):
             x, y = self._x[row], self._y[row]
-            losses = [torch.nn.functional.cross_entropy(self.net(x[i::2]), y[i::2]) for i in (0, 1)]
+            losses = [
+                torch.nn.functional.cross_entropy(self._call(x[i::2]), y[i::2]) for i in (0, 1)
+            ]
             loss = sum(factor * loss for factor, loss in zip(self._factors, losses))
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()  # it runs behind
 
     def kernels(self):
         """The kernels by layer, as Keras orders their axes."""
+        kernels = {name: w.detach().cpu().numpy() for name, w in self.net.named_parameters()}
         return {
-            name.removesuffix(".weight"): np.moveaxis(w.detach().numpy(), (0, 1), (-1, -2)).copy()
-            for name, w in self.net.named_parameters()
+            name.removesuffix(".weight"): np.moveaxis(kernel, (0, 1), (-1, -2)).copy()
+            for name, kernel in kernels.items()
         }

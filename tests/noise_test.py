@@ -236,7 +236,12 @@ def test_measuring_changes_no_weight_no_statistic_and_no_random_stream():
         state = [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
         ends.append([*state, keras.ops.convert_to_numpy(keras.random.normal((3,)))])
     for with_it, without in zip(*ends, strict=True):
-        np.testing.assert_array_equal(with_it, without)
+        # Seeds and counters are integers. Gradients that are measured have another use, and oneDNN
+        # fuses what has one use only: 6 steps round otherwise, by some 6e-8 of values of order 1.
+        exact = np.issubdtype(with_it.dtype, np.integer)
+        tolerance = 0 if exact else 1e-6
+        np.testing.assert_allclose(with_it, without, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(ends[0][-1], ends[1][-1])
 
 
 def test_measuring_by_layer_leaves_everything_as_it_was():
