@@ -1,5 +1,6 @@
 """Tests of keras_svag/_backend.py: which backends are refused, and with what words."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import keras
 import pytest
 
 from keras_svag._backend import check_backend
+from tests.backends import run_code
 
 
 @pytest.mark.parametrize("backend", ["torch", "no_such_backend"])
@@ -44,3 +46,27 @@ def test_backend_of_the_tests_is_accepted(monkeypatch):
     for requested in (backend, ""):
         monkeypatch.setenv("KERAS_BACKEND", requested)
         assert check_backend() == backend
+
+
+def test_no_garbage_is_collected_while_keras_is_imported():
+    code = (
+        "import gc, sys\n"
+        "during = []\n"
+        "def note(phase, info):\n"
+        "    keras = sys.modules.get('keras')\n"
+        "    during.append(keras is not None and keras.__spec__._initializing)\n"
+        "gc.callbacks.append(note)\n"
+        "import keras_svag\n"
+        "print(len(during) > 0, any(during), gc.isenabled())\n"
+    )
+    assert run_code(code, backend=keras.backend.backend()).split() == ["True", "False", "True"]
+
+
+def test_collection_stays_off_where_it_was_off():
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        check_backend()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -1,6 +1,7 @@
 """Flags and errors that all trainers share (two modules may not define one flag each)."""
 
 import contextlib
+import gc
 import importlib.util
 import io
 import multiprocessing
@@ -162,6 +163,8 @@ def _run_under_strategy(study, config):
 def _run_to_its_end(study, config):
     from keras_svag.study import preemption, records
 
+    # What is imported stays to the end, where looking through it for garbage would take a second.
+    gc.freeze()
     preemption.watch()
     try:
         _run_under_strategy(study, config)
