@@ -5,6 +5,7 @@ The letters are those of docs/performance.md, which says how to read the figures
 
 import functools
 import tempfile
+import unittest.mock
 
 import keras
 import numpy as np
@@ -378,6 +379,33 @@ def advisor(plan):
     return [compare("h", title, *sides, plan, target="<= 1.03")]
 
 
+def convolutions(plan):
+    """i: what XLA compiles of a network with convolutions on a CPU: parts against the whole."""
+    if keras.backend.backend() != "tensorflow":
+        return []
+    settings = [({"depth": 8, "norm": "group"}, 2)]
+    if not plan.quick:
+        norms = ("batch", "group", "layer")
+        settings = [({"depth": 14, "norm": norm}, 32) for norm in norms]
+        settings += [({"depth": 32, "norm": norm}, 128) for norm in ("batch", "group")]
+    figures = []
+    for options, batch_size in settings:
+        data = networks.examples(PRERESNET, networks.COUNT)
+        rows = networks.row_table(networks.COUNT, 2, batch_size)
+        whole, *parts = (
+            _side_compiled_as(share, options, data, rows)
+            for share in ("whole", "nothing", "all_but_convolutions")
+        )
+        title = _title(PRERESNET, batch_size, **options)
+        figures += [compare("i", title, part, whole, plan) for part in parts]
+    return figures
+
+
+def _side_compiled_as(share, options, data, rows):
+    with unittest.mock.patch("keras_svag.resident.tensorflow.xla_share", lambda model: share):
+        return _resident_side(f"{share} by XLA", networks.svag(PRERESNET, **options), data, rows)
+
+
 BENCHMARKS = {
     "a": against_plain_steps,
     "b": against_bare_loop,
@@ -387,4 +415,5 @@ BENCHMARKS = {
     "f": growth,
     "g": start_up,
     "h": advisor,
+    "i": convolutions,
 }

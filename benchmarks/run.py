@@ -17,7 +17,7 @@ import platform
 import sys
 import time
 
-LETTERS = "abcdefgh"
+LETTERS = "abcdefghi"
 DISTRIBUTIONS = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
 
 
