@@ -15,6 +15,7 @@ from benchmarks import memory, networks, pytorch, resident, startup
 from benchmarks.processes import Peer, in_fresh_process
 from benchmarks.tensorflow import BareLoop, gradient_side, step_side
 from benchmarks.timing import Figure, Side, alternate, compare, figure_of, timed
+from keras_svag.compilation.tensorflow import ALL_BUT_CONVOLUTIONS, NOTHING, WHOLE
 from keras_svag.resident import ResidentLoop
 
 # Steps in one program or group; as many as a study takes at a time is 512.
@@ -388,13 +389,13 @@ def convolutions(plan):
         norms = ("batch", "group", "layer")
         settings = [({"depth": 14, "norm": norm}, 32) for norm in norms]
         settings += [({"depth": 32, "norm": norm}, 128) for norm in ("batch", "group")]
+    data = networks.examples(PRERESNET, networks.COUNT)
     figures = []
     for options, batch_size in settings:
-        data = networks.examples(PRERESNET, networks.COUNT)
         rows = networks.row_table(networks.COUNT, 2, batch_size)
         whole, *parts = (
             _side_compiled_as(share, options, data, rows)
-            for share in ("whole", "nothing", "all_but_convolutions")
+            for share in (WHOLE, NOTHING, ALL_BUT_CONVOLUTIONS)
         )
         title = _title(PRERESNET, batch_size, **options)
         figures += [compare("i", title, part, whole, plan) for part in parts]

@@ -212,7 +212,7 @@ def main(arguments=None):
     speed = flops_per_second(512 if options.quick else 8192)
     result = {
         "quick": options.quick,
-        "environment": environment(),
+        "environment": environment("benchmarks.gpu"),
         "difference": difference,
         "flops_of_step": flops,
         "flops_per_second": speed,

@@ -49,8 +49,15 @@ def _letters(text):
     return letters
 
 
-def environment():
-    """What a reader needs to know of the machine and the versions."""
+def environment(program="benchmarks.run"):
+    """What a reader needs to know of the machine and the versions.
+
+    Args:
+        program: the module that was run.
+
+    Returns:
+        A dict.
+    """
     versions = {}
     for name in DISTRIBUTIONS:
         try:
@@ -64,7 +71,7 @@ def environment():
         "cores": cores,
         "threads": "TensorFlow's and PyTorch's own choice",
         "versions": versions,
-        "command": ["python", "-m", "benchmarks.run", *sys.argv[1:]],
+        "command": ["python", "-m", program, *sys.argv[1:]],
     }
 
 

@@ -22,8 +22,9 @@ def noise_and_signal(first, second, fold=False):
     Args:
         first: list of gradient tensors of one batch; `None` entries are skipped.
         second: list of gradient tensors of an independent batch of the same size.
-        fold: whether matrices are folded before they are summed: on a CPU two kernels of XLA for
-            eight, but many small operations where each is called by itself. Defaults to `False`.
+        fold: whether matrices are folded before they are summed: fewer and faster kernels where XLA
+            compiles it for a CPU, but more operations where each is called by itself. Defaults to
+            `False`.
 
     Returns:
         A tuple `(N, G)` of scalar tensors in float32 or better: `sum |g1 - g2|^2 / 2` and
@@ -49,11 +50,11 @@ def noise_and_signal(first, second, fold=False):
             for part1, part2 in zip(_parts(g1), _parts(g2)):
                 folded_noise[key] = folded_noise.get(key, 0.0) + ops.square(part1 - part2)
                 folded_signal[key] = folded_signal.get(key, 0.0) + part1 * part2
-            continue
-        key = g1.shape[-1:], dtype
-        axes = tuple(range(len(g1.shape) - 1))
-        noise[key] = noise.get(key, 0.0) + ops.sum(ops.square(g1 - g2), axes)
-        signal[key] = signal.get(key, 0.0) + ops.sum(g1 * g2, axes)
+        else:
+            key = g1.shape[-1:], dtype
+            axes = tuple(range(len(g1.shape) - 1))
+            noise[key] = noise.get(key, 0.0) + ops.sum(ops.square(g1 - g2), axes)
+            signal[key] = signal.get(key, 0.0) + ops.sum(g1 * g2, axes)
     pairs = [_sum_of_each(folded_noise[key], folded_signal[key]) for key in folded_noise]
     total_noise = _total(noise) + sum(pair[0] for pair in pairs)
     total_signal = _total(signal) + sum(pair[1] for pair in pairs)

@@ -61,11 +61,11 @@ def compiled(function, share=WHOLE):
     Returns:
         A `tf.function`.
     """
-    if share == ALL_BUT_CONVOLUTIONS and not is_distributed():
-        return tf.function(_in_parts(function), autograph=False)
-    return tf.function(
-        function, autograph=False, jit_compile=share == WHOLE and not is_distributed()
-    )
+    if is_distributed():
+        share = NOTHING
+    if share == ALL_BUT_CONVOLUTIONS:
+        function = _in_parts(function)
+    return tf.function(function, autograph=False, jit_compile=share == WHOLE)
 
 
 def _in_parts(function):

@@ -42,6 +42,7 @@ def test_quick(tmp_path, capsys):
     output = tmp_path / "gpu.json"
     gpu.main(["--quick", f"--output={output}"])
     result = json.loads(output.read_text("utf-8"))
+    assert result["environment"]["command"][:3] == ["python", "-m", "benchmarks.gpu"]
     assert result["difference"] < 1e-3  # float32 on a CPU
     assert np.isfinite([figure["median"] for figure in result["figures"]]).all()
     assert "ms a step" in capsys.readouterr().out
