@@ -181,8 +181,10 @@ def test_preemption_and_full_disks_end_with_a_sentence(capsys, monkeypatch):
     )
 
 
+# As the pool of the studies does, not `multiprocessing.Pool`, which ends its workers by the very
+# signal that they ignore here.
 FORK_SERVER = """
-import multiprocessing, os, signal
+import concurrent.futures, multiprocessing, os, signal
 from multiprocessing import forkserver
 from trainers import flags
 signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -190,9 +192,10 @@ flags._start_fork_server()
 assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
 server = forkserver._forkserver._forkserver_pid
 os.kill(server, signal.SIGTERM)
-with multiprocessing.get_context().Pool(1) as pool:
-    parent = pool.apply(os.getppid)
-    imported = pool.apply(eval, ("'keras_svag.study.pool' in __import__('sys').modules",))
+with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context()) as pool:
+    parent = pool.submit(os.getppid).result()
+    code = "'keras_svag.study.pool' in __import__('sys').modules"
+    imported = pool.submit(eval, code).result()
 assert parent == server != os.getpid()
 assert imported
 """
