@@ -1,5 +1,6 @@
 """Figures of a study, in one style: effective steps on the axis, colours safe for colour-blind."""
 
+import functools
 import io
 import math
 import pathlib
@@ -41,7 +42,13 @@ LIMITS = (
 )
 
 
-def draw_sde_validity(workdir, table, verdict, config):
+def in_turn(calls):
+    """Calls functions without arguments one after the other."""
+    for call in calls:
+        call()
+
+
+def draw_sde_validity(workdir, table, verdict, config, call_all=in_turn):
     """Draws and saves the figures of the SDE-validity study.
 
     Args:
@@ -49,49 +56,54 @@ def draw_sde_validity(workdir, table, verdict, config):
         table: rows of `results.csv`.
         verdict: the dict of `verdict.json`.
         config: a validated config.
+        call_all: function that calls all of a list of functions without arguments, such as
+            `RunPool.call_all`: each draws one figure. Defaults to `in_turn`.
 
     Returns:
         A list of dicts with `file`, `title` and `caption`, in the order of the report.
     """
-    drawn = []
-    folder = pathlib.Path(workdir) / "figures"
-    with matplotlib.rc_context(STYLE):
-        _save(folder / "convergence.png", _draw_convergence(table, config))
+    workdir = pathlib.Path(workdir)
+    file = "figures/convergence.png"
+    calls = [functools.partial(_save, workdir / file, _draw_convergence, table, config)]
+    drawn = [
+        {
+            "file": file,
+            "title": "Where amplification leads",
+            "caption": (
+                "Means over the equilibrium window against 1/ell: SGD at the right, its SDE at "
+                "the left (hollow: extrapolated from the two largest ell). Flat lines mean "
+                "that the SDE models SGD; the band is a factor C around the limit. "
+                "All batch sizes have the same SDE, so their limits should meet. "
+                "Bars: 95 % t intervals over seeds."
+            ),
+        }
+    ]
+    for entry in verdict["verdicts"]:
+        batch_size = entry["batch_size"]
+        file = f"figures/curves_b{batch_size}.png"
+        arguments = (workdir, table, batch_size, config)
+        calls.append(functools.partial(_save, workdir / file, _draw_curves, *arguments))
         drawn.append(
             {
-                "file": "figures/convergence.png",
-                "title": "Where amplification leads",
+                "file": file,
+                "title": f"Curves at batch size {batch_size}: {entry['verdict']}",
                 "caption": (
-                    "Means over the equilibrium window against 1/ell: SGD at the right, its SDE at "
-                    "the left (hollow: extrapolated from the two largest ell). Flat lines mean "
-                    "that the SDE models SGD; the band is a factor C around the limit. "
-                    "All batch sizes have the same SDE, so their limits should meet. "
-                    "Bars: 95 % t intervals over seeds."
+                    "Training against effective steps (steps / ell), mean over seeds; bands "
+                    "span the seeds. ell = 1 is SGD. Curves that lie on each other mean that "
+                    "the SDE models SGD. Grey: the window over which N, G and R are averaged."
                 ),
             }
         )
-        for entry in verdict["verdicts"]:
-            batch_size = entry["batch_size"]
-            file = f"figures/curves_b{batch_size}.png"
-            _save(folder.parent / file, _draw_curves(workdir, table, batch_size, config))
-            drawn.append(
-                {
-                    "file": file,
-                    "title": f"Curves at batch size {batch_size}: {entry['verdict']}",
-                    "caption": (
-                        "Training against effective steps (steps / ell), mean over seeds; bands "
-                        "span the seeds. ell = 1 is SGD. Curves that lie on each other mean that "
-                        "the SDE models SGD. Grey: the window over which N, G and R are averaged."
-                    ),
-                }
-            )
+    call_all(calls)
     return drawn
 
 
-def _save(path, figure):
+def _save(path, draw, *arguments):
+    """Saves the figure that `draw(*arguments)` gives."""
     buffer = io.BytesIO()
-    # No date or version inside, so that the same data gives the same file.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with matplotlib.rc_context(STYLE):
+        # No date or version inside, so that the same data gives the same file.
+        draw(*arguments).savefig(buffer, format="png", metadata={"Software": None})
     with records.atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
@@ -230,34 +242,36 @@ ARM_CURVES = (
 )
 
 
-def draw_arms(workdir, arms):
+def draw_arms(workdir, arms, call_all=in_turn):
     """Draws the curves of methods that are compared, a figure for each batch size.
 
     Args:
         workdir: folder of the study; figures go to its `figures/`.
         arms: list of dicts with `batch_size`, `method`, `noise_steps` and `rows` of the table.
+        call_all: see `draw_sde_validity`. Defaults to `in_turn`.
 
     Returns:
         A list of dicts with `file`, `title` and `caption`.
     """
-    drawn = []
-    with matplotlib.rc_context(STYLE):
-        for batch_size in dict.fromkeys(arm["batch_size"] for arm in arms):
-            chosen = [arm for arm in arms if arm["batch_size"] == batch_size]
-            file = f"figures/methods_b{batch_size}.png"
-            _save(pathlib.Path(workdir) / file, _draw_methods(workdir, chosen))
-            drawn.append(
-                {
-                    "file": file,
-                    "title": f"Methods at batch size {batch_size}",
-                    "caption": (
-                        "Training against continuous time (sum of learning rate / steps per unit "
-                        "of time), mean over seeds. Solid: mini-batch noise; dashed: Gaussian "
-                        "noise; dotted: smaller batches. One colour for methods whose moves have "
-                        "the same mean and covariance."
-                    ),
-                }
-            )
+    calls, drawn = [], []
+    for batch_size in dict.fromkeys(arm["batch_size"] for arm in arms):
+        chosen = [arm for arm in arms if arm["batch_size"] == batch_size]
+        file = f"figures/methods_b{batch_size}.png"
+        path = pathlib.Path(workdir) / file
+        calls.append(functools.partial(_save, path, _draw_methods, workdir, chosen))
+        drawn.append(
+            {
+                "file": file,
+                "title": f"Methods at batch size {batch_size}",
+                "caption": (
+                    "Training against continuous time (sum of learning rate / steps per unit "
+                    "of time), mean over seeds. Solid: mini-batch noise; dashed: Gaussian "
+                    "noise; dotted: smaller batches. One colour for methods whose moves have "
+                    "the same mean and covariance."
+                ),
+            }
+        )
+    call_all(calls)
     return drawn
 
 
@@ -294,23 +308,22 @@ def draw_weak_convergence(workdir, verdict):
         A list of dicts with `file`, `title` and `caption`.
     """
     drawn = []
-    with matplotlib.rc_context(STYLE):
-        file = "figures/linear.png"
-        _save(pathlib.Path(workdir) / file, _draw_linear_errors(verdict))
+    file = "figures/linear.png"
+    _save(pathlib.Path(workdir) / file, _draw_linear_errors, verdict)
+    caption = (
+        "Absolute error of the moments of SVAG(l) at the horizon against those of the SDE. "
+        "Lines: exact recursion; dots with bars (2 standard errors): the real train step; "
+        "grey: slope -1."
+    )
+    drawn.append({"file": file, "title": "Linear problem", "caption": caption})
+    if verdict["network"]:
+        file = "figures/network.png"
+        _save(pathlib.Path(workdir) / file, _draw_network_errors, verdict)
         caption = (
-            "Absolute error of the moments of SVAG(l) at the horizon against those of the SDE. "
-            "Lines: exact recursion; dots with bars (2 standard errors): the real train step; "
-            "grey: slope -1."
+            "Absolute error of expectations at the end of the run against Euler-Maruyama, with "
+            "95 % intervals; hollow: not resolved from zero; grey: slope -1 through the first."
         )
-        drawn.append({"file": file, "title": "Linear problem", "caption": caption})
-        if verdict["network"]:
-            file = "figures/network.png"
-            _save(pathlib.Path(workdir) / file, _draw_network_errors(verdict))
-            caption = (
-                "Absolute error of expectations at the end of the run against Euler-Maruyama, with "
-                "95 % intervals; hollow: not resolved from zero; grey: slope -1 through the first."
-            )
-            drawn.append({"file": file, "title": "Network on digits", "caption": caption})
+        drawn.append({"file": file, "title": "Network on digits", "caption": caption})
     return drawn
 
 
@@ -377,7 +390,7 @@ SCALING_CURVES = (
 )
 
 
-def draw_linear_scaling(workdir, table, verdict, config):
+def draw_linear_scaling(workdir, table, verdict, config, call_all=in_turn):
     """Draws and saves the figures of the linear-scaling study.
 
     Args:
@@ -385,14 +398,19 @@ def draw_linear_scaling(workdir, table, verdict, config):
         table: rows of `results.csv`.
         verdict: the dict of `verdict.json`.
         config: a validated config.
+        call_all: see `draw_sde_validity`. Defaults to `in_turn`.
 
     Returns:
         A list of dicts with `file`, `title` and `caption`, in the order of the report.
     """
     folder = pathlib.Path(workdir) / "figures"
-    with matplotlib.rc_context(STYLE):
-        _save(folder / "scaling.png", _draw_scaling(verdict))
-        _save(folder / "scaling_curves.png", _draw_scaling_curves(workdir, table, config))
+    curves = (_draw_scaling_curves, workdir, table, config)
+    call_all(
+        [
+            functools.partial(_save, folder / "scaling.png", _draw_scaling, verdict),
+            functools.partial(_save, folder / "scaling_curves.png", *curves),
+        ]
+    )
     tolerance = f"{verdict['tolerance']:g}"
     return [
         {

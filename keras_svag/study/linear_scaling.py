@@ -124,11 +124,12 @@ def run_linear_scaling(config, workdir, command=None, show_progress=True, shard=
         results = gather(pool, [*base, *others], results, workdir)
         if results is None:
             return None
-    cells = [measure(cell, results, config, num_train, workdir) for cell in grid.values()]
-    verdict = build_verdict(cells, prediction, config, network)
-    table = [row for cell in cells for row in cell.rows]
-    draw = functools.partial(figures.draw_linear_scaling, workdir, table, verdict, config)
-    finish(workdir, verdict, table, draw, config, setting, TITLES)
+        cells = [measure(cell, results, config, num_train, workdir) for cell in grid.values()]
+        verdict = build_verdict(cells, prediction, config, network)
+        table = [row for cell in cells for row in cell.rows]
+        arguments = (workdir, table, verdict, config, pool.call_all)
+        draw = functools.partial(figures.draw_linear_scaling, *arguments)
+        finish(workdir, verdict, table, draw, config, setting, TITLES)
     return verdict
 
 

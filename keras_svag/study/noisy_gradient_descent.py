@@ -74,15 +74,15 @@ def run_noisy_gradient_descent(config, workdir, command=None, show_progress=True
     announce_cost(unique, num_train, workdir, show_progress, shard)
     with RunPool(config, load_dataset, workdir, config["num_workers"]) as pool:
         results = execute_grid(pool, unique, num_train, workdir, show_progress, shard)
-    if results is None:
-        return None
-    table = summarize_runs(unique, results, config, num_train, workdir)
-    by_name = {row["name"]: row for row in table}
-    for arm in arms:
-        arm["rows"] = [by_name[run.name] for run in arm["runs"]]
-    verdict = build_verdict(arms, config)
-    draw = functools.partial(figures.draw_arms, workdir, arms)
-    finish(workdir, verdict, table, draw, config, setting, TITLES)
+        if results is None:
+            return None
+        table = summarize_runs(unique, results, config, num_train, workdir)
+        by_name = {row["name"]: row for row in table}
+        for arm in arms:
+            arm["rows"] = [by_name[run.name] for run in arm["runs"]]
+        verdict = build_verdict(arms, config)
+        draw = functools.partial(figures.draw_arms, workdir, arms, pool.call_all)
+        finish(workdir, verdict, table, draw, config, setting, TITLES)
     return verdict
 
 

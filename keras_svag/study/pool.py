@@ -10,9 +10,9 @@ import concurrent.futures
 import concurrent.futures.process
 import dataclasses
 import functools
+import itertools
 import multiprocessing
 import os
-import queue
 import threading
 import time
 
@@ -66,21 +66,29 @@ class RunPool:
             self._worker = Worker(*self._arguments)
             return self
         self._context = multiprocessing.get_context(_start_method())
-        self._steps = self._context.Queue()
-        self._end = self._context.Event()
+        # Pipes, not queues or events: a worker that is killed cannot leave a lock of theirs taken.
+        self._end, self._until_end = self._context.Pipe(duplex=False)
         self._workers = [WorkerProcess(self._start) for _ in range(self._num_workers)]
         return self
 
     def __exit__(self, *error):
         if any(error) and self._workers:
-            self._end.set()  # after a checkpoint
+            self._until_end.close()  # after a checkpoint
         for worker in self._workers:
             worker.stop()
 
     def _start(self):
-        """An executor of one process, so that runs can be given to the worker of their program."""
-        arguments = (*self._arguments, self._steps, self._end)
-        return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, arguments)
+        """An executor of one process, so that runs can be given to the worker of their program.
+
+        Returns:
+            A tuple of it and of the connection on which it says how many steps it has taken.
+        """
+        steps, said = self._context.Pipe(duplex=False)
+        arguments = (*self._arguments, said, self._end)
+        executor = concurrent.futures.ProcessPoolExecutor(
+            1, self._context, _start_worker, arguments
+        )
+        return executor, steps
 
     def execute(self, grid, on_steps):
         """Executes the runs of a grid that are not finished yet.
@@ -102,33 +110,35 @@ class RunPool:
             results = self._execute_groups(waiting, on_steps) if self._is_vectorized else {}
             rest = [run for run in waiting if run.name not in results]
             return results | execute_in_turn(self._worker.execute, rest, on_steps)
-        by_name = {run.name: run for run in grid}
-
-        def report(name, steps):
-            if name in by_name:  # a message of the stage before may come late
-                on_steps(by_name[name], steps)
-
-        results, attempts = {}, collections.Counter()
+        results, attempts, locked = {}, collections.Counter(), set()
         while len(results) < len(grid):
             preemption.end_if_requested()
             for worker in self._workers:
                 if worker.is_idle and waiting:
                     run = _next_run(waiting, worker.programs, self._workers)
                     waiting.remove(run)
+                    if run.name in locked:
+                        time.sleep(POLL_SECONDS)
                     attempts[run.name] += 1
                     worker.submit(run)
-            self._report(report, timeout=POLL_SECONDS)
+            concurrent.futures.wait(
+                [worker.future for worker in self._workers if not worker.is_idle],
+                timeout=POLL_SECONDS,
+                return_when=concurrent.futures.FIRST_COMPLETED,
+            )
             for worker in self._workers:
-                if worker.is_done:
+                is_done = worker.is_done  # asked before, so that all that it has said is there
+                worker.report(on_steps)
+                if is_done:
                     run, result = worker.collect()
                     if result is None and attempts[run.name] < ATTEMPTS:
                         waiting.insert(0, run)
                     elif result is not None and result["status"] == runs.LOCKED:
                         waiting.append(run)
                         attempts[run.name] -= 1
+                        locked.add(run.name)
                     else:
                         results[run.name] = result or _died(run)
-        self._report(report, timeout=None)
         return results
 
     def _execute_groups(self, waiting, on_steps):
@@ -139,6 +149,24 @@ class RunPool:
             results |= self._worker.execute_group(group, on_steps)
         return results
 
+    def call_all(self, calls):
+        """Calls functions, side by side in the worker processes that have executed runs, if any.
+
+        Args:
+            calls: list of functions without arguments, which can be pickled and called again.
+        """
+        # The others would have to be started first.
+        workers = [worker for worker in self._workers if worker.programs]
+        try:
+            futures = [worker.call(call) for worker, call in zip(itertools.cycle(workers), calls)]
+            for future in futures:
+                future.result()
+        except concurrent.futures.process.BrokenProcessPool:  # one has died
+            workers = []
+        if not workers:
+            for call in calls:
+                call()
+
     def save_network(self, run, path):
         """Saves the network at the end of a finished run, as a plain Keras model; one worker only.
 
@@ -147,14 +175,6 @@ class RunPool:
             path: file name that ends in `.keras`.
         """
         self._worker.save_network(run, path)
-
-    def _report(self, report, timeout):
-        try:
-            report(*self._steps.get(block=timeout is not None, timeout=timeout))
-            while True:
-                report(*self._steps.get_nowait())
-        except queue.Empty:
-            pass
 
 
 def execute_in_turn(execute, waiting, on_steps):
@@ -191,24 +211,25 @@ class WorkerProcess:
     """One worker process as this process sees it.
 
     Args:
-        start: function without arguments that starts an executor of one process.
+        start: function without arguments that starts an executor of one process, and returns it
+            with the connection on which numbers of steps come.
     """
 
     def __init__(self, start):
         self._start = start
-        self._executor = start()
-        self._run = self._future = None
+        self._executor, self._steps = start()
+        self._run = self.future = None
         self.programs = set()  # what it has compiled, or is compiling
 
     @property
     def is_idle(self):
         """Whether it can be given a run."""
-        return self._future is None
+        return self.future is None
 
     @property
     def is_done(self):
         """Whether there is a result to collect."""
-        return self._future is not None and self._future.done()
+        return self.future is not None and self.future.done()
 
     def submit(self, run):
         """Gives it a run."""
@@ -218,11 +239,20 @@ class WorkerProcess:
             self._restart()
             future = self._executor.submit(_execute, run)
         self.programs.add(_program_of(run))
-        self._run, self._future = run, future
+        self._run, self.future = run, future
+
+    def call(self, function):
+        """Has it call a function without arguments; returns a future."""
+        return self._executor.submit(function)
+
+    def report(self, on_steps):
+        """Passes on what it has said of its run since the last time."""
+        while self.future is not None and self._steps.poll():
+            on_steps(self._run, self._steps.recv())
 
     def collect(self):
         """Its run and the result, or `None` for a result if the process died."""
-        run, future, self._future = self._run, self._future, None
+        run, future, self.future = self._run, self.future, None
         try:
             return run, future.result()
         except concurrent.futures.process.BrokenProcessPool:
@@ -230,12 +260,13 @@ class WorkerProcess:
             return run, None
 
     def _restart(self):
-        self._executor.shutdown()
-        self._executor, self.programs = self._start(), set()
+        self.stop()
+        (self._executor, self._steps), self.programs = self._start(), set()
 
     def stop(self):
         """Ends the process, after its run."""
         self._executor.shutdown(cancel_futures=True)
+        self._steps.close()
 
 
 def _program_of(run):
@@ -330,7 +361,7 @@ _worker_state = {}
 def _start_worker(config, load_dataset, workdir, steps, end):
     threading.Thread(target=_end_with_parent, daemon=True).start()
     preemption.watch()
-    preemption.obey(end.is_set)
+    preemption.obey(end.poll)  # true once the other side is closed
     limit_threads(1)
     _worker_state["worker"] = Worker(config, load_dataset, workdir)
     _worker_state["steps"] = steps
@@ -343,5 +374,4 @@ def _end_with_parent():
 
 
 def _execute(run):
-    steps = _worker_state["steps"]
-    return _worker_state["worker"].execute(run, lambda count: steps.put((run.name, count)))
+    return _worker_state["worker"].execute(run, _worker_state["steps"].send)

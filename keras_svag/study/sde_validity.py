@@ -76,8 +76,9 @@ def run_sde_validity(config, workdir, command=None, show_progress=True, shard=No
             if not more:
                 break
             num_seeds |= more
-    draw = functools.partial(figures.draw_sde_validity, workdir, table, verdict, config)
-    finish(workdir, verdict, table, draw, config, setting)
+        arguments = (workdir, table, verdict, config, pool.call_all)
+        draw = functools.partial(figures.draw_sde_validity, *arguments)
+        finish(workdir, verdict, table, draw, config, setting)
     return verdict
 
 

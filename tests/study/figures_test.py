@@ -27,7 +27,11 @@ def drawn(study, config):
     """Matplotlib figures by file name, caught on their way to the file."""
     caught = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "_save", lambda path, figure: caught.update({path.name: figure}))
+
+        def catch(path, draw, *arguments):
+            caught[path.name] = draw(*arguments)
+
+        patch.setattr(figures, "_save", catch)
         listed = figures.draw_sde_validity(*study, config)
     assert [entry["file"] for entry in listed] == [
         "figures/convergence.png",

@@ -378,8 +378,8 @@ def test_one_seed_gives_no_interval(synthetic):
 def test_figure_shows_the_verdict(synthetic, tmp_path, monkeypatch):
     caught = {}
 
-    def save(path, figure):
-        caught[path.name] = figure
+    def save(path, draw, *arguments):
+        caught[path.name] = draw(*arguments)
         records.write_text(path, "stands for an image")
 
     monkeypatch.setattr(figures, "_save", save)

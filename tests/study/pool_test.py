@@ -1,5 +1,7 @@
 """Tests of keras_svag/study/pool.py: runs side by side are the runs one after the other."""
 
+import collections
+import concurrent.futures
 import functools
 import multiprocessing
 import os
@@ -62,6 +64,12 @@ def test_one_worker_takes_long_runs_first_and_one_program_a_batch_size(
         # Once more: nothing is left to do, and no program is asked for.
         monkeypatch.setitem(pool.PROGRAMS, runs.SVAG, None)
         assert workers.execute(grid, lambda run, count: None) == results
+        workers.call_all([functools.partial(note_process, tmp_path / "note")])
+        assert (tmp_path / "note").read_text() == str(os.getpid())
+
+
+def note_process(path):
+    path.write_text(str(os.getpid()))
 
 
 def test_one_worker_a_core_but_one_process_for_an_accelerator(monkeypatch):
@@ -93,6 +101,46 @@ def test_runs_go_where_their_program_is():
     assert pool._next_run([small, large], set(), [FakeWorker()]) is small
 
 
+class InstantWorker:
+    """Stands for a worker process; `answers` has the statuses of its runs, in order."""
+
+    def __init__(self, answers, log):
+        self.programs, self._answers, self._log = set(), answers, log
+        self._run, self.future = None, None
+
+    is_idle = property(lambda self: self.future is None)
+    is_done = property(lambda self: self.future is not None)
+
+    def submit(self, run):
+        self._log.append(run.seed)
+        self._run, self.future = run, concurrent.futures.Future()
+        self.future.set_result({"status": next(self._answers)})
+
+    def report(self, on_steps):
+        pass
+
+    def collect(self):
+        future, self.future = self.future, None
+        return self._run, future.result()
+
+    def stop(self):
+        pass
+
+
+def test_run_of_another_process_is_waited_for_without_haste(config, tmp_path, monkeypatch):
+    answers = iter([runs.LOCKED, runs.DONE, runs.LOCKED, runs.LOCKED, runs.DONE])
+    log, waits = [], []
+    monkeypatch.setattr(pool, "WorkerProcess", lambda start: InstantWorker(answers, log))
+    monkeypatch.setattr(pool.time, "sleep", lambda seconds: waits.append((seconds, len(log))))
+    grid = [Run(128, 3.2, 1.0, seed, 22) for seed in (0, 1)]
+    with RunPool(config, digits, tmp_path, num_workers=2) as workers:
+        results = workers.execute(grid, None)
+    assert results == {run.name: {"status": runs.DONE} for run in grid}
+    # Asked for again at once, a run that is locked would keep the processor busy.
+    assert log == [0, 1, 0, 0, 0]
+    assert waits == [(pool.POLL_SECONDS, already) for already in (2, 3, 4)]
+
+
 def load_or_die(folder, deaths):
     """Loads the data set, but kills the process the first `deaths` times."""
     if multiprocessing.parent_process() is None:
@@ -119,8 +167,20 @@ def test_a_worker_that_dies_fails_its_run_at_most(tmp_path, config, deaths, stat
 
     load = functools.partial(load_or_die, tmp_path, deaths)
     grid = [Run(128, 3.2, 1.0, seed, 22) for seed in (0, 1)]
+    notes = [tmp_path / f"note{i}" for i in range(2)]
+    calls = [functools.partial(note_process, note) for note in notes]
+    steps = collections.Counter()
     with OneAfterTheOther(config, load, tmp_path / "study", num_workers=2) as workers:
-        results = workers.execute(grid, lambda run, count: None)
+        results = workers.execute(grid, lambda run, count: steps.update({run.seed: count}))
+        if status == runs.DONE:
+            assert steps == {0: 22, 1: 22}
+            workers.call_all(calls)
+            (worker,) = {int(note.read_text()) for note in notes}
+            assert worker != os.getpid()
+            # Without workers this process does it.
+            os.kill(worker, signal.SIGKILL)
+            workers.call_all(calls)
+            assert {int(note.read_text()) for note in notes} == {os.getpid()}
     assert [results[run.name]["status"] for run in grid] == [status, status]
     folder = runs.RunFolder(tmp_path / "study", grid[0].name)
     # A run whose worker died is not finished: the next call of the study tries it anew.

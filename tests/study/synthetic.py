@@ -38,6 +38,10 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
                 grids.append([run.name for run in grid])
             return {run.name: self._execute(run) for run in grid}
 
+        def call_all(self, calls):
+            for call in calls:
+                call()
+
         def _execute(self, run):
             if run.name in failed:
                 return {"status": runs.FAILED, "message": f"{run.name} <diverged>", "seconds": 1.0}
