@@ -4,6 +4,7 @@ The letters are those of docs/performance.md, which says how to read the figures
 """
 
 import functools
+import pathlib
 import tempfile
 import unittest.mock
 
@@ -15,7 +16,7 @@ from benchmarks import memory, networks, pytorch, resident, startup
 from benchmarks.processes import Peer, in_fresh_process
 from benchmarks.tensorflow import BareLoop, gradient_side, step_side
 from benchmarks.timing import Figure, Side, alternate, compare, figure_of, timed
-from keras_svag.compilation.tensorflow import ALL_BUT_CONVOLUTIONS, NOTHING, WHOLE
+from keras_svag.compilation.tensorflow import ALL_BUT_CONVOLUTIONS, NOTHING, WHOLE, xla_share
 from keras_svag.resident import ResidentLoop
 
 # Steps in one program or group; as many as a study takes at a time is 512.
@@ -59,19 +60,24 @@ def against_plain_steps(plan):
     for name, batch_size, options in _settings(plan):
         title = _title(name, batch_size, **options)
         data = networks.examples(name, 2 * batch_size)
-        half = tuple(array[:batch_size] for array in data)
-        sides = (
-            step_side("SVAG step", networks.svag(name, **options), data),
-            step_side("plain step", networks.plain(name, **options), half),
-        )
-        figures.append(
-            compare("a", f"{title}, compiled step alone", *sides, plan, per=2, target="<= 1.0")
-        )
+        chosen = xla_share(networks.plain(name, **options))
+        for share in dict.fromkeys([WHOLE, chosen]):
+            figures.append(_step_against_plain(plan, name, data, options, title, share))
         # A step with convolutions takes so long that reading batches beside it costs nothing.
         executions = [] if name == PRERESNET else [4] if plan.quick else [1, 50]
         for k in executions:
             figures.append(_fit_against_plain(plan, name, batch_size, options, title, k))
     return figures
+
+
+def _step_against_plain(plan, name, data, options, title, share):
+    half = tuple(array[: len(array) // 2] for array in data)
+    sides = (
+        step_side("SVAG step", networks.svag(name, **options), data, share=share),
+        step_side("plain step", networks.plain(name, **options), half, share=share),
+    )
+    title = f"{title}, compiled step alone, {share} by XLA"
+    return compare("a", title, *sides, plan, per=2, target="<= 1.0")
 
 
 def _fit_against_plain(plan, name, batch_size, options, title, k):
@@ -218,23 +224,23 @@ def _separate_measurement(title, gradient, step, extra, plan):
 
 
 def study(plan):
-    """e: whole studies with two worker processes against one process.
+    """e: whole studies with two worker processes against one process, and their runs alone.
 
     The default study is one that a user waits for; with four times the seeds what is done once
-    (start, compiling, report) weighs less, and what many runs at once gain is seen.
+    (start, report) weighs less, and what many runs at once gain is seen.
     """
     if plan.quick:
-        return [_study(plan, "configs/digits.py:quick", 1)]
+        return _study(plan, "configs/digits.py:quick", 1)
     return [
-        _study(plan, "configs/digits.py", 4),
-        _study(plan, "configs/digits.py", 16, target=">= 1.7"),
+        *_study(plan, "configs/digits.py", 4),
+        *_study(plan, "configs/digits.py", 16),
     ]
 
 
-def _study(plan, config, seeds, target=""):
+def _study(plan, config, seeds):
     def seconds(workers):
         with tempfile.TemporaryDirectory() as folder:
-            return startup.seconds_of(
+            whole = startup.seconds_of(
                 "-m",
                 "trainers.sde_validity",
                 f"--config={config}",
@@ -243,18 +249,25 @@ def _study(plan, config, seeds, target=""):
                 f"--config.max_num_seeds={seeds}",
                 f"--workdir={folder}",
             )
+            # Written just before the first run and just after the last one.
+            files = (pathlib.Path(folder) / f"{name}.json" for name in ("verdict", "environment"))
+            end, start = (file.stat().st_mtime for file in files)
+            return whole, end - start
 
-    times = np.array([[seconds(1), seconds(2)] for _ in range(plan.few)]).T
-    return Figure(
-        "e",
-        f"sde_validity, {config}, {seeds} seeds",
-        "one by one",
-        "2 at once",
-        (times[0] / times[1]).tolist(),
-        *times.tolist(),
-        "s",
-        target,
-    )
+    times = np.array([[seconds(1), seconds(2)] for _ in range(plan.few)])
+    return [
+        Figure(
+            "e",
+            f"sde_validity, {config}, {seeds} seeds, {part}",
+            "one by one",
+            "2 at once",
+            (times[:, 0, i] / times[:, 1, i]).tolist(),
+            *times[:, :, i].T.tolist(),
+            "s",
+            ">= 1.7",
+        )
+        for i, part in enumerate(["from start to report", "its runs alone"])
+    ]
 
 
 def growth(plan):

@@ -5,10 +5,11 @@ import tensorflow as tf
 
 from benchmarks.timing import Side, timed
 from keras_svag import svag_coefficients
+from keras_svag.compilation.tensorflow import WHOLE, compiled
 from keras_svag.models.normalization import EPSILON, GROUPS
 
 
-def step_side(name, model, batch, rounds=1):
+def step_side(name, model, batch, rounds=1, share=WHOLE):
     """Calls of a model's compiled train step on one batch that is on the device already.
 
     Args:
@@ -16,12 +17,13 @@ def step_side(name, model, batch, rounds=1):
         model: a compiled `keras.Model`.
         batch: tuple of arrays.
         rounds: how many steps in one round. Defaults to `1`.
+        share: what XLA is to compile of it, as `xla_share` gives it. Defaults to `WHOLE`.
 
     Returns:
         A `Side`.
     """
     batch = tuple(tf.constant(array) for array in batch)
-    step = tf.function(model.train_step, autograph=False, jit_compile=True)
+    step = compiled(model.train_step, share)
 
     def run(count):
         for _ in range(count * rounds):
