@@ -72,10 +72,15 @@ class RunPool:
         return self
 
     def __exit__(self, *error):
-        if any(error) and self._workers:
-            self._until_end.close()  # after a checkpoint
+        if not self._workers:
+            return
+        if any(error):
+            self._until_end.close()  # they end after a checkpoint
         for worker in self._workers:
             worker.stop()
+        self._workers = []
+        self._until_end.close()
+        self._end.close()
 
     def _start(self):
         """An executor of one process, so that runs can be given to the worker of their program.
@@ -113,12 +118,13 @@ class RunPool:
         results, attempts, locked = {}, collections.Counter(), set()
         while len(results) < len(grid):
             preemption.end_if_requested()
+            if waiting and locked.issuperset(run.name for run in waiting):
+                time.sleep(POLL_SECONDS)
             for worker in self._workers:
                 if worker.is_idle and waiting:
-                    run = _next_run(waiting, worker.programs, self._workers)
+                    free = [run for run in waiting if run.name not in locked]
+                    run = _next_run(free or waiting, worker.programs, self._workers)
                     waiting.remove(run)
-                    if run.name in locked:
-                        time.sleep(POLL_SECONDS)
                     attempts[run.name] += 1
                     worker.submit(run)
             concurrent.futures.wait(
@@ -154,6 +160,9 @@ class RunPool:
 
         Args:
             calls: list of functions without arguments, which can be pickled and called again.
+
+        Raises:
+            Exception: whatever one of them raises.
         """
         # The others would have to be started first.
         workers = [worker for worker in self._workers if worker.programs]
@@ -265,6 +274,10 @@ class WorkerProcess:
 
     def stop(self):
         """Ends the process, after its run."""
+        while self.future is not None and not self.is_done:
+            # Read on: a worker cannot go on once the pipe is full.
+            concurrent.futures.wait([self.future], timeout=POLL_SECONDS)
+            self.report(lambda run, steps: None)
         self._executor.shutdown(cancel_futures=True)
         self._steps.close()
 
@@ -361,10 +374,18 @@ _worker_state = {}
 def _start_worker(config, load_dataset, workdir, steps, end):
     threading.Thread(target=_end_with_parent, daemon=True).start()
     preemption.watch()
-    preemption.obey(end.poll)  # true once the other side is closed
+    preemption.obey(functools.partial(_is_closed, end))
     limit_threads(1)
     _worker_state["worker"] = Worker(config, load_dataset, workdir)
     _worker_state["steps"] = steps
+
+
+def _is_closed(connection):
+    """Whether the other side of a connection on which nothing is sent is closed."""
+    try:
+        return connection.poll()  # there is an end of file to read
+    except OSError:  # what Windows says of it
+        return True
 
 
 def _end_with_parent():

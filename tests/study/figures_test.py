@@ -2,6 +2,7 @@
 
 import math
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -29,7 +30,8 @@ def drawn(study, config):
     with pytest.MonkeyPatch.context() as patch:
 
         def catch(path, draw, *arguments):
-            caught[path.name] = draw(*arguments)
+            with matplotlib.rc_context(figures.STYLE):
+                caught[path.name] = draw(*arguments)
 
         patch.setattr(figures, "_save", catch)
         listed = figures.draw_sde_validity(*study, config)

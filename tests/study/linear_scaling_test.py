@@ -4,6 +4,7 @@ import csv
 import io
 import math
 
+import matplotlib
 import numpy as np
 import pytest
 from scipy import stats
@@ -379,7 +380,8 @@ def test_figure_shows_the_verdict(synthetic, tmp_path, monkeypatch):
     caught = {}
 
     def save(path, draw, *arguments):
-        caught[path.name] = draw(*arguments)
+        with matplotlib.rc_context(figures.STYLE):
+            caught[path.name] = draw(*arguments)
         records.write_text(path, "stands for an image")
 
     monkeypatch.setattr(figures, "_save", save)

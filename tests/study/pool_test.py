@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import types
 
 import keras
 import pytest
@@ -68,6 +69,10 @@ def test_one_worker_takes_long_runs_first_and_one_program_a_batch_size(
         assert (tmp_path / "note").read_text() == str(os.getpid())
 
 
+def fail_to_write():
+    raise records.WriteError("no room")
+
+
 def note_process(path):
     path.write_text(str(os.getpid()))
 
@@ -127,18 +132,63 @@ class InstantWorker:
         pass
 
 
-def test_run_of_another_process_is_waited_for_without_haste(config, tmp_path, monkeypatch):
-    answers = iter([runs.LOCKED, runs.DONE, runs.LOCKED, runs.LOCKED, runs.DONE])
+def test_run_of_another_process_comes_after_all_others_and_without_haste(
+    config, tmp_path, monkeypatch
+):
+    locked, done = runs.LOCKED, runs.DONE
+    answers = iter([locked, done, done, locked, locked, done])
     log, waits = [], []
     monkeypatch.setattr(pool, "WorkerProcess", lambda start: InstantWorker(answers, log))
     monkeypatch.setattr(pool.time, "sleep", lambda seconds: waits.append((seconds, len(log))))
-    grid = [Run(128, 3.2, 1.0, seed, 22) for seed in (0, 1)]
+    grid = [Run(128, 3.2, 1.0, seed, 22) for seed in range(3)]
     with RunPool(config, digits, tmp_path, num_workers=2) as workers:
         results = workers.execute(grid, None)
     assert results == {run.name: {"status": runs.DONE} for run in grid}
-    # Asked for again at once, a run that is locked would keep the processor busy.
-    assert log == [0, 1, 0, 0, 0]
-    assert waits == [(pool.POLL_SECONDS, already) for already in (2, 3, 4)]
+    assert log == [0, 1, 2, 0, 0, 0]
+    # Asked for again and again at once, a run that is locked would keep the processor busy.
+    assert waits == [(pool.POLL_SECONDS, already) for already in (4, 5)]
+
+
+def test_workers_end_after_a_checkpoint_if_this_process_fails(config, tmp_path):
+    long = Run(128, 3.2, 4096.0, 0, 22 * 4096)
+
+    def fail(run, count):
+        if count:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        with RunPool(config, digits, tmp_path, num_workers=2) as workers:
+            workers.execute([long], fail)
+    folder = runs.RunFolder(tmp_path, long.name)
+    assert folder.checkpoint.exists() and not folder.result.exists()
+
+
+class FullPipe:
+    """A connection on which more and more comes until it is read."""
+
+    def __init__(self, future, messages):
+        self._future, self.messages = future, messages
+
+    def poll(self):
+        return self.messages > 0
+
+    def recv(self):
+        self.messages -= 1
+        if not self.messages:  # it has room again, so that the worker gets to its end
+            self._future.set_result({"status": runs.DONE})
+        return 1
+
+    def close(self):
+        assert not self.messages
+
+
+def test_worker_that_ends_is_still_listened_to():
+    executor = types.SimpleNamespace(shutdown=lambda cancel_futures: None)
+    worker = pool.WorkerProcess(lambda: (executor, None))
+    worker.future = concurrent.futures.Future()
+    worker._steps = FullPipe(worker.future, 3)
+    worker.stop()
+    assert worker.is_done
 
 
 def load_or_die(folder, deaths):
@@ -177,6 +227,8 @@ def test_a_worker_that_dies_fails_its_run_at_most(tmp_path, config, deaths, stat
             workers.call_all(calls)
             (worker,) = {int(note.read_text()) for note in notes}
             assert worker != os.getpid()
+            with pytest.raises(records.WriteError, match="no room"):
+                workers.call_all([fail_to_write])
             # Without workers this process does it.
             os.kill(worker, signal.SIGKILL)
             workers.call_all(calls)

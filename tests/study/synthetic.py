@@ -1,5 +1,6 @@
 """Studies without training: records written from a known truth."""
 
+import pickle
 import zlib
 
 import numpy as np
@@ -40,6 +41,7 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
 
         def call_all(self, calls):
             for call in calls:
+                pickle.dumps(call.args)  # as on the way to a worker process
                 call()
 
         def _execute(self, run):
