@@ -150,7 +150,7 @@ def test_run_of_another_process_comes_after_all_others_and_without_haste(
 
 
 def test_workers_end_after_a_checkpoint_if_this_process_fails(config, tmp_path):
-    long = Run(128, 3.2, 4096.0, 0, 22 * 4096)
+    long = Run(128, 3.2, 256.0, 0, 22)
 
     def fail(run, count):
         if count:
