@@ -4,6 +4,7 @@ The letters are those of docs/performance.md, which says how to read the figures
 """
 
 import functools
+import os
 import pathlib
 import tempfile
 import unittest.mock
@@ -351,7 +352,9 @@ def _growth_of_memory(plan):
 
 def _peaks(name, options, repeats, kind, batch_size, **more):
     arguments = (kind, name, batch_size, MEMORY_STEPS, {**options, **more})
-    return [in_fresh_process(memory.peaks_of_steps, *arguments) for _ in range(repeats)]
+    # With oneDNN TensorFlow keeps what it has once had, and nothing would be seen to rise.
+    with unittest.mock.patch.dict(os.environ, TF_ENABLE_ONEDNN_OPTS="0"):
+        return [in_fresh_process(memory.peaks_of_steps, *arguments) for _ in range(repeats)]
 
 
 def start_up(plan):

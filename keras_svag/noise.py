@@ -12,6 +12,9 @@ from keras import ops, tree
 FOLDS = 8
 # XLA takes sums over longer axes on a CPU in two kernels.
 WINDOW = 32
+# Entries up to which matrices of one shape are summed in one kernel, for which all of them must be
+# in memory at the same time.
+SMALL = 2**16
 
 METRIC_NAMES = ("gradient_noise", "gradient_signal", "noise_to_signal")
 
@@ -40,13 +43,14 @@ def noise_and_signal(first, second, fold=False):
     # such sums on a CPU, but not of a sum to one number, which it takes in order.
     noise, signal = {}, {}
     folded_noise, folded_signal = {}, {}
-    for g1, g2 in zip(first, second):
+    for i, (g1, g2) in enumerate(zip(first, second)):
         if g1 is None or g2 is None:
             continue
         dtype = keras.backend.result_type(g1.dtype, "float32")
         g1, g2 = ops.cast(g1, dtype), ops.cast(g2, dtype)
         if fold and len(g1.shape) == 2 and g1.shape[0] % FOLDS == 0:
-            key = g1.shape, dtype
+            rows, columns = g1.shape
+            key = g1.shape, dtype, None if rows * columns <= SMALL else i
             for part1, part2 in zip(_parts(g1), _parts(g2)):
                 folded_noise[key] = folded_noise.get(key, 0.0) + ops.square(part1 - part2)
                 folded_signal[key] = folded_signal.get(key, 0.0) + part1 * part2

@@ -59,6 +59,7 @@ SHAPES = {
     "many_rows": [(512, 32)],
     "odd_columns": [(8, 3), (16, 33)],
     "large": [(256, 128)],
+    "too_large_for_one_kernel": [(256, 264), (256, 264)],
     "rows_do_not_divide": [(12, 64), (7, 5)],
     "other_ranks": [(5,), (3, 3, 8, 16), (16, 4), ()],
     "empty": [(0, 4), (8, 0), (8, 4)],
