@@ -20,9 +20,10 @@ class Progress:
     def __init__(self, runs, num_train, finished=(), show=True):
         self._per_step = {run.name: run.examples_per_step(num_train) for run in runs}
         total = sum(run.steps * self._per_step[run.name] for run in runs)
-        # Smoothing 0: the mean rate, not that of the run that reported last.
+        # Smoothing 0: the mean rate, not that of the run that reported last. At least 1 at a time:
+        # else tqdm waits for as much as finished runs bring at once before it shows anything.
         self._bar = tqdm(
-            total=total, unit="gradient", unit_scale=True, smoothing=0, disable=not show
+            total=total, unit="gradient", unit_scale=True, smoothing=0, miniters=1, disable=not show
         )
         self._finished = frozenset(finished)
         self._show, self._told = show, False
