@@ -20,6 +20,7 @@ from keras_svag.distribution import is_distributed
 from keras_svag.loops import has_accelerator
 from keras_svag.resident import limit_threads
 from keras_svag.study import preemption, records, runs
+from keras_svag.study.figures import in_turn
 from keras_svag.study.groups import execute_group, groups_of, is_vectorized
 from keras_svag.study.program import GaussianProgram, Program
 
@@ -173,8 +174,7 @@ class RunPool:
         except concurrent.futures.process.BrokenProcessPool:  # one has died
             workers = []
         if not workers:
-            for call in calls:
-                call()
+            in_turn(calls)
 
     def save_network(self, run, path):
         """Saves the network at the end of a finished run, as a plain Keras model; one worker only.
