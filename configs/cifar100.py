@@ -21,9 +21,9 @@ The data must be on this machine: where there is a network, `python -m keras_sva
 cifar100` brings them.
 """
 
-from keras_svag.study import paper
+from keras_svag.config import experiments
 
 
 def get_config(arguments=""):
     """Returns the config; `arguments` are those after the colon, separated by commas."""
-    return paper.get_config("cifar100", arguments)
+    return experiments.get_config("cifar100", arguments)

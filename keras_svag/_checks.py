@@ -102,3 +102,53 @@ def one_of(name, value, allowed):
             f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}"
         )
     return value
+
+
+def shortest_float(value):
+    """The shortest Python float that is `value` in float32, in which Keras keeps some numbers."""
+    return float(str(np.float32(value)))
+
+
+def as_list(values):
+    """A list of values; of a single one if it is no list or tuple."""
+    return list(values) if isinstance(values, (list, tuple)) else [values]
+
+
+def sorted_values(name, values, check):
+    """Returns the distinct values, checked one by one and sorted, as a list.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: A list or tuple, or a single value.
+        check: Function that returns a value, or raises.
+
+    Returns:
+        A list.
+
+    Raises:
+        ValueError: if there is none, or `check` raises.
+    """
+    checked = sorted({check(value) for value in as_list(values)})
+    if not checked:
+        raise ValueError(f"`{name}` must not be empty. Received: {name}={values}")
+    return checked
+
+
+def reject_unknown(prefix, fields, known, owner="the config"):
+    """Raises at the first field that is not known.
+
+    Args:
+        prefix: what stands before the names, such as `"model."`.
+        fields: dict.
+        known: names of the fields that there are.
+        owner: whose fields these are, for the message.
+
+    Raises:
+        ValueError: naming the field and those that there are.
+    """
+    for name in fields:
+        if name not in known:
+            raise ValueError(
+                f"`{prefix}{name}` is not a field of {owner}; there are {', '.join(known)}. "
+                f"Received: {prefix}{name}={fields[name]!r}"
+            )

@@ -1,0 +1,1 @@
+"""Files of runs: records, checkpoints, event logs and locks."""

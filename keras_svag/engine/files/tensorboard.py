@@ -1,0 +1,84 @@
+"""A study for TensorBoard: scalars at effective steps, hyperparameters, figures; no TensorFlow."""
+
+import math
+import pathlib
+import time
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from keras_svag.engine.files import records
+
+FILE_NAME = "events.out.tfevents.0.keras_svag"
+# What stands on the axis.
+AXIS = ("step", "effective_step")
+
+
+class EventLog:
+    """Writes records to an event file, one after the other.
+
+    Args:
+        folder: where the file shall be; a file of an interrupted run there is replaced.
+        rows: records that are there already, dicts as in `metrics.jsonl`.
+        hyperparameters: dict from name to a number, string or bool, for the plugin of that name.
+            Runs with the same ones are a group there.
+    """
+
+    def __init__(self, folder, rows=(), hyperparameters=None):
+        self._path = pathlib.Path(folder) / FILE_NAME
+        first = [_event(0, hparams_pb(hyperparameters))] if hyperparameters else []
+        _write_file(self._path, [*first, *map(_scalars, rows)])
+
+    def append(self, row):
+        """Adds a record.
+
+        Args:
+            row: dict from the name of a scalar to its value, with `effective_step`.
+        """
+        with records.writing(self._path), open(self._path, "ab") as file:
+            RecordWriter(file).write(_scalars(row))
+
+
+def write_images(folder, images):
+    """Writes pictures to an event file, which is replaced if it is there.
+
+    Args:
+        folder: where the file shall be.
+        images: dict from the name of a picture to the bytes of a PNG file.
+    """
+    values = [
+        Summary.Value(tag=name, image=Summary.Image(encoded_image_string=data, **_size(data)))
+        for name, data in images.items()
+    ]
+    # No date inside, so that the same pictures give the same file.
+    event = Event(step=0, summary=Summary(value=values)).SerializeToString()
+    _write_file(pathlib.Path(folder) / FILE_NAME, [event])
+
+
+def _write_file(path, events):
+    version = Event(file_version="brain.Event:2")
+    with records.atomic_path(path, sync=False) as temporary, open(temporary, "wb") as file:
+        writer = RecordWriter(file)
+        for event in (version.SerializeToString(), *events):
+            writer.write(event)
+
+
+def _scalars(row):
+    values = [
+        Summary.Value(tag=name, simple_value=value)
+        for name, value in row.items()
+        if name not in AXIS and value is not None and math.isfinite(value)
+    ]
+    return _event(row["effective_step"], Summary(value=values))
+
+
+def _event(step, summary):
+    return Event(wall_time=time.time(), step=step, summary=summary).SerializeToString()
+
+
+def _size(png):
+    """Width and height, which a PNG file holds in bytes 16 to 23."""
+    width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
+    return {"width": width, "height": height}

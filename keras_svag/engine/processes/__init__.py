@@ -1,0 +1,1 @@
+"""Runs side by side in worker processes, and their end on request."""

@@ -1,0 +1,47 @@
+"""`Recording`: how often runs of a study are recorded and saved."""
+
+import dataclasses
+import math
+
+from keras_svag._checks import positive_int
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """How runs are recorded; the same for all runs of a study.
+
+    Attributes:
+        seed: int >= 0 that all seeds of the study are drawn from.
+        num_records: rows of `metrics.jsonl`.
+        num_checkpoints: checkpoints of a run, at the same effective steps for every ell.
+        checkpoint_steps: effective steps between checkpoints, or `None`: by `num_checkpoints`.
+        evaluation_size: first examples of each split to evaluate on; 0 means all.
+    """
+
+    seed: int = 0
+    num_records: int = 60
+    num_checkpoints: int = 10
+    checkpoint_steps: int | None = None
+    evaluation_size: int = 0
+
+    def __post_init__(self):
+        positive_int("seed", self.seed, minimum=0)
+        positive_int("num_records", self.num_records)
+        positive_int("num_checkpoints", self.num_checkpoints)
+        positive_int("evaluation_size", self.evaluation_size, minimum=0)
+        if self.checkpoint_steps is not None:
+            positive_int("checkpoint_steps", self.checkpoint_steps)
+
+    def points(self, spec):
+        """Effective steps at which a run is recorded."""
+        return spec.record_points(self.num_records)
+
+    def checkpoints(self, spec):
+        """Steps after which a checkpoint is written, in order; the last step is one of them."""
+        if self.checkpoint_steps is None:
+            points = self.points(spec)
+            stride = math.ceil(len(points) / self.num_checkpoints)
+            effective = points[stride - 1 :: stride]
+        else:
+            effective = range(self.checkpoint_steps, spec.total, self.checkpoint_steps)
+        return sorted({spec.steps, *map(spec.steps_until, effective)})

@@ -1,0 +1,132 @@
+"""Structures of arrays as `fit` takes them: checks with the name of the leaf, size, fingerprint."""
+
+import hashlib
+
+import keras
+import numpy as np
+from keras import tree
+
+PARTS = ("x", "y", "sample_weight")
+NUMERIC = "biuf"
+
+
+def check_data(name, data):
+    """Returns `data` as a tuple of structures of NumPy arrays, or says which leaf is wrong.
+
+    Args:
+        name: name of the argument, for messages.
+        data: `x`, `(x, y)` or `(x, y, sample_weight)`, each an array or a structure of arrays that
+            share their first axis.
+
+    Returns:
+        A tuple of the same structures; floats are cast to `keras.config.floatx()`, as `fit` does.
+
+    Raises:
+        ValueError: naming the leaf.
+    """
+    parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
+    if not 1 <= len(parts) <= len(PARTS) or parts[0] is None:
+        raise ValueError(
+            f"`{name}` must be x, (x, y) or (x, y, sample_weight), each an array or a structure of "
+            f"arrays. Received: {name} with {len(parts)} parts. To pass a list of inputs, put it "
+            "into a tuple: ([first, second], y)."
+        )
+    checked = []
+    for part, value in zip(PARTS, parts):
+        leaves = [
+            None if leaf is None else _check_leaf(name, _name_of(part, path), leaf)
+            for path, leaf in _leaves_with_path(value)
+        ]
+        checked.append(tree.pack_sequence_as(value, leaves) if tree.is_nested(value) else leaves[0])
+    lengths = {
+        _name_of(part, path): len(leaf)
+        for part, value in zip(PARTS, checked)
+        for path, leaf in _leaves_with_path(value)
+        if leaf is not None
+    }
+    first, count = next(iter(lengths.items()))
+    for leaf, length in lengths.items():
+        if length != count or not count:
+            raise ValueError(
+                f"`{name}` must hold as many examples in every array, and at least one. Received: "
+                f"{first} with {count} examples, {leaf} with {length}"
+            )
+    return tuple(checked)
+
+
+def _leaves_with_path(value):
+    if value is None:
+        return [((), None)]
+    return [(path, leaf) for path, leaf in tree.flatten_with_path(value)]
+
+
+def _name_of(part, path):
+    return part + "".join(f"[{key!r}]" for key in path)
+
+
+def _check_leaf(name, leaf_name, leaf):
+    if isinstance(leaf, (str, bytes, int, float)) or not hasattr(leaf, "__array__"):
+        raise ValueError(
+            f"`{name}` must hold arrays. Received: {leaf_name} of {type(leaf).__name__}. Generators "
+            "and tf.data pipelines must be read into arrays first: batches are drawn by index."
+        )
+    array = np.asarray(leaf)
+    if array.dtype.kind not in NUMERIC:
+        raise ValueError(
+            f"`{name}` must hold numbers. Received: {leaf_name} with dtype {array.dtype}. Turn "
+            "strings and objects into arrays of numbers first."
+        )
+    if array.ndim == 0:
+        raise ValueError(
+            f"`{name}` must hold arrays with one row per example. Received: {leaf_name}, a scalar"
+        )
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.all():
+            bad = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
+            raise ValueError(
+                f"`{name}` must hold finite numbers. Received: {leaf_name} with NaN or infinity in "
+                f"{len(bad)} examples, the first at index {bad[0]}. Remove those examples."
+            )
+        array = array.astype(keras.config.floatx(), copy=False)
+    return array
+
+
+def num_examples(data):
+    """Number of examples of what `check_data` returned."""
+    return len(next(leaf for leaf in tree.flatten(data) if leaf is not None))
+
+
+def example_size(x):
+    """Numbers in one example of a structure of inputs."""
+    return sum(leaf[:1].size for leaf in tree.flatten(x) if leaf is not None)
+
+
+def take(data, rows):
+    """The examples at `rows` (a slice or an index array) of each array; `None` stays."""
+    return tree.map_structure(
+        lambda leaf: None if leaf is None else leaf[rows], data, none_is_leaf=True
+    )
+
+
+def check_same_examples(train, test):
+    """Raises if test inputs do not look like training inputs: structure, shapes, kinds."""
+
+    def look(x):
+        return [(path, leaf.shape[1:], leaf.dtype.kind) for path, leaf in _leaves_with_path(x)]
+
+    if look(train[0]) != look(test[0]) or len(train) < len(test):
+        raise ValueError(
+            "`test_data` must have the structure and the shapes of `train_data`. "
+            f"Received: train x {look(train[0])}, test x {look(test[0])}"
+        )
+
+
+def fingerprint(*data):
+    """SHA-256 of all arrays, in order, with their shapes and dtypes; `None` is skipped."""
+    digest = hashlib.sha256()
+    for leaf in tree.flatten(data):
+        if leaf is not None:
+            digest.update(f"{leaf.shape}{leaf.dtype}".encode())
+            digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()

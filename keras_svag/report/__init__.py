@@ -1,0 +1,1 @@
+"""Pages, tables and figures, as studies need them; knows no study."""

@@ -1,0 +1,66 @@
+"""Figures of the study of Gaussian noise: the curves of the methods."""
+
+import functools
+
+from matplotlib.figure import Figure
+
+from keras_svag.report.drawing import (
+    COLORS,
+    SGD_COLOR,
+    Drawing,
+    finished,
+    load_curves,
+    mean_ignoring_gaps,
+)
+from keras_svag.studies.titles import main_metric_curve
+
+
+def build_figures(arms, table, workdir):
+    """The curves of methods that are compared, a `Drawing` for each batch size."""
+    metric, drawings = main_metric_curve(table), []
+    for batch_size in dict.fromkeys(arm["batch_size"] for arm in arms):
+        chosen = [
+            {name: arm[name] for name in ("method", "noise_steps", "rows")}
+            for arm in arms
+            if arm["batch_size"] == batch_size
+        ]
+        drawings.append(
+            Drawing(
+                f"methods_b{batch_size}",
+                f"Methods at batch size {batch_size}",
+                "Training against continuous time (sum of learning rate / steps per unit "
+                "of time), mean over seeds. Solid: mini-batch noise; dashed: Gaussian "
+                "noise; dotted: smaller batches. One colour for methods whose moves have "
+                "the same mean and covariance.",
+                functools.partial(draw_methods, workdir, chosen, metric),
+            )
+        )
+    return drawings
+
+
+def draw_methods(workdir, arms, metric):
+    """Curves of the methods against continuous time."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    curves = (
+        metric,
+        ("train_loss", "train loss", "log"),
+        ("weight_norm", "R = |x|²", "log"),
+    )
+    axes = figure.subplots(1, len(curves))
+    colors = dict(zip(dict.fromkeys(arm["noise_steps"] for arm in arms), (SGD_COLOR, *COLORS)))
+    for axis, (name, label, scale) in zip(axes, curves):
+        for arm in arms:
+            done = finished(arm["rows"])
+            if not done:
+                continue
+            times, values = load_curves(workdir, done, name, axis="time")
+            gaussian = arm["method"] == "NGD" or arm["method"].startswith("Gaussian")
+            style = "--" if gaussian else ":" if "/" in arm["method"] else "-"
+            color = colors[arm["noise_steps"]]
+            mean = mean_ignoring_gaps(values)
+            axis.plot(times, mean, style, color=color, label=arm["method"], lw=1.4)
+        axis.set_yscale(scale)
+        axis.set_title(label, loc="left")
+        axis.set_xlabel("time (sum of learning rates)")
+    axes[0].legend(loc="lower right")
+    return figure

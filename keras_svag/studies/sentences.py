@@ -1,0 +1,30 @@
+"""Parts of sentences that recommendations share."""
+
+from keras_svag._words import join
+
+
+def batch_sizes(sizes):
+    """`batch size 8`, or `batch sizes 8 and 16`."""
+    plural = "s" if len(sizes) > 1 else ""
+    return f"batch size{plural} {join([str(size) for size in sizes])}"
+
+
+def add_sizes(which, study):
+    """Asks to add batch sizes to a study's grid."""
+    return f"Add sizes {which} to {flag(f'{study}.batch_sizes')}, on the same workdir,"
+
+
+def flag(name, value=None):
+    """A flag of the trainers, `--config.name=value`."""
+    return f"--config.{name}" + ("" if value is None else f"={value}")
+
+
+def on_failed_runs(details):
+    """What to do about failed runs, a list of at most one sentence."""
+    failed = len(details["failed_runs"])
+    if not failed:
+        return []
+    return [
+        f"{failed} run{'s' * (failed > 1)} failed. Against divergence a lower learning rate helps "
+        f"({flag('learning_rate')}), on another workdir."
+    ]

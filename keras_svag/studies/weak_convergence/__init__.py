@@ -1,0 +1,5 @@
+"""How fast does SVAG(l) tend to its SDE?"""
+
+from keras_svag.studies.weak_convergence.study import WeakConvergence
+
+__all__ = ["WeakConvergence"]

@@ -1,0 +1,79 @@
+"""Figures of the study of weak convergence: errors against l, with lines of slope -1."""
+
+import functools
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_svag.report.drawing import COLORS, Drawing
+
+
+def build_figures(details):
+    """Weak errors against l, log-log: a list of `Drawing`."""
+    drawings = [
+        Drawing(
+            "linear",
+            "Linear problem",
+            "Absolute error of the moments of SVAG(l) at the horizon against those of the SDE. "
+            "Lines: exact recursion; dots with bars (2 standard errors): the real train step; "
+            "grey: slope -1.",
+            functools.partial(draw_linear_errors, details),
+        )
+    ]
+    if details["network"]:
+        drawings.append(
+            Drawing(
+                "network",
+                "Network",
+                "Absolute error of expectations at the end of the run against Euler-Maruyama, "
+                "with 95 % intervals; hollow: not resolved from zero; grey: slope -1 through the "
+                "first.",
+                functools.partial(draw_network_errors, details),
+            )
+        )
+    return drawings
+
+
+def draw_linear_errors(verdict):
+    """Errors of the moments: exact recursion and real train step."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    for axis, exact, simulated in zip(
+        figure.subplots(1, 2), verdict["exact"], verdict["simulated"]
+    ):
+        ells = np.array(exact["ells"])
+        axis.plot(ells, np.abs(exact["errors"]), color=COLORS[0], marker=".", label="exact")
+        axis.plot(ells, abs(exact["leading_error"]) / ells, color="0.6", lw=1, label="slope -1")
+        errors = np.abs(simulated["errors"])
+        bars = 2 * np.array(simulated["standard_errors"])
+        axis.errorbar(
+            simulated["ells"], errors, bars, color=COLORS[1], fmt="o", ms=4, label="train step"
+        )
+        _finish_log_log(axis, exact["quantity"])
+    figure.axes[0].legend()
+    return figure
+
+
+def draw_network_errors(verdict):
+    """Errors of the network's observables."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    for axis, row in zip(figure.subplots(1, len(verdict["network"])), verdict["network"]):
+        ells = np.array(row["ells"])
+        errors = np.array([abs(error.mean) for error in row["errors"]])
+        halves = np.array([(error.ci_high - error.ci_low) / 2 for error in row["errors"]])
+        for ell, error, half in zip(ells, errors, halves):
+            resolved = ell in row["resolved_ells"]
+            axis.errorbar(
+                ell, error, half, color=COLORS[0], fmt="o", ms=4, mfc=None if resolved else "none"
+            )
+        axis.plot(ells, errors[0] * ells[0] / ells, color="0.6", lw=1)
+        _finish_log_log(axis, row["quantity"].replace("_", " "))
+    return figure
+
+
+def _finish_log_log(axis, title):
+    axis.set_xscale("log", base=2)
+    # Bars that reach below zero go down to the axis.
+    axis.set_yscale("log", nonpositive="clip")
+    axis.set_title(title, loc="left")
+    axis.set_xlabel("ell")
+    axis.set_ylabel("weak error")
