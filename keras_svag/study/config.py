@@ -163,12 +163,19 @@ def _check_fields(prefix, fields, known, required):
             )
 
 
+def _is_required(parameter):
+    kinds = (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    return parameter.kind in kinds and parameter.default is parameter.empty
+
+
 def _check_options(name, fields, functions, ignore=()):
     """Checks `name.name` and that the other fields are arguments of the function it names."""
     _check_fields(f"{name}.", fields, fields, required=("name",))
     function = functions[one_of(f"{name}.name", fields["name"], functions)]
-    arguments = [a for a in inspect.signature(function).parameters if a not in ignore]
-    _check_fields(f"{name}.", fields, ["name", *arguments], required=())
+    parameters = inspect.signature(function).parameters
+    arguments = [a for a in parameters if a not in ignore]
+    required = [a for a in arguments if _is_required(parameters[a])]
+    _check_fields(f"{name}.", fields, ["name", *arguments], required)
 
 
 def _validate_grid(grid):
