@@ -10,6 +10,7 @@ from keras_svag.datasets.normalization import Normalization
 from keras_svag.datasets.sampling import SAMPLING_MODES, Sampler
 from keras_svag.datasets.svhn import svhn
 from keras_svag.datasets.tfds import tfds
+from keras_svag.datasets.uniform import UniformAugmentation
 
 DATASETS = {
     "cifar10": cifar10,
@@ -27,6 +28,7 @@ __all__ = [
     "PadCropFlip",
     "SampledBatches",
     "Sampler",
+    "UniformAugmentation",
     "cifar10",
     "cifar100",
     "digits",
