@@ -9,8 +9,16 @@ from keras_svag.datasets.digits import digits
 from keras_svag.datasets.normalization import Normalization
 from keras_svag.datasets.sampling import SAMPLING_MODES, Sampler
 from keras_svag.datasets.svhn import svhn
+from keras_svag.datasets.tfds import tfds
+from keras_svag.datasets.uniform import UniformAugmentation
 
-DATASETS = {"cifar10": cifar10, "cifar100": cifar100, "digits": digits, "svhn": svhn}
+DATASETS = {
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "digits": digits,
+    "svhn": svhn,
+    "tfds": tfds,
+}
 
 __all__ = [
     "DATASETS",
@@ -20,8 +28,10 @@ __all__ = [
     "PadCropFlip",
     "SampledBatches",
     "Sampler",
+    "UniformAugmentation",
     "cifar10",
     "cifar100",
     "digits",
     "svhn",
+    "tfds",
 ]

@@ -32,14 +32,16 @@ def read_meta(folder):
         folder: the folder.
 
     Returns:
-        A dict with `name`, `source` (what `write_arrays` was given) and `arrays`.
+        A dict with `name`, `source`, `num_classes` (what `write_arrays` was given; `None` in a
+        folder of an earlier version) and `arrays`.
 
     Raises:
         ValueError: if it cannot be read.
     """
     try:
         meta = json.loads((pathlib.Path(folder) / META).read_text(encoding="utf-8"))
-        return {name: meta[name] for name in ("name", "source", "arrays")}
+        known = {name: meta[name] for name in ("name", "source", "arrays")}
+        return known | {"num_classes": meta.get("num_classes")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, f"{META} cannot be read ({error!r})") from error
 
@@ -76,7 +78,7 @@ def read_arrays(folder, name):
     return arrays
 
 
-def write_arrays(folder, name, arrays, source):
+def write_arrays(folder, name, arrays, source, num_classes=None):
     """Writes arrays, wholly or not at all; processes that do so at once do not disturb each other.
 
     What is in the folder already is kept if it can be read and has the same source, else replaced.
@@ -86,6 +88,7 @@ def write_arrays(folder, name, arrays, source):
         name: name of the data set.
         arrays: list of arrays, in the order of `ARRAYS`.
         source: JSON-able dict, where they come from.
+        num_classes: number of classes, or `None` if the labels tell. Defaults to `None`.
 
     Raises:
         OSError: if nothing can be written there.
@@ -96,7 +99,7 @@ def write_arrays(folder, name, arrays, source):
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir()
     try:
-        meta = {"name": name, "source": source, "arrays": {}}
+        meta = {"name": name, "source": source, "num_classes": num_classes, "arrays": {}}
         for array, value in zip(ARRAYS, arrays, strict=True):
             path = temporary / f"{array}.npy"
             np.save(path, value, allow_pickle=False)

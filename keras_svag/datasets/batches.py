@@ -4,7 +4,10 @@ import keras
 from keras import tree
 
 from keras_svag._checks import positive_int
+from keras_svag.datasets.augmentation import PadCropFlip
+from keras_svag.datasets.normalization import Normalization
 from keras_svag.datasets.sampling import WITH_REPLACEMENT, Sampler
+from keras_svag.datasets.uniform import as_augmentation
 
 
 class SampledBatches(keras.utils.PyDataset):
@@ -22,16 +25,16 @@ class SampledBatches(keras.utils.PyDataset):
         seed: int >= 0. Defaults to `0`.
         initial_epoch: int, the epoch to begin with; give it the `initial_epoch` of `fit` when
             training goes on, else the first epochs' batches are read again. Defaults to `0`.
-        augmentation: `PadCropFlip`, or anything with its `draw` and `apply`, for `x`; a function of
-            seed, step and place in the batch. Defaults to `None`.
+        augmentation: `PadCropFlip`, or anything with its `draw` and `apply`, for `x`; or a function
+            as for `UniformAugmentation`, of a batch and four uniform numbers for each place in it.
+            Random by seed, step and place in the batch. Defaults to `None`.
         normalization: `Normalization`, or any function of a batch of `x`, called after the
             augmentation. Defaults to `None`.
         **kwargs: As for `keras.utils.PyDataset`. The batches are the same at any number of
             `workers`, threads or processes.
 
     Raises:
-        ValueError: as `Sampler` does, or if there is augmentation or normalization and `x` is not
-            one array.
+        ValueError: as `Sampler` does, or if there is something for images and `x` is not one array.
 
     Example:
 
@@ -66,9 +69,13 @@ class SampledBatches(keras.utils.PyDataset):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if (augmentation or normalization) and tree.is_nested(x):
+        augmentation = as_augmentation(augmentation)
+        for_images = isinstance(augmentation, PadCropFlip) or isinstance(
+            normalization, Normalization
+        )
+        if for_images and tree.is_nested(x):
             raise ValueError(
-                "`x` must be one array of images if there is `augmentation` or `normalization`. "
+                "`x` must be one array of images for `PadCropFlip` and `Normalization`. "
                 f"Received: x={type(x).__name__} of {len(tree.flatten(x))} arrays"
             )
         self._data = (x, y)

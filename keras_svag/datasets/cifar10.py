@@ -1,11 +1,9 @@
 """CIFAR-10 as the authors of the paper use it: normalised, cropped and flipped at random."""
 
-from keras_svag.datasets.augmentation import PadCropFlip
-from keras_svag.datasets.normalization import Normalization
-from keras_svag.datasets.tfds_arrays import load_images
+from keras_svag.datasets.tfds import tfds
 
 # Of Li, Malladi, Arora's code, for pixels in [0, 1].
-NORMALIZATION = Normalization(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def cifar10(data_dir=None, augment=True, num_train=None, num_test=None):
@@ -30,5 +28,12 @@ def cifar10(data_dir=None, augment=True, num_train=None, num_test=None):
     Raises:
         ValueError: if the data set is neither cached nor prepared, saying how to prepare it.
     """
-    augmentation = PadCropFlip() if augment else None
-    return load_images("cifar10", NORMALIZATION, augmentation, data_dir, num_train, num_test)
+    return tfds(
+        "cifar10",
+        mean=MEAN,
+        std=STD,
+        data_dir=data_dir,
+        augment=augment,
+        num_train=num_train,
+        num_test=num_test,
+    )

@@ -1,8 +1,7 @@
 """CIFAR-100 as the authors of the paper use it: normalised, cropped and flipped at random."""
 
-from keras_svag.datasets.augmentation import PadCropFlip
-from keras_svag.datasets.cifar10 import NORMALIZATION
-from keras_svag.datasets.tfds_arrays import load_images
+from keras_svag.datasets.cifar10 import MEAN, STD
+from keras_svag.datasets.tfds import tfds
 
 
 def cifar100(data_dir=None, augment=True, num_train=None, num_test=None):
@@ -25,5 +24,12 @@ def cifar100(data_dir=None, augment=True, num_train=None, num_test=None):
     Raises:
         ValueError: if the data set is neither cached nor prepared, saying how to prepare it.
     """
-    augmentation = PadCropFlip() if augment else None
-    return load_images("cifar100", NORMALIZATION, augmentation, data_dir, num_train, num_test)
+    return tfds(
+        "cifar100",
+        mean=MEAN,
+        std=STD,
+        data_dir=data_dir,
+        augment=augment,
+        num_train=num_train,
+        num_test=num_test,
+    )

@@ -8,6 +8,7 @@ import numpy as np
 from keras_svag._checks import positive_int
 from keras_svag.datasets.augmentation import PadCropFlip
 from keras_svag.datasets.normalization import Normalization
+from keras_svag.datasets.uniform import UniformAugmentation
 
 # Philox counters of `subset`; see keras_svag/datasets/augmentation.py for the others.
 COUNTER = (0, 0, 0, 3)
@@ -40,8 +41,8 @@ class Dataset(TrainingArrays):
         num_classes: number of classes.
         normalization: `Normalization` that makes of a batch of `train_x` or `test_x` what a network
             reads, or `None` if they are that already. Defaults to `None`.
-        augmentation: `PadCropFlip` for training batches, applied before `normalization`, or `None`.
-            Defaults to `None`.
+        augmentation: `PadCropFlip` or `UniformAugmentation` for training batches, applied before
+            `normalization`, or `None`. Defaults to `None`.
 
     Raises:
         ValueError: if an array is empty, does not fit the others, or holds a label out of range or
@@ -55,7 +56,7 @@ class Dataset(TrainingArrays):
     test_y: np.ndarray
     num_classes: int
     normalization: Normalization | None = None
-    augmentation: PadCropFlip | None = None
+    augmentation: PadCropFlip | UniformAugmentation | None = None
 
     def __post_init__(self):
         positive_int("num_classes", self.num_classes)
@@ -70,10 +71,10 @@ class Dataset(TrainingArrays):
                 f"`test_x` must have examples of the shape {self.input_shape}, as `train_x`. "
                 f"Received: test_x.shape={self.test_x.shape}"
             )
-        if self.augmentation is not None and len(self.input_shape) != 3:
+        if isinstance(self.augmentation, PadCropFlip) and len(self.input_shape) != 3:
             raise ValueError(
-                "`augmentation` needs images of the shape (height, width, channels). "
-                f"Received: train_x.shape={self.train_x.shape}"
+                "`augmentation` by PadCropFlip needs images of the shape (height, width, "
+                f"channels). Received: train_x.shape={self.train_x.shape}"
             )
 
     def fingerprint(self):

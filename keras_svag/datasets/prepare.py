@@ -8,7 +8,7 @@ machine and give it as `data_dir` there.
 
 import argparse
 
-from keras_svag.datasets.tfds_arrays import IMAGES, prepare_images
+from keras_svag.datasets.tfds_arrays import prepare_images
 
 
 def main(argv=None):
@@ -22,7 +22,7 @@ def main(argv=None):
         description="Fills the cache of a data set and prints the folder with its arrays.",
         allow_abbrev=False,
     )
-    parser.add_argument("name", choices=sorted(IMAGES), help="the data set")
+    parser.add_argument("name", help="the data set, by its name in tensorflow_datasets, or svhn")
     parser.add_argument(
         "--data_dir",
         help="folder of tensorflow_datasets; default: TFDS_DATA_DIR or ~/tensorflow_datasets",

@@ -1,11 +1,9 @@
 """SVHN (house numbers) as the authors of the paper use it: normalised, not augmented."""
 
-from keras_svag.datasets.augmentation import PadCropFlip
-from keras_svag.datasets.normalization import Normalization
-from keras_svag.datasets.tfds_arrays import load_images
+from keras_svag.datasets.tfds import tfds
 
 # Of Li, Malladi, Arora's code: pixels from -1 to 1.
-NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+MEAN, STD = 0.5, 0.5
 
 
 def svhn(data_dir=None, augment=False, num_train=None, num_test=None):
@@ -28,5 +26,13 @@ def svhn(data_dir=None, augment=False, num_train=None, num_test=None):
     Raises:
         ValueError: if the data set is neither cached nor prepared, saying how to prepare it.
     """
-    augmentation = PadCropFlip(flip=False) if augment else None
-    return load_images("svhn", NORMALIZATION, augmentation, data_dir, num_train, num_test)
+    return tfds(
+        "svhn_cropped",
+        mean=MEAN,
+        std=STD,
+        data_dir=data_dir,
+        augment=augment,
+        flip=False,
+        num_train=num_train,
+        num_test=num_test,
+    )

@@ -41,6 +41,7 @@ def test_round_trip(tmp_path):
     assert not holds_arrays(folder)
     write_arrays(folder, "made_up", arrays(), SOURCE)
     assert holds_arrays(folder) and read_meta(folder)["source"] == SOURCE
+    assert read_meta(folder)["num_classes"] is None
     got = read_arrays(folder, "made_up")
     assert_equal(got, arrays())
     assert names(folder) == sorted(["meta.json", *(f"{name}.npy" for name in ARRAYS)])

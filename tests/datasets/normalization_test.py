@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from keras_svag.datasets import Normalization
-from keras_svag.datasets.cifar10 import NORMALIZATION
+from keras_svag.datasets.cifar10 import MEAN, STD
+
+NORMALIZATION = Normalization(MEAN, STD)
 
 
 def test_values_by_hand():

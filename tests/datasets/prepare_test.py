@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_svag.datasets import cifar10, prepare
+from keras_svag.datasets import cifar10, prepare, svhn
 
 
 def test_folder_that_is_printed_is_a_data_dir_on_its_own(
@@ -47,5 +47,14 @@ def test_failures_end_the_program_with_a_message(made_up, tmp_path, capsys, monk
     assert exit.value.code == 1
     assert "Data set 'cifar10' cannot be prepared: " in capsys.readouterr().err
     with pytest.raises(SystemExit) as exit:
-        prepare.main(["mnist"])
-    assert exit.value.code == 2 and "'svhn'" in capsys.readouterr().err
+        prepare.main(["no_such_data"])
+    assert exit.value.code == 1 and "tfds_name='no_such_data'" in capsys.readouterr().err
+
+
+def test_any_data_set_by_its_own_name(made_up, capsys):
+    with made_up():
+        for name in ("fashion_mnist", "svhn_cropped", "svhn"):
+            prepare.main([name])
+    grey, cropped, short = capsys.readouterr().out.splitlines()
+    assert "fashion_mnist" in grey and cropped == short
+    np.testing.assert_array_equal(svhn(short).train_x, svhn().train_x)

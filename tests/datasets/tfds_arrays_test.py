@@ -7,8 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_svag.datasets import cifar10, cifar100
-from keras_svag.datasets.cifar10 import NORMALIZATION
+from keras_svag.datasets import Dataset, cifar10, cifar100
 from keras_svag.datasets.tfds_arrays import cache_folder, resolve_data_dir
 from tests.backends import run_code
 
@@ -72,7 +71,8 @@ def test_cache_of_other_contents_is_replaced(cache, tmp_path, monkeypatch):
     def read(name, data_dir, download=False):
         x = np.full((10, 32, 32, 3), len(read_so_far), np.uint8)
         read_so_far.append(name)
-        return [x, np.arange(10, dtype=np.int32)] * 2
+        y = np.arange(10, dtype=np.int32)
+        return Dataset(name, x, y, x, y, num_classes=10)
 
     read_so_far = []
     monkeypatch.setattr(tfds_arrays, "_read_tfds", read)
@@ -161,4 +161,5 @@ def test_cache_is_read_without_tensorflow_and_augmented_by_jax(made_up, tmp_path
         np.testing.assert_array_equal(got["x"], dataset.train_x)
         np.testing.assert_array_equal(got["crops"], crops)
         # As in the test of `Normalization`: units in the last place, over the smallest std.
-        np.testing.assert_allclose(got["normalized"], NORMALIZATION(crops), atol=4 * 2**-23 / 0.19)
+        expected = dataset.normalization(crops)
+        np.testing.assert_allclose(got["normalized"], expected, atol=4 * 2**-23 / 0.19)
