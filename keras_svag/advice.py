@@ -1,8 +1,8 @@
 """How far batch size and learning rate can be scaled together: what the records of one run say.
 
 Functions of records and an optimizer; `keras_svag.callbacks.BatchSizeAdvisor` records them during
-`fit`. The bound is that of `keras_svag.validity.lsr_max_kappa` (Li, Malladi, Arora 2021, arXiv
-2102.12470, section 5), the equilibrium that of `keras_svag.equilibrium`.
+`fit`. The bound is that of `keras_svag.theory.lsr_max_kappa` (Li, Malladi, Arora 2021, arXiv
+2102.12470, section 5), the equilibrium that of `keras_svag.theory`.
 """
 
 import dataclasses
@@ -13,24 +13,26 @@ import numpy as np
 
 from keras_svag import scaling
 from keras_svag._json import to_json
-from keras_svag.equilibrium import (
-    MIN_ROWS,
-    candidate_starts,
-    constant_rate_stretch,
-    is_steady,
-    relaxation_steps,
-    shows_no_drift,
-)
 from keras_svag.optimizers import AmplificationMixin
-from keras_svag.statistics import NOISE, SIGNAL, RunningMeans, equilibrium_test, relative_drift
-from keras_svag.validity import (
+from keras_svag.theory import (
     CONFIDENCE,
     DEFAULT_CLOSENESS,
+    MIN_ROWS,
+    NOISE,
     PAPER,
     QUANTITIES,
+    SIGNAL,
     TIGHT,
     Interval,
+    RunningMeans,
+    candidate_starts,
+    constant_rate_stretch,
+    equilibrium_test,
+    is_steady,
     lsr_max_kappa,
+    relative_drift,
+    relaxation_steps,
+    shows_no_drift,
 )
 
 # What the theorem assumes; a word for each where it does not hold, and where that is not known.

@@ -8,7 +8,7 @@ import numpy as np
 from keras_svag._checks import positive_int
 
 # Philox with key [seed, step] and counters from here on. The sampler's begin at zero, and those of
-# the normal numbers of `keras_svag.sde` at [0, 0, 0, 1]: no stream comes near another.
+# the normal numbers of `keras_svag.theory` at [0, 0, 0, 1]: no stream comes near another.
 COUNTER = (0, 0, 0, 2)
 
 

@@ -4,7 +4,8 @@ import keras
 from keras import tree
 
 from keras_svag._checks import positive_int
-from keras_svag.datasets.sampling import WITH_REPLACEMENT, Sampler
+from keras_svag.datasets.sampling import Sampler
+from keras_svag.theory import WITH_REPLACEMENT
 
 
 class SampledBatches(keras.utils.PyDataset):

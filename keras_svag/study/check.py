@@ -11,12 +11,10 @@ import keras
 import matplotlib
 import numpy as np
 
-from keras_svag import validity
+from keras_svag import theory
 from keras_svag._checks import finite_float, positive_int
-from keras_svag.coefficients import validate_ell
 from keras_svag.datasets import Sampler
 from keras_svag.datasets.dataset import TrainingArrays
-from keras_svag.datasets.sampling import WITH_REPLACEMENT
 from keras_svag.study import figures, runs
 from keras_svag.study.grid import (
     END_COLUMNS,
@@ -29,6 +27,7 @@ from keras_svag.study.grid import (
 from keras_svag.study.optimizer import svag_version
 from keras_svag.study.program import Program
 from keras_svag.study.sde_validity import build_grid, build_verdict, format_table
+from keras_svag.theory import WITH_REPLACEMENT, validate_ell
 
 EQUILIBRIUM = (0.4, 0.8)
 NUM_RECORDS = 40
@@ -124,7 +123,7 @@ class SDECheck:
         reason: what follows "SGD" in a sentence; for "inconclusive" with what would settle it.
         ratios: dict from `weight_norm`, `gradient_noise` and `gradient_signal` to the `Interval` of
             the ratio of the run to its SDE; empty where there is nothing to compare.
-        necessary_condition: dict, see `keras_svag.validity.sde_condition`.
+        necessary_condition: dict, see `keras_svag.theory.sde_condition`.
         scale_invariant: whether the network is, on which that condition rests.
         table: list of dicts, a row per run.
         settings: list of dicts, for each ell the `Interval` of each quantity over seeds.
@@ -175,7 +174,7 @@ def check_sde(
     epochs=10,
     metrics=("accuracy",),
     test_data=None,
-    closeness=validity.DEFAULT_CLOSENESS,
+    closeness=theory.DEFAULT_CLOSENESS,
     window=EQUILIBRIUM,
     sampling=WITH_REPLACEMENT,
     num_records=NUM_RECORDS,
@@ -248,7 +247,7 @@ def check_sde(
         "evaluation_size": 0,
         "sampling": sampling,
         "equilibrium": window,
-        "closeness": validity.validate_closeness(closeness),
+        "closeness": theory.validate_closeness(closeness),
         "weight_decay": svag.weight_decay or 0.0,
         "learning_rate": float(svag.learning_rate),
         "optimizer": _fields_of(svag),

@@ -4,16 +4,14 @@ import inspect
 
 from keras_svag._backend import check_backend
 from keras_svag._checks import LARGEST_INT, finite_float, one_of, positive_int
-from keras_svag.coefficients import validate_ell
 from keras_svag.datasets import DATASETS
-from keras_svag.datasets.sampling import SAMPLING_MODES
 from keras_svag.distribution import is_distributed
 from keras_svag.models import MODELS
 from keras_svag.schedules import increasing_fractions
 from keras_svag.study.fields import refuse_unknown
 from keras_svag.study.optimizer import validate_optimizer
 from keras_svag.study.schedule import validate_schedule
-from keras_svag.validity import validate_closeness
+from keras_svag.theory import SAMPLING_MODES, validate_closeness, validate_ell
 
 FIELDS = (
     "base_batch_size",

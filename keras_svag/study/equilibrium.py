@@ -8,19 +8,19 @@ import math
 
 import numpy as np
 
-from keras_svag.equilibrium import (
+from keras_svag.study import runs
+from keras_svag.study.config import AUTO
+from keras_svag.theory import (
     MIN_ROWS,
+    QUANTITIES,
     TOLERANCE,
     candidate_starts,
     constant_rate_stretch,
+    equilibrium_test,
     identity_ratio,
     is_steady,
     relaxation_steps,
 )
-from keras_svag.statistics import equilibrium_test
-from keras_svag.study import runs
-from keras_svag.study.config import AUTO
-from keras_svag.validity import QUANTITIES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_svag import validity
+from keras_svag import theory
 from keras_svag.study import records, runs
 
 STYLE = {
@@ -200,7 +200,7 @@ def _draw_limit(axis, table, batch_size, column, config, color, marker):
     values = {ell: by_seed for ell, by_seed in values.items() if by_seed}
     if not values:
         return
-    intervals = [validity.mean_interval(list(v.values())) for v in values.values()]
+    intervals = [theory.mean_interval(list(v.values())) for v in values.values()]
     inverse = [1 / ell for ell in values]
     axis.plot(
         inverse,
@@ -219,8 +219,8 @@ def _draw_limit(axis, table, batch_size, column, config, color, marker):
         seeds = sorted(set(values[small]) & set(values[large]))
         if not seeds:
             return
-        limit = validity.mean_interval(
-            validity.extrapolate(
+        limit = theory.mean_interval(
+            theory.extrapolate(
                 small, [values[small][s] for s in seeds], large, [values[large][s] for s in seeds]
             )
         )
@@ -230,7 +230,7 @@ def _draw_limit(axis, table, batch_size, column, config, color, marker):
         axis.plot([0], [limit.mean], color=color, marker=marker, ms=6, mfc="none", ls="none")
         if math.isfinite(limit.ci_low) and limit.ci_low > 0:
             axis.plot([0, 0], [limit.ci_low, limit.ci_high], color=color, lw=1)
-        if column in validity.QUANTITIES:
+        if column in theory.QUANTITIES:
             c = config["closeness"]
             axis.axhspan(limit.mean / c, limit.mean * c, color=color, alpha=0.08, lw=0)
 

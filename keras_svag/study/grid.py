@@ -10,12 +10,12 @@ import keras
 from keras_svag.datasets import DATASETS, Sampler
 from keras_svag.distribution import check_batch_size
 from keras_svag.models import is_scale_invariant
-from keras_svag.statistics import correct_signal
 from keras_svag.study import records, runs
 from keras_svag.study.config import effective_steps
 from keras_svag.study.optimizer import build_optimizer, is_plain_sgd, scaled_learning_rate
 from keras_svag.study.program import build_network
 from keras_svag.study.progress import Progress
+from keras_svag.theory import correct_signal
 
 # Means over the equilibrium window, and values at the end of the run.
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")

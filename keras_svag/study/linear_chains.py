@@ -39,7 +39,7 @@ def simulate(problem, ell, start, steps, num_chains, seed):
     one chain.
 
     Args:
-        problem: a `keras_svag.sde.LinearProblem` of batch size 1 without momentum.
+        problem: a `keras_svag.theory.LinearProblem` of batch size 1 without momentum.
         ell: amplification.
         start: x at the start.
         steps: number of SVAG steps.

@@ -17,13 +17,7 @@ import dataclasses
 import functools
 import math
 
-from keras_svag import validity
-from keras_svag.datasets.sampling import FIXED_ORDER
-from keras_svag.statistics import (
-    correct_noise,
-    equilibrium_weight_norm,
-    noise_and_signal_for_scaling,
-)
+from keras_svag import theory
 from keras_svag.study import figures, records, runs
 from keras_svag.study.config import (
     CLOSENESS,
@@ -52,13 +46,22 @@ from keras_svag.study.pool import RunPool
 from keras_svag.study.shard import parse_shard
 from keras_svag.study.text import align, format_interval
 from keras_svag.study.workdir import begin, finish
+from keras_svag.theory import (
+    BASE,
+    FAILS,
+    FIXED_ORDER,
+    HOLDS,
+    INCONCLUSIVE,
+    correct_noise,
+    equilibrium_weight_norm,
+    noise_and_signal_for_scaling,
+)
 
 STUDY = LINEAR_SCALING
-BASE, HOLDS, FAILS, INCONCLUSIVE = "base", "holds", "fails", "inconclusive"
 OUTCOMES = {
-    validity.VALID: HOLDS,
-    validity.INVALID: FAILS,
-    validity.INCONCLUSIVE: INCONCLUSIVE,
+    theory.VALID: HOLDS,
+    theory.INVALID: FAILS,
+    theory.INCONCLUSIVE: INCONCLUSIVE,
 }
 # What agrees where the rule holds; `scaled_noise` is B N.
 COMPARED = ("weight_norm", "scaled_noise", "gradient_signal")
@@ -243,18 +246,18 @@ def predict(base, config):
         The dict of `prediction.json`.
     """
     noise, signal = base.column("bound_noise"), base.column("bound_signal")
-    nothing = validity.Interval(math.nan, -math.inf, math.inf)
+    nothing = theory.Interval(math.nan, -math.inf, math.inf)
     return {
         "study": STUDY,
         "closeness": config["closeness"],
         "base_batch_size": base.batch_size,
         "predicted_max_kappa": {
-            form: validity.lsr_max_kappa(noise, signal, config["closeness"], form)
+            form: theory.lsr_max_kappa(noise, signal, config["closeness"], form)
             if noise
             else nothing
-            for form in (validity.TIGHT, validity.PAPER)
+            for form in (theory.TIGHT, theory.PAPER)
         },
-        "noise_to_signal": validity.ratio_of_means(noise, signal) if noise else nothing,
+        "noise_to_signal": theory.ratio_of_means(noise, signal) if noise else nothing,
         "window": base.phase.window,
         "runs": base.column("name"),
     }
@@ -291,14 +294,14 @@ def build_verdict(cells, prediction, config, network=None):
     return {
         "study": STUDY,
         "closeness": config["closeness"],
-        "confidence": validity.CONFIDENCE,
+        "confidence": theory.CONFIDENCE,
         "criterion": config[STUDY]["criterion"],
         "tolerance": config[STUDY]["tolerance"],
         "base_batch_size": base.batch_size,
         "noise_to_signal": prediction["noise_to_signal"],
         "predicted_max_kappa": predicted,
         "observed_max_kappa": observed,
-        "comparison": compare_with_bound(settings, observed, predicted[validity.TIGHT]),
+        "comparison": compare_with_bound(settings, observed, predicted[theory.TIGHT]),
         "premises": _premises(base, config, network),
         "settings": settings,
         "not_in_equilibrium": [
@@ -336,12 +339,12 @@ def _summarize_cell(cell, config):
         return summary
     for name in (*WINDOW_COLUMNS, "scaled_noise"):
         target = "equilibrium_train_loss" if name == "train_loss" else name
-        summary[target] = validity.mean_interval(cell.column(name))
-    summary["noise_to_signal"] = validity.ratio_of_means(
+        summary[target] = theory.mean_interval(cell.column(name))
+    summary["noise_to_signal"] = theory.ratio_of_means(
         cell.column("gradient_noise"), cell.column("gradient_signal")
     )
     for name in END_COLUMNS:
-        summary[name] = validity.mean_interval(cell.column(f"final_{name}"))
+        summary[name] = theory.mean_interval(cell.column(f"final_{name}"))
     return summary
 
 
@@ -355,7 +358,7 @@ def _identity(cell, config):
         equilibrium_weight_norm(noise, signal, cell.learning_rate, config["weight_decay"])
         for noise, signal in zip(cell.column("bound_noise"), cell.column("bound_signal"))
     ]
-    return validity.ratio_of_means(cell.column("weight_norm"), kept_up)
+    return theory.ratio_of_means(cell.column("weight_norm"), kept_up)
 
 
 def judge(cell, base, config):
@@ -383,9 +386,9 @@ def judge(cell, base, config):
     if not cell.num_finished:
         return _outcome(FAILS, "every run diverged.")
     ratios = {
-        name: validity.ratio_interval(cell.column(name), base.column(name)) for name in COMPARED
+        name: theory.ratio_interval(cell.column(name), base.column(name)) for name in COMPARED
     }
-    lost = validity.difference_interval(
+    lost = theory.difference_interval(
         base.column("final_test_accuracy"), cell.column("final_test_accuracy")
     )
     outcome = _decide(cell, base, lost, config)
@@ -415,7 +418,7 @@ def _decide(cell, base, lost, config):
         return FAILS if lost.ci_low > tolerance else INCONCLUSIVE
     names = COMPARED if criterion == CLOSENESS else (WEIGHT_NORM,)
     samples = ({name: c.column(name) for name in names} for c in (cell, base))
-    return OUTCOMES[validity.judge(*samples, config["closeness"]).verdict]
+    return OUTCOMES[theory.judge(*samples, config["closeness"]).verdict]
 
 
 def _reason(criterion, ratios, lost):

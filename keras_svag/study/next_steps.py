@@ -2,7 +2,7 @@
 
 import math
 
-from keras_svag import equivalence, validity
+from keras_svag import theory
 from keras_svag._words import join
 from keras_svag.study.optimizer import is_plain_sgd
 
@@ -38,8 +38,8 @@ def _sde_validity(verdict, config):
             if entry["verdict"] == word and bool(entry["ratios"]) == judged
         ]
 
-    valid, invalid = sizes_of(validity.VALID), sizes_of(validity.INVALID)
-    undecided, not_judged = (sizes_of(validity.INCONCLUSIVE, judged) for judged in (True, False))
+    valid, invalid = sizes_of(theory.VALID), sizes_of(theory.INVALID)
+    undecided, not_judged = (sizes_of(theory.INCONCLUSIVE, judged) for judged in (True, False))
     steps = []
     if valid:
         steps.append(
@@ -151,17 +151,17 @@ def _noisy_gradient_descent(verdict, config):
         return [e["batch_size"] for e in verdict["verdicts"] if e["verdict"] == word]
 
     steps = []
-    if sizes := sizes_of(equivalence.EQUIVALENT):
+    if sizes := sizes_of(theory.EQUIVALENT):
         steps.append(
             f"At {_sizes(sizes)}, the covariance of the gradient noise is all that matters here: "
             "models of SGD may take Gaussian noise."
         )
-    if sizes := sizes_of(equivalence.DIFFERENT):
+    if sizes := sizes_of(theory.DIFFERENT):
         steps.append(
             f"At {_sizes(sizes)}, do not replace the noise of SGD by Gaussian noise. At a smaller "
             "batch size, with the learning rate in proportion, its shape matters less."
         )
-    if sizes := sizes_of(equivalence.INCONCLUSIVE):
+    if sizes := sizes_of(theory.INCONCLUSIVE):
         seeds = 2 * config[verdict["study"]]["num_seeds"]
         steps.append(
             f"At {_sizes(sizes)}, the verdict is open. Give the same command with "

@@ -10,7 +10,7 @@ smaller.
 import functools
 import itertools
 
-from keras_svag import equivalence, validity
+from keras_svag import theory
 from keras_svag.study import figures, runs
 from keras_svag.study.config import effective_steps, validate_config
 from keras_svag.study.grid import (
@@ -151,11 +151,11 @@ def build_verdict(arms, config):
         found = [row for a, b in pairs for row in _compare_arms(a, b, margin)]
         comparisons += found
         verdicts.append(_judge(of_size[0], found))
-    others = [v for v in verdicts if v["verdict"] != equivalence.EQUIVALENT]
+    others = [v for v in verdicts if v["verdict"] != theory.EQUIVALENT]
     return {
         "study": STUDY,
         "verdict": (others or verdicts)[-1]["verdict"],
-        "confidence": equivalence.CONFIDENCE,
+        "confidence": theory.EQUIVALENCE_CONFIDENCE,
         "verdicts": verdicts,
         "comparisons": comparisons,
         "settings": [_summarize_arm(arm) for arm in arms],
@@ -181,7 +181,7 @@ def _compare_arms(a, b, margin):
             "second": b["method"],
             "quantity": quantity,
             "num_seeds": len(pairs),
-            **vars(equivalence.compare(first, second, margin, paired=True)),
+            **vars(theory.compare(first, second, margin, paired=True)),
         }
 
 
@@ -190,12 +190,12 @@ def _judge(sgd, comparisons):
     rows = [row for row in comparisons if (row["first"], row["second"]) == ("SGD", "NGD")]
     outcomes = {row["outcome"] for row in rows}
     listed = ", ".join(f"{TITLES[row['quantity']]} ratio {row['ratio'].mean:.3g}" for row in rows)
-    if equivalence.DIFFERENT in outcomes:
-        verdict, word = equivalence.DIFFERENT, "different"
-    elif outcomes == {equivalence.EQUIVALENT}:
-        verdict, word = equivalence.EQUIVALENT, "equivalent"
+    if theory.DIFFERENT in outcomes:
+        verdict, word = theory.DIFFERENT, "different"
+    elif outcomes == {theory.EQUIVALENT}:
+        verdict, word = theory.EQUIVALENT, "equivalent"
     else:
-        verdict, word = equivalence.INCONCLUSIVE, "neither told apart nor shown to be equivalent"
+        verdict, word = theory.INCONCLUSIVE, "neither told apart nor shown to be equivalent"
     return {
         "batch_size": sgd["batch_size"],
         "learning_rate": sgd["learning_rate"],
@@ -210,8 +210,8 @@ def _summarize_arm(arm):
     summary["num_seeds"] = len(column(rows, "seed"))
     if summary["num_seeds"]:
         for name in QUANTITIES:
-            summary[name] = validity.mean_interval(column(rows, name))
-        summary["test_accuracy"] = validity.mean_interval(column(rows, "final_test_accuracy"))
+            summary[name] = theory.mean_interval(column(rows, name))
+        summary["test_accuracy"] = theory.mean_interval(column(rows, "final_test_accuracy"))
     return summary
 
 

@@ -13,10 +13,10 @@ from keras_svag.distribution import check_batch_size, is_distributed, resident
 from keras_svag.gaussian_noise import GaussianNoiseLoop
 from keras_svag.models import MODELS
 from keras_svag.resident import ResidentEvaluation, ResidentLoop, StackedLoop
-from keras_svag.sde import standard_normals
 from keras_svag.study.config import effective_steps
 from keras_svag.study.optimizer import build_optimizer, scaled_learning_rate
 from keras_svag.study.schedule import build_schedule, tabulate
+from keras_svag.theory import standard_normals
 from keras_svag.trainer import from_keras
 
 MAX_STEPS_PER_CALL = 512

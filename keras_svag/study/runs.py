@@ -15,9 +15,9 @@ import warnings
 
 import numpy as np
 
-from keras_svag.coefficients import svag_steps
 from keras_svag.study import checkpoints, lock, preemption, records
 from keras_svag.study.tensorboard import EventLog
+from keras_svag.theory import svag_steps
 
 # LOCKED is no result: another process is at the run.
 DONE, FAILED, LOCKED = "done", "failed", "locked"

@@ -9,8 +9,7 @@ import math
 
 import numpy as np
 
-from keras_svag import validity
-from keras_svag.datasets.sampling import MODES_WITHOUT_SDE
+from keras_svag import theory
 from keras_svag.study import figures, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.grid import (
@@ -87,7 +86,7 @@ def _seeds_to_add(verdict, num_seeds, config):
     return {
         entry["batch_size"]: min(2 * num_seeds[entry["batch_size"]], config["max_num_seeds"])
         for entry in verdict["verdicts"]
-        if entry["verdict"] == validity.INCONCLUSIVE
+        if entry["verdict"] == theory.INCONCLUSIVE
         and entry["ratios"]
         and num_seeds[entry["batch_size"]] < config["max_num_seeds"]
     }
@@ -105,7 +104,7 @@ def confidence_of_each_look(config):
         A float.
     """
     doublings = math.ceil(math.log2(max(1, config["max_num_seeds"] / config["num_seeds"])))
-    return 1 - (1 - validity.CONFIDENCE) / (1 + doublings)
+    return 1 - (1 - theory.CONFIDENCE) / (1 + doublings)
 
 
 def build_grid(config, num_train, num_seeds=None):
@@ -148,11 +147,11 @@ def build_verdict(table, config, network=None):
         }
         settings += [_summarize_cell(rows) for rows in cells.values()]
         verdicts.append(_judge_batch_size(cells, config))
-    severity = [validity.INVALID, validity.INCONCLUSIVE, validity.VALID]
-    worst = min(verdicts, key=lambda v: severity.index(v["verdict"]))
+    outcome = theory.worst(v["verdict"] for v in verdicts)
+    worst = next(v for v in verdicts if v["verdict"] == outcome)
     return {
         "study": STUDY,
-        "verdict": worst["verdict"],
+        "verdict": outcome,
         "closeness": config["closeness"],
         "confidence": confidence_of_each_look(config),
         "measured_closeness": worst["measured_closeness"],
@@ -172,12 +171,12 @@ def _summarize_cell(rows):
         return summary
     for name in WINDOW_COLUMNS:
         target = "equilibrium_train_loss" if name == "train_loss" else name
-        summary[target] = validity.mean_interval(column(rows, name))
-    summary["noise_to_signal"] = validity.ratio_of_means(
+        summary[target] = theory.mean_interval(column(rows, name))
+    summary["noise_to_signal"] = theory.ratio_of_means(
         column(rows, "gradient_noise"), column(rows, "gradient_signal")
     )
     for name in END_COLUMNS:
-        summary[name] = validity.mean_interval(column(rows, f"final_{name}"))
+        summary[name] = theory.mean_interval(column(rows, f"final_{name}"))
     return summary
 
 
@@ -186,7 +185,7 @@ def _judge_batch_size(cells, config):
     sgd = [row for row in cells[1.0] if row["status"] == runs.DONE]
     head = {name: cells[1.0][0][name] for name in ("batch_size", "learning_rate")}
     verdict = _compare_with_limit(cells, sgd, config)
-    condition = validity.sde_condition(
+    condition = theory.sde_condition(
         column(sgd, "gradient_noise") or [math.nan],
         column(sgd, "gradient_signal") or [math.nan],
         closeness,
@@ -204,10 +203,10 @@ def _judge_batch_size(cells, config):
 
 def _compare_with_limit(cells, sgd, config):
     def inconclusive(reason):
-        nothing = validity.Interval(math.nan, 1.0, math.inf)
-        return validity.Verdict(validity.INCONCLUSIVE, f"cannot be judged: {reason}", nothing, {})
+        nothing = theory.Interval(math.nan, 1.0, math.inf)
+        return theory.Verdict(theory.INCONCLUSIVE, f"cannot be judged: {reason}", nothing, {})
 
-    if config["sampling"] in MODES_WITHOUT_SDE:
+    if config["sampling"] in theory.MODES_WITHOUT_SDE:
         return inconclusive(
             f"sampling={config['sampling']!r} has no SDE limit, so there is nothing to compare "
             "with. Use sampling='with_replacement'."
@@ -230,13 +229,13 @@ def _compare_with_limit(cells, sgd, config):
             "learning rate at which runs do not diverge."
         )
     limit = {
-        name: validity.extrapolate(
+        name: theory.extrapolate(
             small, [a[name] for a, _ in pairs], large, [b[name] for _, b in pairs]
         )
-        for name in validity.QUANTITIES
+        for name in theory.QUANTITIES
     }
-    return validity.judge(
-        {name: np.array(column(sgd, name)) for name in validity.QUANTITIES},
+    return theory.judge(
+        {name: np.array(column(sgd, name)) for name in theory.QUANTITIES},
         limit,
         config["closeness"],
         confidence_of_each_look(config),

@@ -10,9 +10,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from keras_svag import validity
-from keras_svag.coefficients import svag_steps
-from keras_svag.sde import LinearProblem
+from keras_svag import theory
 from keras_svag.study import figures, preemption, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.grid import (
@@ -28,6 +26,7 @@ from keras_svag.study.optimizer import require_plain_sgd
 from keras_svag.study.pool import RunPool
 from keras_svag.study.shard import parse_shard
 from keras_svag.study.workdir import begin, finish
+from keras_svag.theory import LinearProblem, svag_steps
 
 STUDY = "weak_convergence"
 # The order by exact moments is fitted where higher orders have died out.
@@ -233,12 +232,12 @@ def _errors_of(name, ends, ells, noise_steps, seeds):
 
     coarse, fine = noise_steps
     # At m steps Euler-Maruyama has an error of order 1/m itself.
-    truth = validity.extrapolate(
+    truth = theory.extrapolate(
         coarse, values_of(runs.GAUSSIAN, coarse), fine, values_of(runs.GAUSSIAN, fine)
     )
     values = {ell: values_of(runs.SVAG, ell) for ell in ells}
-    errors = {ell: validity.mean_interval(values[ell] - truth) for ell in ells}
-    spread = {ell: validity.standard_error(values[ell] - truth) for ell in ells}
+    errors = {ell: theory.mean_interval(values[ell] - truth) for ell in ells}
+    spread = {ell: theory.standard_error(values[ell] - truth) for ell in ells}
     resolved = [ell for ell in ells if errors[ell].ci_low > 0 or errors[ell].ci_high < 0]
     same_sign = len({errors[ell].mean > 0 for ell in resolved}) == 1
     order = None
@@ -248,20 +247,20 @@ def _errors_of(name, ends, ells, noise_steps, seeds):
             np.array([errors[ell].mean for ell in resolved]),
             np.array([spread[ell] for ell in resolved]),
         )
-        order = validity.Interval(-slope.mean, -slope.ci_high, -slope.ci_low)
+        order = theory.Interval(-slope.mean, -slope.ci_high, -slope.ci_low)
     extrapolated = None
     if len(ells) > 1:
         small, large = ells[-2:]
-        extrapolated = validity.mean_interval(
-            validity.extrapolate(small, values[small], large, values[large])
+        extrapolated = theory.mean_interval(
+            theory.extrapolate(small, values[small], large, values[large])
         )
     return {
         "quantity": name,
         "num_seeds": len(seeds),
-        "euler_maruyama": validity.mean_interval(truth),
+        "euler_maruyama": theory.mean_interval(truth),
         "extrapolated": extrapolated,
         "ells": ells,
-        "values": [validity.mean_interval(values[ell]) for ell in ells],
+        "values": [theory.mean_interval(values[ell]) for ell in ells],
         "errors": [errors[ell] for ell in ells],
         "resolved_ells": resolved,
         "order": order,
@@ -277,7 +276,7 @@ def fit_slope(ells, errors, standard_errors=None):
         standard_errors: array of their standard errors, or `None` for exact errors.
 
     Returns:
-        A `validity.Interval`, 95 %, by error propagation (the errors at different l are taken as
+        A `theory.Interval`, 95 %, by error propagation (the errors at different l are taken as
         independent).
 
     Example:
@@ -294,7 +293,7 @@ def fit_slope(ells, errors, standard_errors=None):
     total = np.sum(weights * centred**2)
     slope = float(np.sum(weights * centred * y) / total)
     half = 0.0 if standard_errors is None else stats.norm.ppf(0.975) / math.sqrt(total)
-    return validity.Interval(slope, slope - half, slope + half)
+    return theory.Interval(slope, slope - half, slope + half)
 
 
 def format_errors(verdict):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from keras_svag.equilibrium import RELAXATION_TIMES, constant_rate_stretch, identity_ratio
 from keras_svag.study.equilibrium import find_phase, mean_rows
+from keras_svag.theory import RELAXATION_TIMES, constant_rate_stretch, identity_ratio
 
 ETA, DECAY = 0.2, 5e-3
 TOTAL, RECORDS = 6000, 60

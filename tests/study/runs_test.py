@@ -12,13 +12,13 @@ import signal
 import numpy as np
 import pytest
 
-from keras_svag.coefficients import svag_coefficients
 from keras_svag.datasets import Sampler
 from keras_svag.study import checkpoints, lock, pool, preemption, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.program import Program
 from keras_svag.study.runs import Run, RunFolder, lengths_inside, window_means
 from keras_svag.study.tensorboard import FILE_NAME
+from keras_svag.theory import svag_coefficients
 from tests.mlp_oracle import DigitsNet
 from tests.study.helpers import Interrupted, files_of, interrupt_after, study_config
 

@@ -1,15 +1,15 @@
 """Where in a run N, G and R no longer change: what studies and the batch-size advisor share.
 
-N is the gradient noise, G the gradient signal, R the squared weight norm (NumPy only). The tests
-themselves are in `keras_svag/statistics.py`; here is what counts as "no longer" for averages.
+N is the gradient noise, G the gradient signal, R the squared weight norm The tests themselves
+are in `theory/stationarity.py`; here is what counts as "no longer" for averages.
 """
 
 import math
 
 import numpy as np
 
-from keras_svag.statistics import equilibrium_weight_norm
-from keras_svag.validity import QUANTITIES
+from keras_svag.theory.balance import equilibrium_weight_norm
+from keras_svag.theory.quantities import QUANTITIES
 
 TOLERANCE = 0.1
 MIN_ROWS = 8
@@ -86,13 +86,13 @@ def candidate_starts(rows, first, stop, wait):
 
 
 def shows_no_drift(drifts):
-    """Whether N, G and R stay where they are, as far as averages over a stretch need it.
+    """Tells whether N, G and R stay where they are, as far as averages over a stretch need it.
 
     R, which is smooth, changes by no more than 10 % over the stretch; of N and G no larger change
     is shown (their intervals reach inside 10 %: to ask for more would need longer runs than most).
 
     Args:
-        drifts: dict from quantity to the `Interval` of `statistics.relative_drift`.
+        drifts: dict from quantity to the `Interval` of `relative_drift`.
 
     Returns:
         A bool.
@@ -104,7 +104,7 @@ def shows_no_drift(drifts):
 
 
 def is_steady(rows, test, weight_decay, ell=1.0, rate_since=0):
-    """Whether runs of SGD without momentum are in equilibrium over a stretch.
+    """Tells whether runs of SGD without momentum are in equilibrium over a stretch.
 
     N, G and R do not drift (`shows_no_drift`), and the identity
     `(2 lambda - eta lambda^2) R = eta (G + N)` holds within 10 %, which a slow drift would break.
@@ -113,7 +113,7 @@ def is_steady(rows, test, weight_decay, ell=1.0, rate_since=0):
 
     Args:
         rows: the rows that `test` was made from.
-        test: what `statistics.equilibrium_test` returned.
+        test: what `equilibrium_test` returned.
         weight_decay: lambda.
         ell: amplification. Defaults to `1.0`.
         rate_since: step since which the learning rate is what it is. Defaults to `0`.

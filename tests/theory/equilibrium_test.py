@@ -1,12 +1,11 @@
-"""Tests of keras_svag/equilibrium.py; see tests/study/equilibrium_test.py for whole runs."""
+"""Tests of keras_svag/theory/equilibrium.py; see tests/study/equilibrium_test.py for whole runs."""
 
 import math
 
 import numpy as np
 import pytest
 
-from keras_svag.equilibrium import identity_ratio, relaxation_steps, shows_no_drift
-from keras_svag.validity import QUANTITIES, Interval
+from keras_svag.theory import QUANTITIES, Interval, identity_ratio, relaxation_steps, shows_no_drift
 
 
 @pytest.mark.parametrize("ell", [1.0, 4.0])
