@@ -15,7 +15,7 @@ from keras_svag.study.config import effective_steps
 from keras_svag.study.optimizer import build_optimizer, is_plain_sgd, scaled_learning_rate
 from keras_svag.study.program import build_network
 from keras_svag.study.progress import Progress
-from keras_svag.theory import correct_signal
+from keras_svag.theory import correct_signal, lengths_inside, window_means
 
 # Means over the equilibrium window, and values at the end of the run.
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")
@@ -113,7 +113,7 @@ def check_records(config, grid):
     """
     for run in grid:
         points = run.record_points(config["num_records"])
-        if not any(runs.lengths_inside(points, run.total, config["equilibrium"])):
+        if not any(lengths_inside(points, run.total, config["equilibrium"])):
             raise ValueError(
                 "`num_records` must be so large that some records lie inside `equilibrium`, "
                 f"over which N, G and R are averaged; run {run.name} would have none. Received: "
@@ -314,7 +314,7 @@ def summarize_runs(grid, results, config, num_train, workdir):
         }
         if result["status"] == runs.DONE:
             rows = records.read_jsonl(runs.RunFolder(workdir, run.name).metrics)
-            means = runs.window_means(rows, run.total, config["equilibrium"])
+            means = window_means(rows, run.total, config["equilibrium"])
             if "gradient_signal" in means:
                 means["gradient_signal"] = correct_signal(
                     means["gradient_signal"],

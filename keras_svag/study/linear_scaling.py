@@ -26,7 +26,6 @@ from keras_svag.study.config import (
     WEIGHT_NORM,
     validate_config,
 )
-from keras_svag.study.equilibrium import Phase, find_phase
 from keras_svag.study.grid import (
     END_COLUMNS,
     WINDOW_COLUMNS,
@@ -65,6 +64,8 @@ OUTCOMES = {
 }
 # What agrees where the rule holds; `scaled_noise` is B N.
 COMPARED = ("weight_norm", "scaled_noise", "gradient_signal")
+# Of the window that is averaged over.
+FOUND = ("reached", "is_balanced", "drifts", "imbalance", "reason")
 TITLES = {
     "scaled_noise": "B N",
     "gradient_signal": "G",
@@ -178,14 +179,14 @@ class Cell:
         batch_size: B.
         learning_rate: eta.
         kappa: B over the base batch size.
-        phase: the `Phase` that was averaged over.
+        window: the `theory.Window` that was averaged over.
         rows: their rows of `results.csv`.
     """
 
     batch_size: int
     learning_rate: float
     kappa: float
-    phase: Phase
+    window: theory.Window
     rows: list
 
     def column(self, name):
@@ -218,21 +219,26 @@ def measure(cell, results, config, num_train, workdir):
     histories = {
         run.name: records.read_jsonl(runs.RunFolder(workdir, run.name).metrics) for run in done
     }
-    mode = config[STUDY]["phase"]
-    decay = scaled_weight_decay(config, run.batch_size)
-    phase = find_phase(list(histories.values()), run.total, config, mode, decay)
-    rows = summarize_runs(cell, results, config | {"equilibrium": phase.window}, num_train, workdir)
+    window = theory.measure_window(
+        list(histories.values()),
+        run.total,
+        config["equilibrium"],
+        scaled_weight_decay(config, run.batch_size),
+        config[STUDY]["phase"],
+    )
+    config = config | {"equilibrium": window.fractions}
+    rows = summarize_runs(cell, results, config, num_train, workdir)
     sampled = (run.batch_size, num_train, config["sampling"])
     for row in rows:
         row["kappa"] = run.batch_size / base
         if row["status"] == runs.DONE:
-            logged = runs.window_means(histories[row["name"]], run.total, phase.window)
+            logged = theory.window_means(histories[row["name"]], run.total, window.fractions)
             noise, signal = logged["gradient_noise"], logged["gradient_signal"]
             row["scaled_noise"] = run.batch_size * correct_noise(noise, *sampled)
             row["bound_noise"], row["bound_signal"] = noise_and_signal_for_scaling(
                 noise, signal, *sampled
             )
-    return Cell(run.batch_size, run.learning_rate, run.batch_size / base, phase, rows)
+    return Cell(run.batch_size, run.learning_rate, run.batch_size / base, window, rows)
 
 
 def predict(base, config):
@@ -258,7 +264,7 @@ def predict(base, config):
             for form in (theory.TIGHT, theory.PAPER)
         },
         "noise_to_signal": theory.ratio_of_means(noise, signal) if noise else nothing,
-        "window": base.phase.window,
+        "window": base.window.fractions,
         "runs": base.column("name"),
     }
 
@@ -305,7 +311,7 @@ def build_verdict(cells, prediction, config, network=None):
         "premises": _premises(base, config, network),
         "settings": settings,
         "not_in_equilibrium": [
-            cell.batch_size for cell in cells if cell.num_finished and not cell.phase.reached
+            cell.batch_size for cell in cells if cell.num_finished and not cell.window.reached
         ],
         "failed_runs": {
             row["name"]: row["message"]
@@ -322,8 +328,8 @@ def _premises(base, config, network):
         **theory_premises(config, network),
         "loss that does not depend on the batch size": (network or {}).get("independent_of_batch"),
         # So does scale invariance show in the runs.
-        "R changes by what N, G and weight decay add and take": base.phase.is_balanced,
-        "equilibrium of the base runs": base.phase.reached,
+        "R changes by what N, G and weight decay add and take": base.window.is_balanced,
+        "equilibrium of the base runs": base.window.reached,
     }
 
 
@@ -333,7 +339,11 @@ def _summarize_cell(cell, config):
         "batch_size": cell.batch_size,
         "learning_rate": cell.learning_rate,
         "num_seeds": cell.num_finished,
-        "equilibrium": {**vars(cell.phase), "identity": _identity(cell, config)},
+        "equilibrium": {
+            "window": cell.window.fractions,
+            **{name: getattr(cell.window, name) for name in FOUND},
+            "identity": _identity(cell, config),
+        },
     }
     if not cell.num_finished:
         return summary

@@ -27,14 +27,12 @@ from keras_svag.theory.conditions import (
 )
 from keras_svag.theory.drift import relative_drift
 from keras_svag.theory.equilibrium import (
-    MIN_ROWS,
-    RELAXATION_TIMES,
     TOLERANCE,
-    candidate_starts,
-    constant_rate_stretch,
+    Window,
+    examine_window,
+    find_window,
     identity_ratio,
     is_steady,
-    relaxation_steps,
     shows_no_drift,
 )
 from keras_svag.theory.equivalence import EQUIVALENCE_CONFIDENCE, Equivalence, compare
@@ -87,6 +85,13 @@ from keras_svag.theory.sampling_modes import (
 )
 from keras_svag.theory.series import AUTOCOVARIANCE, BATCH_MEANS, SeriesMean, series_mean
 from keras_svag.theory.stationarity import EquilibriumTest, equilibrium_test
+from keras_svag.theory.stretches import (
+    MIN_ROWS,
+    RELAXATION_TIMES,
+    candidate_starts,
+    constant_rate_stretch,
+    relaxation_steps,
+)
 from keras_svag.theory.validity import (
     DEFAULT_CLOSENESS,
     Verdict,
@@ -95,6 +100,7 @@ from keras_svag.theory.validity import (
     judge,
     validate_closeness,
 )
+from keras_svag.theory.windows import lengths_inside, mean_rows, measure_window, window_means
 
 __all__ = [
     "AUTOCOVARIANCE",
@@ -141,6 +147,7 @@ __all__ = [
     "RunningMeans",
     "SeriesMean",
     "Verdict",
+    "Window",
     "candidate_starts",
     "closeness",
     "compare",
@@ -150,14 +157,19 @@ __all__ = [
     "difference_interval",
     "equilibrium_test",
     "equilibrium_weight_norm",
+    "examine_window",
     "exponential",
     "extrapolate",
+    "find_window",
     "gaussian_loss_weights",
     "identity_ratio",
     "is_steady",
     "judge",
+    "lengths_inside",
     "lsr_max_kappa",
     "mean_interval",
+    "mean_rows",
+    "measure_window",
     "noise_and_signal_for_scaling",
     "ratio_interval",
     "ratio_of_means",
@@ -178,6 +190,7 @@ __all__ = [
     "validate_closeness",
     "validate_ell",
     "weight_norm_imbalance",
+    "window_means",
     "with_weight_decay",
     "worst",
     "yaida_ratio",
