@@ -11,10 +11,10 @@ from keras_svag._backend import check_backend
 
 check_backend()
 
-from keras_svag import callbacks  # noqa: E402, F401
-from keras_svag.coefficients import svag_coefficients, svag_epochs, svag_steps  # noqa: E402
+from keras_svag import callbacks, theory  # noqa: E402, F401
 from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop  # noqa: E402
 from keras_svag.scaling import scale_optimizer  # noqa: E402
+from keras_svag.theory import svag_coefficients, svag_epochs, svag_steps  # noqa: E402
 from keras_svag.trainer import (  # noqa: E402
     SVAGFunctional,
     SVAGModel,

@@ -1,8 +1,8 @@
 """How far batch size and learning rate can be scaled together: what the records of one run say.
 
 Functions of records and an optimizer; `keras_svag.callbacks.BatchSizeAdvisor` records them during
-`fit`. The bound is that of `keras_svag.validity.lsr_max_kappa` (Li, Malladi, Arora 2021, arXiv
-2102.12470, section 5), the equilibrium that of `keras_svag.equilibrium`.
+`fit`. The bound is that of `keras_svag.theory.lsr_max_kappa` (Li, Malladi, Arora 2021, arXiv
+2102.12470, section 5), the equilibrium that of `keras_svag.theory`.
 """
 
 import dataclasses
@@ -13,23 +13,17 @@ import numpy as np
 
 from keras_svag import scaling
 from keras_svag._json import to_json
-from keras_svag.equilibrium import (
-    MIN_ROWS,
-    candidate_starts,
-    constant_rate_stretch,
-    is_steady,
-    relaxation_steps,
-    shows_no_drift,
-)
 from keras_svag.optimizers import AmplificationMixin
-from keras_svag.statistics import NOISE, SIGNAL, RunningMeans, equilibrium_test, relative_drift
-from keras_svag.validity import (
+from keras_svag.theory import (
     CONFIDENCE,
     DEFAULT_CLOSENESS,
+    NOISE,
     PAPER,
-    QUANTITIES,
+    SIGNAL,
     TIGHT,
     Interval,
+    RunningMeans,
+    find_window,
     lsr_max_kappa,
 )
 
@@ -51,7 +45,7 @@ RULE_WORDS = {
     scaling.HEAVY_BALL: "heavy-ball rule",
     scaling.SQUARE_ROOT: "square-root rule",
 }
-# Starts of a stretch that are tried: a long run has thousands of rows.
+# Starts of a window that are tried: a long run has thousands of rows.
 _NUM_STARTS = 8
 
 
@@ -65,8 +59,8 @@ class Advice:
         batch_size: examples in one step of the run that is to be scaled: B with an SVAG optimizer,
             the whole batch of 2B with any other.
         fit_batch_size: examples in one batch of `fit`, 2B.
-        learning_rate: that of the stretch.
-        steps: tuple, first and last step of the stretch over which is averaged.
+        learning_rate: that of the window.
+        steps: tuple, first and last step of the window over which is averaged.
         noise: `Interval` of N, the trace of the covariance of the gradient at `batch_size`.
         signal: `Interval` of G, as logged.
         noise_scale: `Interval` of the simple noise scale, `batch_size N/G`.
@@ -215,11 +209,11 @@ def advise(
         raise ValueError("`rows` must not be empty. Received: rows=[]. Train for an epoch first.")
     halves = halves_per_step(optimizer)
     rows = [{**row, NOISE: row[NOISE] / halves} for row in rows]
-    stretch = find_stretch(rows, optimizer, scale_invariant)
-    means = RunningMeans.from_rows(stretch.rows, start=stretch.start)
+    window = find_equilibrium(rows, optimizer, scale_invariant)
+    means = RunningMeans.from_rows(window.rows, start=window.start)
     base_size = halves * batch_size
-    premises = _premises(optimizer, scale_invariant, stretch)
-    learning_rate = stretch.rows[-1]["learning_rate"]
+    premises = _premises(optimizer, scale_invariant, window)
+    learning_rate = window.rows[-1]["learning_rate"]
     code, note = (None, "") if kappa is None else _code(optimizer, kappa, rule, learning_rate)
     batches = means.batches(NOISE, SIGNAL)
     return Advice(
@@ -228,7 +222,7 @@ def advise(
         batch_size=base_size,
         fit_batch_size=2 * batch_size,
         learning_rate=learning_rate,
-        steps=(stretch.start, stretch.rows[-1]["step"]),
+        steps=(window.start, window.stop),
         noise=means.estimate(NOISE).interval(confidence),
         signal=means.estimate(SIGNAL).interval(confidence),
         noise_scale=_scale(means.ratio(confidence=confidence), base_size),
@@ -241,8 +235,8 @@ def advise(
         # The balance of R is evidence beside the premises: only against counts.
         is_theorem=all(v for name, v in premises.items() if name != "balance of R")
         and premises.get("balance of R") is not False,
-        in_equilibrium=stretch.reached,
-        equilibrium=stretch.reason,
+        in_equilibrium=window.reached,
+        equilibrium=_describe_equilibrium(window, optimizer.weight_decay),
         kappa=kappa,
         code=code,
         note=note,
@@ -265,7 +259,7 @@ def _is_plain_sgd(optimizer):
     return isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum
 
 
-def _premises(optimizer, scale_invariant, stretch):
+def _premises(optimizer, scale_invariant, window):
     clips = (optimizer.clipnorm, optimizer.clipvalue, optimizer.global_clipnorm)
     overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
     premises = {
@@ -273,42 +267,16 @@ def _premises(optimizer, scale_invariant, stretch):
         "no clipping, no overwritten weights": not any(clips) and not overwrites,
         "weight decay": bool(optimizer.weight_decay),
         "scale invariant network": scale_invariant,
-        "balance of R": stretch.is_balanced,
-        "equilibrium": stretch.reached,
+        "balance of R": window.is_balanced,
+        "equilibrium": window.reached,
     }
     if isinstance(optimizer, AmplificationMixin):
         premises["ell = 1"] = optimizer.ell == 1
     return premises
 
 
-@dataclasses.dataclass(frozen=True)
-class Stretch:
-    """The part of a run over which is averaged.
-
-    Attributes:
-        rows: its rows.
-        start: the step at which the first of them begins.
-        reached: whether it is in equilibrium: True, False, or `None` where that cannot be told.
-        is_balanced: whether N, G and weight decay account for the change of R; `None` where that
-            cannot be told, as with any optimizer but SGD without momentum.
-        reason: what was found, in words.
-    """
-
-    rows: list
-    start: int
-    reached: bool | None
-    is_balanced: bool | None
-    reason: str
-
-
-def find_stretch(rows, optimizer, scale_invariant=None):
-    """The stretch of a run that is in equilibrium, or the best there is.
-
-    It lies in the longest stretch at one learning rate. With weight decay lambda, three relaxation
-    times `1 / (2 eta lambda)` of R are left out. It starts as early as it can such that N, G and R
-    do not drift until the end, a quarter of the stretch at least; for SGD without momentum R must
-    also agree with its equilibrium identity, if the loss is scale invariant (`is_steady`). Where
-    there is no such stretch, it is the second half of what there is at one learning rate.
+def find_equilibrium(rows, optimizer, scale_invariant=None):
+    """The window of a run that is in equilibrium, or the best there is (`theory.find_window`).
 
     Args:
         rows: as for `advise`, with the noise of one step of the run that is to be scaled.
@@ -316,80 +284,24 @@ def find_stretch(rows, optimizer, scale_invariant=None):
         scale_invariant: whether the network is, or `None` if that is not known.
 
     Returns:
-        A `Stretch`.
+        A `keras_svag.theory.Window`.
     """
-    first, stop = constant_rate_stretch(rows)
-    if stop - first <= MIN_ROWS:
-        if len(rows) <= 2 * MIN_ROWS:
-            reason = f"Equilibrium cannot be told yet from {stop - first} readings."
-            return _without_test(rows[first:stop], reason)
-        reason = "Equilibrium not reached: the learning rate never stays the same for long."
-        return _without_test(rows, reason)
-    decay = optimizer.weight_decay or 0.0
-    ell = getattr(optimizer, "ell", 1.0)
-    rate = rows[first]["learning_rate"]
-    wait = relaxation_steps(rate, decay, ell) if decay and rate > 0 else 0.0
-    starts = candidate_starts(rows, first, stop, wait)
-    if not starts:
-        begin = rows[first - 1]["step"] if first else 0
-        reason = (
-            f"Equilibrium not reached: R approaches it over some {wait:.3g} steps at this learning "
-            "rate (3 / (2 eta lambda)), and a quarter of the run should lie beyond; "
-            f"{rows[stop - 1]['step'] - begin} steps are taken."
-        )
-        return _without_test(rows[first:stop], reason)
-    test = _test_balance if _has_identity(optimizer, decay, scale_invariant) else _test_drift
-    for start in _some(starts):
-        tested = test(rows[start:stop], decay, ell)
-        if tested.reached is not False:
-            return tested
-    return test(rows[min((starts[0] + stop) // 2, starts[-1] + 1) : stop], decay, ell)
+    return find_window(
+        rows,
+        optimizer.weight_decay or 0.0,
+        ell=getattr(optimizer, "ell", 1.0),
+        has_identity=_is_plain_sgd(optimizer) and scale_invariant is not False,
+        max_starts=_NUM_STARTS,
+    )
 
 
-def _has_identity(optimizer, decay, scale_invariant):
-    return decay and _is_plain_sgd(optimizer) and scale_invariant is not False
-
-
-def _some(starts):
-    places = np.linspace(0, len(starts) - 1, _NUM_STARTS)
-    return [starts[i] for i in sorted({int(place) for place in places})]
-
-
-def _without_test(rows, reason):
-    half = rows[len(rows) // 2 :]
-    before = rows[len(rows) // 2 - 1]["step"] if len(rows) > 1 else 0
-    return Stretch(half, before, False, None, reason)
-
-
-def _percent(interval):
-    low, high = 100 * interval.ci_low, 100 * interval.ci_high
-    return f"{100 * interval.mean:.2g} % [{low:.2g}, {high:.2g}]"
-
-
-# Of a stretch that is tested the first row only tells where it starts.
-
-
-def _test_balance(rows, decay, ell):
-    test = equilibrium_test(rows, decay, ell=ell)
-    return _tested(rows, test.drifts, is_steady(rows, test, decay, ell), test.is_balanced, decay)
-
-
-def _test_drift(rows, decay, ell):
-    steps = np.diff([row["step"] for row in rows])
-    drifts = {name: relative_drift([row[name] for row in rows[1:]], steps) for name in QUANTITIES}
-    return _tested(rows, drifts, shows_no_drift(drifts), None, decay)
-
-
-def _tested(rows, drifts, steady, is_balanced, decay):
-    start = rows[0]["step"]
-    norm, noise, signal = (_percent(drifts[name]) for name in QUANTITIES)
-    facts = f"from step {start} on R changes by {norm}, N by {noise}, G by {signal}."
-    reached, words = False, "Equilibrium not reached:"
-    if steady:
-        # Without decay nothing holds R where it is.
-        reached = True if decay else None
-        words = "In equilibrium:" if decay else "No weight decay, so no equilibrium to wait for:"
-    return Stretch(rows[1:], start, reached, is_balanced, f"{words} {facts}")
+def _describe_equilibrium(window, weight_decay):
+    if not window.drifts:  # there was no test
+        return window.reason
+    words = "In equilibrium" if window.reached else "Equilibrium not reached"
+    if window.reached is None and not weight_decay:
+        words = "No weight decay, so no equilibrium to wait for"
+    return f"{words}: from step {window.start} on. {window.reason}"
 
 
 def _code(optimizer, kappa, rule, learning_rate):

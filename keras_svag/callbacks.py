@@ -10,8 +10,8 @@ from keras_svag import scaling
 from keras_svag._checks import finite_float, positive_int
 from keras_svag.advice import advise
 from keras_svag.models.scale_invariance import is_scale_invariant
+from keras_svag.theory import DEFAULT_CLOSENESS, validate_closeness
 from keras_svag.trainer import SVAGModel
-from keras_svag.validity import DEFAULT_CLOSENESS, validate_closeness
 
 # Readings cost about as much as a small network's step: at most one in so many steps.
 _STEPS_PER_READING, _READINGS_PER_EPOCH = 25, 10

@@ -10,7 +10,7 @@ import pytest
 
 import keras_svag
 from keras_svag import scaling
-from keras_svag.advice import advise, find_stretch, halves_per_step, optimizer_code
+from keras_svag.advice import advise, find_equilibrium, halves_per_step, optimizer_code
 
 ETA, DECAY, STEPS = 0.2, 5e-3, 25
 NOISE, SIGNAL = 4.0, 0.5
@@ -141,11 +141,13 @@ def test_no_upper_end_where_the_signal_may_be_zero():
 
 
 def test_in_equilibrium_from_the_start():
-    stretch = find_stretch(in_units(records()), sgd())
-    assert stretch.reached is True and stretch.is_balanced is True
+    window = find_equilibrium(in_units(records()), sgd())
+    assert window.reached is True and window.is_balanced is True
     # Three relaxation times of 500 steps are left out in any case.
-    assert 3 * TIME <= stretch.start <= 3 * TIME + STEPS
-    assert "In equilibrium" in stretch.reason
+    assert 3 * TIME <= window.start <= 3 * TIME + STEPS
+    said = advise(records(), sgd(), batch_size=8)
+    assert said.in_equilibrium is True and said.steps == (window.start, 200 * STEPS)
+    assert f"In equilibrium: from step {window.start} on" in said.describe()
 
 
 def in_units(rows, halves=2):
@@ -155,24 +157,27 @@ def in_units(rows, halves=2):
 def test_waits_while_the_weights_still_grow():
     # From 1 % of its equilibrium, R has 1 - 0.99 e^(-t/500) of it: below 95 % until t = 1500.
     rows = in_units(records(start=0.45))
-    short = find_stretch(rows[:50], sgd())
+    short = find_equilibrium(rows[:50], sgd())
     assert short.reached is False
     assert "1.5e+03 steps" in short.reason and "1250 steps are taken" in short.reason
-    assert find_stretch(rows, sgd()).reached is True
+    assert find_equilibrium(rows, sgd()).reached is True
 
 
 def test_a_slow_drift_is_not_equilibrium():
     # R far above, where it falls by a factor e in 500 steps, seen without momentum and with.
     rows = in_units(records(count=100, start=1e6))
     for optimizer in (sgd(), sgd(momentum=0.9)):
-        stretch = find_stretch(rows, optimizer)
-        assert stretch.reached is False
-        assert "Equilibrium not reached: from step" in stretch.reason
+        window = find_equilibrium(rows, optimizer)
+        assert window.reached is False
+        assert (
+            "Equilibrium not reached: from step"
+            in advise(records(count=100, start=1e6), optimizer, batch_size=8).describe()
+        )
     # N falls threefold while R stays (which momentum 0 could not): drift of N alone.
     rows = in_units(records())
     for i, row in enumerate(rows):
         row["gradient_noise"] *= 1.5 - i / len(rows)
-    assert find_stretch(rows, sgd(momentum=0.9)).reached is False
+    assert find_equilibrium(rows, sgd(momentum=0.9)).reached is False
 
 
 def test_weight_norm_that_noise_does_not_account_for():
@@ -180,28 +185,28 @@ def test_weight_norm_that_noise_does_not_account_for():
     rows = in_units(records())
     for row in rows:
         row["weight_norm"] *= 3
-    stretch = find_stretch(rows, sgd())
-    assert stretch.is_balanced is False and stretch.reached is True
+    window = find_equilibrium(rows, sgd())
+    assert window.is_balanced is False and window.reached is True
     advice = advise([{**r, "weight_norm": 3 * r["weight_norm"]} for r in records()], sgd(), 8, True)
     assert not advice.is_theorem
     assert "do not account for the change of R" in str(advice)
     # Known not to be scale invariant: nothing is asked of the balance.
-    assert find_stretch(rows, sgd(), scale_invariant=False).is_balanced is None
+    assert find_equilibrium(rows, sgd(), scale_invariant=False).is_balanced is None
 
 
 def test_longest_stretch_at_one_learning_rate():
     rates = [0.1] * 20 + [ETA] * 150 + [math.nan] + [0.02] * 29
-    stretch = find_stretch(in_units(records(rates=rates)), sgd())
-    assert stretch.reached is True
-    assert 20 * STEPS + 3 * TIME <= stretch.start <= 20 * STEPS + 3 * TIME + STEPS
-    assert stretch.rows[-1]["step"] == 170 * STEPS
+    window = find_equilibrium(in_units(records(rates=rates)), sgd())
+    assert window.reached is True
+    assert 20 * STEPS + 3 * TIME <= window.start <= 20 * STEPS + 3 * TIME + STEPS
+    assert window.rows[-1]["step"] == 170 * STEPS
 
 
 def test_learning_rate_that_never_stands_still():
     rates = np.cos(np.linspace(0, 1.5, 60)).tolist()
-    stretch = find_stretch(in_units(records(60, rates=rates)), sgd())
-    assert stretch.reached is False and "never stays the same" in stretch.reason
-    assert [len(stretch.rows), stretch.start] == [30, 30 * STEPS]  # the second half
+    window = find_equilibrium(in_units(records(60, rates=rates)), sgd())
+    assert window.reached is False and "never stays the same" in window.reason
+    assert [len(window.rows), window.start] == [30, 30 * STEPS]  # the second half
 
 
 @pytest.mark.parametrize("count", range(1, 18))

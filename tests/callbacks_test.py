@@ -11,7 +11,7 @@ from keras_svag.callbacks import BatchSizeAdvisor
 from keras_svag.datasets import SampledBatches, digits
 from keras_svag.models import mlp
 from keras_svag.scaling import scale_optimizer
-from keras_svag.validity import DEFAULT_CLOSENESS
+from keras_svag.theory import DEFAULT_CLOSENESS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(600, 5)).astype("float32")

@@ -11,16 +11,14 @@ import warnings
 import numpy as np
 
 from keras_svag._checks import one_of, positive_int
-
-WITH_REPLACEMENT = "with_replacement"
-WITHOUT_REPLACEMENT = "without_replacement"
-SHUFFLED_EPOCHS = "shuffled_epochs"
-FIXED_ORDER = "fixed_order"
-TWO_SHUFFLED_STREAMS = "two_shuffled_streams"
-
-SAMPLING_MODES = (WITH_REPLACEMENT, WITHOUT_REPLACEMENT, SHUFFLED_EPOCHS, FIXED_ORDER)
-# In these the batches of an epoch depend on each other, so there is no SDE to compare with.
-MODES_WITHOUT_SDE = (SHUFFLED_EPOCHS, FIXED_ORDER)
+from keras_svag.theory import (
+    FIXED_ORDER,
+    SAMPLING_MODES,
+    SHUFFLED_EPOCHS,
+    TWO_SHUFFLED_STREAMS,
+    WITH_REPLACEMENT,
+    WITHOUT_REPLACEMENT,
+)
 
 _WARNINGS = {
     SHUFFLED_EPOCHS: (

@@ -11,7 +11,7 @@ from keras_svag.gaussian_noise.checks import check_loss_per_example
 from keras_svag.gaussian_noise.weighted import weighted_gradients
 from keras_svag.loops import loops_inside_xla
 from keras_svag.resident.loop import padded
-from keras_svag.sde import gaussian_loss_weights
+from keras_svag.theory import gaussian_loss_weights
 from keras_svag.trainer.structures import first_leaf, map_arrays
 
 if check_backend() == "jax":
@@ -69,7 +69,7 @@ class GaussianNoiseLoop(BackendPrograms):
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile(loss="mse")
     >>> loop = GaussianNoiseLoop(model, (np.ones((32, 4)), np.ones((32, 1))))
-    >>> normals = keras_svag.sde.standard_normals(32, seed=0, start=0, stop=10)
+    >>> normals = keras_svag.theory.standard_normals(32, seed=0, start=0, stop=10)
     >>> steps, logs = loop.run(normals, batch_size=8, learning_rate=0.1)
     >>> steps, sorted(logs)
     (10, ['loss'])
@@ -154,7 +154,7 @@ class GaussianNoiseLoop(BackendPrograms):
         """Takes one step for each row of standard normals.
 
         Args:
-            normals: array of shape `(steps, n)`, as from `keras_svag.sde.standard_normals`.
+            normals: array of shape `(steps, n)`, as from `keras_svag.theory.standard_normals`.
             batch_size: B, the batch size of the SGD run that is modelled.
             learning_rate: eta of that run (not divided by m): a float, or one for each step.
             noise_steps: m, steps in the time of one SGD step, a number > 0. Defaults to `1`.
@@ -194,7 +194,7 @@ class GaussianNoiseLoop(BackendPrograms):
             raise ValueError(
                 f"`normals` must have the shape (steps, {self._num_examples}), one number for "
                 f"each example and step. Received: normals of shape {normals.shape}. Use "
-                f"keras_svag.sde.standard_normals({self._num_examples}, seed, start, stop)."
+                f"keras_svag.theory.standard_normals({self._num_examples}, seed, start, stop)."
             )
         return normals
 

@@ -18,8 +18,8 @@ from keras import ops
 
 from keras_svag import scaling
 from keras_svag._backend import check_backend
-from keras_svag.coefficients import svag_coefficients, validate_ell
 from keras_svag.optimizers.decay_rate import DecayRate
+from keras_svag.theory import svag_coefficients, validate_ell
 
 if check_backend() == "jax":
     from keras_svag.optimizers import jax as backend_ops

@@ -9,8 +9,8 @@ import keras
 
 from keras_svag import _keras
 from keras_svag._backend import check_backend
-from keras_svag.noise import METRIC_NAMES, GradientStatistics
 from keras_svag.optimizers import AmplificationMixin
+from keras_svag.trainer.noise import METRIC_NAMES, GradientStatistics
 
 if check_backend() == "jax":
     from keras_svag.trainer.jax import JAXStep as BackendStep

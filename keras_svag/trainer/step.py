@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_svag import _keras
 from keras_svag.loops import has_accelerator
-from keras_svag.noise import noise_and_signal
+from keras_svag.trainer.noise import noise_and_signal
 from keras_svag.trainer.structures import join_halves
 
 

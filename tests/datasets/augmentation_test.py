@@ -9,7 +9,7 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_svag.datasets import PadCropFlip, Sampler
-from keras_svag.sde import standard_normals
+from keras_svag.theory import standard_normals
 
 
 def crop_by_loops(image, padding, top, left, flip):

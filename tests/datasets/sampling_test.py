@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_svag.datasets import SAMPLING_MODES, Sampler
-from keras_svag.datasets.sampling import (
+from keras_svag.theory import (
     FIXED_ORDER,
     MODES_WITHOUT_SDE,
     SHUFFLED_EPOCHS,

@@ -11,20 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_svag
-from keras_svag import (
-    advice,
-    coefficients,
-    equilibrium,
-    equivalence,
-    scaling,
-    schedules,
-    sde,
-    statistics,
-    validity,
-)
+from keras_svag import advice, scaling, schedules, theory
 from keras_svag.datasets import Sampler
-from keras_svag.datasets.sampling import SAMPLING_MODES
 from keras_svag.study import checkpoints, records, shard
+from keras_svag.theory import SAMPLING_MODES
 
 PACKAGE = pathlib.Path(keras_svag.__file__).resolve().parent
 # The short form belongs to the fast tests, the long one (of each function) to `-m slow`.
@@ -57,7 +47,7 @@ MODE = mostly(st.sampled_from(SAMPLING_MODES))
 SERIES = st.lists(ANY_FLOAT, max_size=45)
 SHORT_SERIES = st.lists(ANY_FLOAT, max_size=5)
 CONFIDENCE = st.floats(0.5, 0.999)
-QUANTITIES = st.fixed_dictionaries({name: SHORT_SERIES for name in validity.QUANTITIES})
+QUANTITIES = st.fixed_dictionaries({name: SHORT_SERIES for name in theory.QUANTITIES})
 OPTIMIZERS = st.sampled_from(
     [
         keras.optimizers.SGD(0.1, weight_decay=1e-3),
@@ -81,7 +71,7 @@ def rows(draw, max_size=60):
     step, result = 0, []
     for length in lengths:
         step += length
-        row = {name: draw(values) for name in validity.QUANTITIES}
+        row = {name: draw(values) for name in theory.QUANTITIES}
         result.append({"step": step, "learning_rate": rate, **row})
     return result
 
@@ -108,9 +98,9 @@ def read_any_lines(content):
 
 
 TARGETS = {
-    "svag_coefficients": (coefficients.svag_coefficients, {"ell": NUMBER}),
-    "svag_steps": (coefficients.svag_steps, {"sgd_steps": COUNT, "ell": NUMBER}),
-    "svag_epochs": (coefficients.svag_epochs, {"sgd_epochs": COUNT, "ell": NUMBER}),
+    "svag_coefficients": (theory.svag_coefficients, {"ell": NUMBER}),
+    "svag_steps": (theory.svag_steps, {"sgd_steps": COUNT, "ell": NUMBER}),
+    "svag_epochs": (theory.svag_epochs, {"sgd_epochs": COUNT, "ell": NUMBER}),
     "find_rule": (scaling.find_rule, {"optimizer": OPTIMIZERS, "rule": RULE}),
     "max_kappa": (scaling.max_kappa, {"optimizer": OPTIMIZERS, "rule": RULE}),
     "scale_optimizer": (
@@ -118,19 +108,19 @@ TARGETS = {
         {"optimizer": OPTIMIZERS, "kappa": st.one_of(NUMBER, st.floats()), "rule": RULE},
     ),
     "mean_interval": (
-        validity.mean_interval,
+        theory.mean_interval,
         {"values": SERIES, "confidence": CONFIDENCE},
     ),
     "ratio_interval": (
-        validity.ratio_interval,
+        theory.ratio_interval,
         {"a": SHORT_SERIES, "b": SHORT_SERIES, "confidence": CONFIDENCE},
     ),
     "difference_interval": (
-        validity.difference_interval,
+        theory.difference_interval,
         {"a": SHORT_SERIES, "b": SHORT_SERIES, "confidence": CONFIDENCE},
     ),
     "extrapolate": (
-        validity.extrapolate,
+        theory.extrapolate,
         {
             "ell_a": st.floats(1, 8),
             "values_a": st.lists(ANY_FLOAT, min_size=3, max_size=3),
@@ -138,14 +128,14 @@ TARGETS = {
             "values_b": st.lists(ANY_FLOAT, min_size=3, max_size=3),
         },
     ),
-    "judge": (validity.judge, {"sgd": QUANTITIES, "limit": QUANTITIES, "closeness": NUMBER}),
-    "sde_threshold": (validity.sde_threshold, {"closeness": NUMBER}),
+    "judge": (theory.judge, {"sgd": QUANTITIES, "limit": QUANTITIES, "closeness": NUMBER}),
+    "sde_threshold": (theory.sde_threshold, {"closeness": NUMBER}),
     "sde_condition": (
-        validity.sde_condition,
+        theory.sde_condition,
         {"noise": SHORT_SERIES, "signal": SHORT_SERIES, "closeness": NUMBER},
     ),
     "lsr_max_kappa": (
-        validity.lsr_max_kappa,
+        theory.lsr_max_kappa,
         {
             "noise": SHORT_SERIES,
             "signal": SHORT_SERIES,
@@ -153,19 +143,19 @@ TARGETS = {
             "form": mostly(st.sampled_from(["tight", "paper"])),
         },
     ),
-    "closeness": (validity.closeness, {"a": QUANTITIES, "b": QUANTITIES}),
+    "closeness": (theory.closeness, {"a": QUANTITIES, "b": QUANTITIES}),
     "compare": (
-        equivalence.compare,
+        theory.compare,
         {"a": SHORT_SERIES, "b": SHORT_SERIES, "margin": SMALL, "paired": st.just(False)},
     ),
     "compare pairs": (
-        lambda pairs, margin: equivalence.compare(
+        lambda pairs, margin: theory.compare(
             [a for a, _ in pairs], [b for _, b in pairs], margin, paired=True
         ),
         {"pairs": st.lists(st.tuples(ANY_FLOAT, ANY_FLOAT), max_size=5), "margin": SMALL},
     ),
     "correct_signal": (
-        statistics.correct_signal,
+        theory.correct_signal,
         {
             "signal": ANY_FLOAT,
             "noise": ANY_FLOAT,
@@ -175,11 +165,11 @@ TARGETS = {
         },
     ),
     "correct_noise": (
-        statistics.correct_noise,
+        theory.correct_noise,
         {"noise": ANY_FLOAT, "batch_size": COUNT, "num_examples": COUNT, "mode": MODE},
     ),
     "noise_and_signal_for_scaling": (
-        statistics.noise_and_signal_for_scaling,
+        theory.noise_and_signal_for_scaling,
         {
             "noise": ANY_FLOAT,
             "signal": ANY_FLOAT,
@@ -189,22 +179,22 @@ TARGETS = {
         },
     ),
     "series_mean": (
-        statistics.series_mean,
+        theory.series_mean,
         {"values": SERIES, "method": mostly(st.sampled_from(["autocovariance", "batch_means"]))},
     ),
     "series_mean of weighted values": (
-        lambda pairs: statistics.series_mean(*map(list, zip(*pairs))) if pairs else None,
+        lambda pairs: theory.series_mean(*map(list, zip(*pairs))) if pairs else None,
         {"pairs": st.lists(st.tuples(ANY_FLOAT, ANY_FLOAT), max_size=45)},
     ),
-    "relative_drift": (statistics.relative_drift, {"values": SERIES}),
+    "relative_drift": (theory.relative_drift, {"values": SERIES}),
     "RunningMeans": (
-        lambda rows, per_block: statistics.RunningMeans.from_rows(
+        lambda rows, per_block: theory.RunningMeans.from_rows(
             rows, rows_per_block=per_block
         ).ratio(),
         {"rows": rows(), "per_block": COUNT},
     ),
     "equilibrium_weight_norm": (
-        statistics.equilibrium_weight_norm,
+        theory.equilibrium_weight_norm,
         {
             "noise": ANY_FLOAT,
             "signal": ANY_FLOAT,
@@ -214,7 +204,7 @@ TARGETS = {
         },
     ),
     "weight_norm_imbalance": (
-        statistics.weight_norm_imbalance,
+        theory.weight_norm_imbalance,
         {
             "weight_norm": SHORT_SERIES,
             "noise": SHORT_SERIES,
@@ -226,10 +216,10 @@ TARGETS = {
         },
     ),
     "equilibrium_test": (
-        statistics.equilibrium_test,
+        theory.equilibrium_test,
         {"rows": rows(), "weight_decay": SMALL, "ell": NUMBER, "tolerance": SMALL},
     ),
-    "constant_rate_stretch": (equilibrium.constant_rate_stretch, {"rows": rows()}),
+    "constant_rate_stretch": (theory.constant_rate_stretch, {"rows": rows()}),
     "advise": (
         advise,
         {
@@ -276,7 +266,7 @@ TARGETS = {
     ),
     "LinearProblem": (
         lambda a, b, steps, time, **options: (
-            problem := sde.LinearProblem(a, b, **options),
+            problem := theory.LinearProblem(a, b, **options),
             problem.svag_moments(4.0, 1.0, steps),
             problem.sde_moments(1.0, time),
         ),
@@ -292,11 +282,11 @@ TARGETS = {
         },
     ),
     "gaussian_loss_weights": (
-        sde.gaussian_loss_weights,
+        theory.gaussian_loss_weights,
         {"normals": SERIES, "batch_size": COUNT, "noise_steps": NUMBER},
     ),
     "standard_normals": (
-        sde.standard_normals,
+        theory.standard_normals,
         {"count": COUNT, "seed": COUNT, "start": COUNT, "stop": mostly(st.integers(0, 300))},
     ),
     "Sampler": (

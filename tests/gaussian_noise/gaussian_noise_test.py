@@ -8,7 +8,7 @@ import pytest
 
 import keras_svag
 from keras_svag.gaussian_noise import GaussianNoiseLoop
-from keras_svag.sde import standard_normals
+from keras_svag.theory import standard_normals
 from tests.oracles import TanhNet, flatten, softmax
 
 N = 10  # examples; no multiple of most chunk sizes

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from configs.digits import get_config
-from keras_svag.equivalence import compare
 from keras_svag.study import run_noisy_gradient_descent
 from keras_svag.study.config import validate_config
 from keras_svag.study.noisy_gradient_descent import build_arms
+from keras_svag.theory import compare
 
 
 def ngd_config(**changes):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_svag.study import records
-from keras_svag.validity import Interval
+from keras_svag.theory import Interval
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

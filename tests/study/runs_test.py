@@ -12,13 +12,13 @@ import signal
 import numpy as np
 import pytest
 
-from keras_svag.coefficients import svag_coefficients
 from keras_svag.datasets import Sampler
 from keras_svag.study import checkpoints, lock, pool, preemption, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.program import Program
-from keras_svag.study.runs import Run, RunFolder, lengths_inside, window_means
+from keras_svag.study.runs import Run, RunFolder
 from keras_svag.study.tensorboard import FILE_NAME
+from keras_svag.theory import svag_coefficients
 from tests.mlp_oracle import DigitsNet
 from tests.study.helpers import Interrupted, files_of, interrupt_after, study_config
 
@@ -550,65 +550,3 @@ def test_huge_learning_rate_without_norm(dataset, tmp_path):
     assert "NaN" not in text and "Infinity" not in text
     for line in text.splitlines():
         assert math.isfinite(json.loads(line)["weight_norm"])
-
-
-# Means over the window.
-
-
-def rows_with_means(per_step, ends):
-    """Rows whose `gradient_noise` is the mean of `per_step` since the row before."""
-    starts = [0, *ends[:-1]]
-    return [
-        {
-            "step": end,
-            "effective_step": end,
-            "time": 0.0,
-            "noise_to_signal": None,
-            "gradient_noise": float(np.mean(per_step[start:end])),
-            "weight_norm": float(end),
-        }
-        for start, end in zip(starts, ends)
-    ]
-
-
-@pytest.mark.parametrize("spacing", [1, 2, 4, 5], ids=str)
-def test_window_mean_is_that_over_its_steps(spacing):
-    # 40 % to 80 % of 100 effective steps: steps 40 to 79, whatever the rows.
-    per_step = np.random.default_rng(0).normal(size=100)
-    rows = rows_with_means(per_step, list(range(spacing, 101, spacing)))
-    means = window_means(rows, 100, (0.4, 0.8))
-    # At most one step more at each end where rows are that short.
-    candidates = [per_step[a:b].mean() for a in (39, 40) for b in (80, 81)]
-    assert min(abs(means["gradient_noise"] - c) for c in candidates) < 1e-12
-    assert set(means) == {"gradient_noise", "weight_norm"}
-
-
-def test_rows_of_unequal_length_count_by_their_length():
-    per_step = np.random.default_rng(1).normal(size=100)
-    rows = rows_with_means(per_step, [13, 40, 47, 52, 80, 100])
-    got = window_means(rows, 100, (0.4, 0.8))["gradient_noise"]
-    assert got == pytest.approx(per_step[40:80].mean(), rel=1e-12)
-
-
-def test_whole_run_and_no_record():
-    per_step = np.arange(10.0)
-    rows = rows_with_means(per_step, [5, 10])
-    assert window_means(rows, 10, (0.0, 1.0))["gradient_noise"] == pytest.approx(4.5)
-    assert window_means(rows, 10, (0.45, 0.55)) == {}
-
-
-def test_missing_value_is_not_passed_over():
-    rows = rows_with_means(np.ones(10), [5, 10])
-    rows[0]["gradient_noise"] = None
-    assert math.isnan(window_means(rows, 10, (0.0, 1.0))["gradient_noise"])
-
-
-def test_window_that_ends_on_a_step_ends_there():
-    # k/total times total is not k in floating point for many k; whatever the rounding, a window
-    # from step a to step b has the records between them, no more and no fewer.
-    for total in (7, 49, 84, 3593):
-        points = list(range(1, total + 1))
-        for a in range(0, total - 1, max(1, total // 97)):
-            b = min(a + 3, total)
-            lengths = lengths_inside(points, total, (a / total, b / total))
-            assert [i for i, length in enumerate(lengths, 1) if length] == points[a:b]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_svag import validity
+from keras_svag import theory
 from keras_svag.datasets import DATASETS
 from keras_svag.study import (
     figures,
@@ -505,7 +505,7 @@ def test_signal_that_is_not_positive(synthetic, tmp_path, monkeypatch):
     assert verdict["verdict"] == "inconclusive"
     assert verdict["necessary_condition"]["noise_to_signal"].ci_high == math.inf
     assert verdict["necessary_condition"]["holds"] is not False
-    assert validity.INCONCLUSIVE in (tmp_path / "report.html").read_text()
+    assert theory.INCONCLUSIVE in (tmp_path / "report.html").read_text()
 
 
 def test_window_without_records_is_refused_before_anything_is_written(tmp_path):

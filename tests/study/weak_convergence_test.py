@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from configs.weak_convergence import get_config
-from keras_svag.sde import LinearProblem
 from keras_svag.study import run_weak_convergence
 from keras_svag.study.linear_chains import simulate
 from keras_svag.study.weak_convergence import exact_errors, fit_slope
+from keras_svag.theory import LinearProblem
 from tests.oracles import linear_svag_moments
 
 

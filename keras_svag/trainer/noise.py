@@ -153,7 +153,7 @@ def measure_by_layer(model, batches):
     Returns:
         A dict from the path of each layer with trainable weights to a dict with two lists,
         `gradient_noise` and `gradient_signal`, one number for each batch. Such a dict of lists is
-        what `keras_svag.statistics.RunningMeans.from_rows` takes.
+        what `keras_svag.theory.RunningMeans.from_rows` takes.
 
     Raises:
         ValueError: if a batch has an odd number of examples.

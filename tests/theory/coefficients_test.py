@@ -1,4 +1,4 @@
-"""Tests of keras_svag/coefficients.py."""
+"""Tests of keras_svag/theory/coefficients.py."""
 
 import math
 

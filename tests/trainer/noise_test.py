@@ -1,4 +1,4 @@
-"""Tests of keras_svag/noise.py: what `fit` logs against loops over examples in NumPy."""
+"""Tests of keras_svag/trainer/noise.py: what `fit` logs against loops over examples in NumPy."""
 
 import keras
 import numpy as np
@@ -8,17 +8,12 @@ from scipy import stats
 from keras_svag import SVAG, from_keras
 from keras_svag.datasets import SampledBatches, digits
 from keras_svag.models import mlp
-from keras_svag.noise import (
+from keras_svag.theory import RunningMeans, correct_noise, correct_signal, weight_norm_imbalance
+from keras_svag.trainer.noise import (
     measure_by_layer,
     noise_and_signal,
     noise_and_signal_by_name,
     radial_gradient,
-)
-from keras_svag.statistics import (
-    RunningMeans,
-    correct_noise,
-    correct_signal,
-    weight_norm_imbalance,
 )
 from tests.oracles import TanhNet, flatten
 

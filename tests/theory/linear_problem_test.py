@@ -1,4 +1,4 @@
-"""Exact moments and Gaussian loss weights, against enumeration and an ODE solver."""
+"""Tests of keras_svag/theory/linear_problem.py, against enumeration and an ODE solver."""
 
 import itertools
 import math
@@ -6,17 +6,12 @@ import math
 import keras
 import numpy as np
 import pytest
-from scipy import integrate, linalg, stats
+from scipy import integrate
 
-from keras_svag import SVAG, svag_coefficients
-from keras_svag.datasets import Sampler
-from keras_svag.sde import (
-    LinearProblem,
-    Quadratic,
-    gaussian_loss_weights,
-    standard_normals,
-)
-from tests.oracles import TanhNet, linear_svag_moments
+from keras_svag import SVAG
+from keras_svag.theory import LinearProblem, svag_coefficients
+from tests.oracles import linear_svag_moments
+from tests.theory.helpers import assert_moments
 
 # The named problem: four examples, eta = 0.5, start 1.5, horizon of 8 SGD steps (time 4).
 TABLE = np.array([[0.5, 1.0], [1.5, -1.0], [1.0, 0.5], [2.0, 0.2]])
@@ -64,11 +59,6 @@ def enumerate_svag(problem, ell, x0, steps):
 def sample_moments(x, v=None):
     z = np.stack([x] if v is None else [x, v], axis=1)
     return z.mean(axis=0), z.T @ z / len(z)
-
-
-def assert_moments(actual, mean, second, rtol):
-    np.testing.assert_allclose(actual.mean, mean, rtol=0, atol=rtol * np.abs(mean).max())
-    np.testing.assert_allclose(actual.second, second, rtol=0, atol=rtol * np.abs(second).max())
 
 
 @EVERY_SETTING
@@ -227,157 +217,7 @@ def test_shapes_and_order_of_steps():
     assert problem.sde_moments(X0, 2.0).mean.shape == (2,)
 
 
-@pytest.fixture
-def quadratic():
-    rng = np.random.default_rng(3)
-    root = rng.normal(size=(3, 3))
-    return Quadratic(
-        hessian=np.array([[1.0, 0.3, 0.0], [0.3, 0.8, -0.2], [0.0, -0.2, 1.5]]),
-        covariance=root @ root.T,
-        learning_rate=0.2,
-        multiplicative=0.4 * rng.normal(size=(2, 3, 3)),
-    )
-
-
-def quadratic_noise(quadratic, second):
-    extra = [a @ second @ a.T for a in quadratic.multiplicative]
-    return quadratic.covariance + sum(extra, np.zeros_like(second))
-
-
-def test_quadratic_sde_moments_solve_the_moment_equations(quadratic):
-    start = np.array([1.0, -2.0, 0.5])
-
-    def equations(_, state):
-        mean, second = state[:3], state[3:].reshape(3, 3)
-        drift = -quadratic.hessian @ second - second @ quadratic.hessian
-        drift = drift + quadratic.learning_rate * quadratic_noise(quadratic, second)
-        return np.concatenate([-quadratic.hessian @ mean, drift.ravel()])
-
-    state = np.concatenate([start, np.outer(start, start).ravel()])
-    times = np.array([0.0, 0.4, 3.0])
-    solved = integrate.solve_ivp(
-        equations, (0, 3), state, "DOP853", times, rtol=1e-12, atol=1e-13
-    ).y.T
-    actual = quadratic.sde_moments(start, times)
-    np.testing.assert_allclose(actual.mean, solved[:, :3], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(actual.second, solved[:, 3:].reshape(3, 3, 3), rtol=0, atol=1e-9)
-
-
-def test_quadratic_closed_forms():
-    # Ornstein-Uhlenbeck: eta c (1 - exp(-2 h t)) / (2 h) in each eigendirection of H.
-    curvatures, spreads, eta, time = np.array([1.0, 2.5]), np.array([0.7, 0.3]), 0.4, 0.9
-    problem = Quadratic(np.diag(curvatures), np.diag(spreads), eta)
-    moments = problem.sde_moments([1.0, -1.0], time)
-    np.testing.assert_allclose(moments.mean, [1, -1] * np.exp(-curvatures * time), rtol=1e-12)
-    variances = eta * spreads * (1 - np.exp(-2 * curvatures * time)) / (2 * curvatures)
-    np.testing.assert_allclose(moments.covariance, np.diag(variances), rtol=0, atol=1e-14)
-    # Geometric Brownian motion: E x^2 = x0^2 exp((eta s^2 - 2 h) t).
-    problem = Quadratic([[0.8]], [[0.0]], eta, multiplicative=[[[1.1]]])
-    second = problem.sde_moments([2.0], time).second[0, 0]
-    assert second == pytest.approx(4 * math.exp((eta * 1.1**2 - 1.6) * time), rel=1e-12)
-
-
-def test_stationary_covariance(quadratic):
-    additive = Quadratic(quadratic.hessian, quadratic.covariance, 0.2)
-    lyapunov = linalg.solve_continuous_lyapunov(quadratic.hessian, 0.2 * quadratic.covariance)
-    np.testing.assert_allclose(additive.stationary_covariance(), lyapunov, rtol=1e-12)
-    # With multiplicative noise: what the SDE has after a long time, whatever the start.
-    late = quadratic.sde_moments([1.0, 2.0, 3.0], 100.0).covariance
-    np.testing.assert_allclose(quadratic.stationary_covariance(), late, rtol=1e-9)
-    assert np.linalg.norm(late - lyapunov) > 0.05 * np.linalg.norm(lyapunov)
-
-
-def test_quadratic_svag_moments_are_those_over_all_sequences():
-    # Signs s, t of +-1 with equal chance: g = H x + s c + t A x has the covariance
-    # c c^T + A x x^T A^T. Four outcomes a half, 16 a step, 4,096 sequences of three steps.
-    hessian, c = np.array([[1.0, 0.4], [0.4, 0.7]]), np.array([0.5, -0.8])
-    a, eta, ell = np.array([[0.3, -0.6], [0.2, 0.5]]), 0.3, 5.0
-    r1, r2 = svag_coefficients(ell)
-    x = np.array([[1.0, -0.5]])
-    for _ in range(3):
-        gradients = [
-            x @ hessian + s * c + t * x @ a.T for s, t in itertools.product((-1, 1), repeat=2)
-        ]
-        pairs = itertools.product(gradients, repeat=2)
-        x = np.concatenate([x - eta / ell * (r1 * g1 + r2 * g2) for g1, g2 in pairs])
-    problem = Quadratic(hessian, np.outer(c, c), eta, multiplicative=[a])
-    moments = problem.svag_moments(ell, [1.0, -0.5], 3)
-    assert_moments(moments, x.mean(axis=0), x.T @ x / len(x), rtol=1e-12)
-
-
-def test_quadratic_and_linear_problem_agree():
-    a = np.array([0.5, 1.5, 1.3])
-    linear = LinearProblem(a, np.zeros(3), 0.4, batch_size=2)
-    spread = math.sqrt(a.var() / 2)
-    quadratic = Quadratic([[a.mean()]], [[0.0]], 0.4, multiplicative=[[[spread]]])
-    for ours, other in [
-        (linear.svag_moments(3, X0, [0, 5]), quadratic.svag_moments(3, [X0], [0, 5])),
-        (linear.sde_moments(X0, [0, 5.0]), quadratic.sde_moments([X0], [0, 5.0])),
-    ]:
-        assert_moments(ours, *other, rtol=1e-13)
-
-
-def all_batches(count, batch_size):
-    return np.array(list(itertools.product(range(count), repeat=batch_size)))
-
-
-@pytest.mark.parametrize("noise_steps", [1, 7, 0.5])
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_weighted_gradient_has_the_covariance_of_a_mini_batch(batch_size, noise_steps):
-    # The weighted gradient is affine in the normals, so its covariance is the sum over the
-    # standard basis of the outer products of what each basis vector adds: no sampling.
-    rng = np.random.default_rng(5)
-    weights = [rng.normal(size=shape) for shape in [(3, 4), (4,), (4, 2), (2,)]]
-    gradients = TanhNet.example_gradients(weights, rng.normal(size=(5, 3)), np.arange(5) % 2)
-    rows = gaussian_loss_weights(np.vstack([np.zeros(5), np.eye(5)]), batch_size, noise_steps)
-    weighted = rows @ gradients / 5
-    np.testing.assert_allclose(weighted[0], gradients.mean(axis=0), rtol=1e-13)
-    columns = weighted[1:] - weighted[0]
-    per_batch = gradients[all_batches(5, batch_size)].mean(axis=1)
-    expected = noise_steps * np.cov(per_batch.T, bias=True)
-    # float64, 125 batches
-    np.testing.assert_allclose(
-        columns.T @ columns, expected, rtol=0, atol=1e-12 * np.abs(expected).max()
-    )
-
-
-def test_loss_weights_average_to_one():
-    rows = gaussian_loss_weights(standard_normals(1437, 0, 0, 4), 8, noise_steps=64)
-    np.testing.assert_allclose(rows.mean(axis=1), 1, rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(gaussian_loss_weights(np.ones((2, 1)), 8), 1)
-
-
-def test_standard_normals_depend_on_seed_and_step_alone():
-    whole = standard_normals(50, seed=2**63, start=0, stop=9)
-    np.testing.assert_array_equal(standard_normals(50, 2**63, 4, 6), whole[4:6])
-    assert standard_normals(50, 0, 3, 3).shape == (0, 50)
-    other = standard_normals(50, seed=1, start=0, stop=9)
-    everything = np.concatenate([whole, other])
-    assert len(np.unique(everything)) == everything.size
-
-
-def test_standard_normals_are_standard_and_independent():
-    values = standard_normals(500, seed=4, start=0, stop=400)
-    assert stats.kstest(values.ravel(), "norm").pvalue > 1e-3
-    # Neighbouring steps and neighbouring examples: correlations of 2e5 pairs, 4 standard errors.
-    for first, second in [(values[1:], values[:-1]), (values[:, 1:], values[:, :-1])]:
-        assert abs(np.mean(first * second)) < 4 / math.sqrt(first.size)
-
-
-def test_normals_and_batches_of_a_seed_have_no_random_numbers_in_common():
-    def generator():
-        return np.random.Generator(np.random.Philox(key=np.array([7, 3], np.uint64)))
-
-    # This is where the sampler draws the batches of epoch 3 (125 steps each) ...
-    rows = Sampler(1000, 4, seed=7).rows(375, 500)
-    np.testing.assert_array_equal(rows, generator().integers(1000, size=(125, 8)))
-    # ... and not where the normals of step 3 come from.
-    normals = standard_normals(1000, 7, 3, 4)
-    assert len(np.intersect1d(generator().standard_normal(1000), normals)) == 0
-
-
 LINEAR = {"a": [1.0, 2.0], "b": [0.0, 1.0], "learning_rate": 0.1}
-QUADRATIC = {"hessian": np.eye(2), "covariance": np.eye(2), "learning_rate": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -400,29 +240,6 @@ QUADRATIC = {"hessian": np.eye(2), "covariance": np.eye(2), "learning_rate": 0.1
             lambda: LinearProblem(**LINEAR, momentum=0.25).svag_moments(0.5, 1.0, 1),
             "above 0.75 for a momentum of 0.25",
         ),
-        (lambda: Quadratic(**QUADRATIC | {"hessian": np.eye(3)[:2]}), "symmetric matrix"),
-        (lambda: Quadratic(**QUADRATIC | {"hessian": [[1, 2], [3, 4]]}), "symmetric matrix"),
-        (lambda: Quadratic(**QUADRATIC | {"covariance": np.eye(3)}), "must have 2 rows"),
-        (lambda: Quadratic(**QUADRATIC | {"covariance": -np.eye(2)}), "eigenvalue -1"),
-        (lambda: Quadratic(**QUADRATIC, multiplicative=np.eye(2)), r"shape \(K, 2, 2\)"),
-        (lambda: Quadratic(**QUADRATIC).sde_moments([1.0], 1.0), "`x0` must be 2 finite"),
-        (
-            lambda: Quadratic(**QUADRATIC | {"hessian": 0 * np.eye(2)}).stationary_covariance(),
-            "Use a smaller learning rate",
-        ),
-        (
-            lambda: Quadratic(
-                **QUADRATIC, multiplicative=5 * np.eye(2)[None]
-            ).stationary_covariance(),
-            "learning_rate=0.1",
-        ),
-        (lambda: gaussian_loss_weights(1.0, 8), r"Received: normals of shape \(\)"),
-        (lambda: gaussian_loss_weights([[]], 8), r"Received: normals of shape \(1, 0\)"),
-        (lambda: gaussian_loss_weights([1.0], 0), "Received: batch_size=0"),
-        (lambda: gaussian_loss_weights([1.0], 1, 0), "Received: noise_steps=0"),
-        (lambda: standard_normals(0, 0, 0, 1), "Received: count=0"),
-        (lambda: standard_normals(3, -1, 0, 1), "Received: seed=-1"),
-        (lambda: standard_normals(3, 0, 4, 2), "Received: stop=2"),
     ],
 )
 def test_refuses(call, message):

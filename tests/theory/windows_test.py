@@ -1,12 +1,19 @@
-"""Tests of keras_svag/study/equilibrium.py, on trajectories of R whose equilibrium is known."""
+"""Tests of keras_svag/theory/windows.py, on trajectories of R whose equilibrium is known."""
 
 import math
 
 import numpy as np
 import pytest
 
-from keras_svag.equilibrium import RELAXATION_TIMES, constant_rate_stretch, identity_ratio
-from keras_svag.study.equilibrium import find_phase, mean_rows
+from keras_svag.theory import (
+    RELAXATION_TIMES,
+    constant_rate_stretch,
+    identity_ratio,
+    lengths_inside,
+    mean_rows,
+    measure_window,
+    window_means,
+)
 
 ETA, DECAY = 0.2, 5e-3
 TOTAL, RECORDS = 6000, 60
@@ -42,15 +49,15 @@ def trajectory(noise=2.0, signal=0.5, start=250.0, eta=ETA, drop=4800, trend=0.0
     return rows
 
 
-def config(**changes):
-    return {"weight_decay": DECAY, "equilibrium": WINDOW} | changes
+def measure(histories, window=WINDOW, weight_decay=DECAY, mode="auto"):
+    return measure_window(histories, TOTAL, window, weight_decay, mode)
 
 
 def test_starts_where_drift_ends_and_stops_where_the_learning_rate_drops():
     rows = trajectory()
-    phase = find_phase([rows], TOTAL, config())
-    assert phase.reached is True and phase.is_balanced is True
-    start, stop = phase.window
+    window = measure([rows])
+    assert window.reached is True and window.is_balanced is True
+    start, stop = window.fractions
     assert stop == 4800 / TOTAL
     # By hand: R falls to R_eq = eta (G + N) / (2 lambda - eta lambda^2) = 50.03 as
     # R_eq + (250 - R_eq) (1 - eta lambda)^(2 t). The line through the rest of the stretch changes
@@ -74,8 +81,8 @@ def test_starts_where_drift_ends_and_stops_where_the_learning_rate_drops():
 def test_not_before_three_relaxation_times():
     # Started at its equilibrium R never drifts; 1/(2 eta lambda) = 500 steps all the same.
     limit = ETA * 2.5 / (2 * DECAY - ETA * DECAY**2)
-    phase = find_phase([trajectory(start=limit)], TOTAL, config())
-    assert phase.window == (RELAXATION_TIMES * 500 / TOTAL, 0.8) and phase.reached is True
+    window = measure([trajectory(start=limit)])
+    assert window.fractions == (RELAXATION_TIMES * 500 / TOTAL, 0.8) and window.reached is True
 
 
 def test_seeds_are_averaged():
@@ -86,9 +93,7 @@ def test_seeds_are_averaged():
         assert mean["gradient_noise"] == pytest.approx(2.0) and mean["step"] == a["step"]
     # R is linear in N and in its start: means obey the same recursion.
     middle = trajectory(noise=2.0, start=80.0)
-    assert find_phase([high, low], TOTAL, config()).window == (
-        find_phase([middle], TOTAL, config()).window
-    )
+    assert measure([high, low]).fractions == (measure([middle]).fractions)
 
 
 @pytest.mark.parametrize(
@@ -105,48 +110,48 @@ def test_seeds_are_averaged():
     ids=["slow", "trend", "no weight decay"],
 )
 def test_falls_back_on_the_window_of_the_config(rows, changes, reached):
-    phase = find_phase([rows], TOTAL, config(**changes))
-    assert phase.window == tuple(WINDOW) and phase.reached is reached
-    assert phase.reason
+    window = measure([rows], **changes)
+    assert window.fractions == tuple(WINDOW) and window.reached is reached
+    assert window.reason
 
 
 def test_identity_is_not_asked_of_a_loss_that_is_not_scale_invariant():
     # A push of a third of what the gradients add: R is steady at 4/3 of what the identity says.
     push = ETA**2 * 2.5 / 3
-    phase = find_phase([trajectory(push=push)], TOTAL, config())
-    assert phase.reached is True and phase.is_balanced is False
-    assert phase.imbalance.mean == pytest.approx(1 / 3, rel=0.01)
+    window = measure([trajectory(push=push)])
+    assert window.reached is True and window.is_balanced is False
+    assert window.imbalance.mean == pytest.approx(1 / 3, rel=0.01)
     # Before three relaxation times there is no telling.
-    early = config(equilibrium=[0.2, 0.4])
-    assert find_phase([trajectory(push=push, start=66.7)], TOTAL, early, "config").reached is False
+    early = measure([trajectory(push=push, start=66.7)], [0.2, 0.4], mode="config")
+    assert early.reached is False
     rows = [row for row in trajectory(push=push) if 3000 <= row["step"] <= 4800]
     assert identity_ratio(rows, DECAY) == pytest.approx(4 / 3, rel=0.01)
 
 
 def test_window_of_the_config_is_taken_as_it_is_and_tested():
     rows = trajectory()
-    phase = find_phase([rows], TOTAL, config(), mode="config")
-    assert phase.window == (0.4, 0.8) and phase.reached is True
-    early = find_phase([rows], TOTAL, config(equilibrium=[0.0, 0.3]), mode="config")
-    assert early.window == (0.0, 0.3) and early.reached is False
+    window = measure([rows], mode="config")
+    assert window.fractions == (0.4, 0.8) and window.reached is True
+    early = measure([rows], [0.0, 0.3], mode="config")
+    assert early.fractions == (0.0, 0.3) and early.reached is False
     # Over a change of the learning rate there is no one equilibrium.
-    across = find_phase([rows], TOTAL, config(equilibrium=[0.5, 1.0]), mode="config")
+    across = measure([rows], [0.5, 1.0], mode="config")
     assert across.reached is None and "one learning rate" in across.reason
 
 
 def test_nothing_finished():
-    phase = find_phase([], TOTAL, config())
-    assert phase.window == tuple(WINDOW) and phase.reached is None
+    window = measure([])
+    assert window.fractions == tuple(WINDOW) and window.reached is None
 
 
 def test_missing_values_are_left_out():
     # JSON has null for what is not finite.
     rows = trajectory()
-    expected = find_phase([rows], TOTAL, config())
+    expected = measure([rows])
     rows[40] = {**rows[40], "gradient_signal": None}
     assert math.isnan(mean_rows([rows])[40]["gradient_signal"])
-    phase = find_phase([rows], TOTAL, config())
-    assert phase.window == expected.window and phase.reached is True
+    window = measure([rows])
+    assert window.fractions == expected.fractions and window.reached is True
 
 
 @pytest.mark.parametrize(
@@ -161,3 +166,65 @@ def test_missing_values_are_left_out():
 )
 def test_stretch_of_one_learning_rate(rates, stretch):
     assert constant_rate_stretch([{"learning_rate": rate} for rate in rates]) == stretch
+
+
+# Means over a window.
+
+
+def rows_with_means(per_step, ends):
+    """Rows whose `gradient_noise` is the mean of `per_step` since the row before."""
+    starts = [0, *ends[:-1]]
+    return [
+        {
+            "step": end,
+            "effective_step": end,
+            "time": 0.0,
+            "noise_to_signal": None,
+            "gradient_noise": float(np.mean(per_step[start:end])),
+            "weight_norm": float(end),
+        }
+        for start, end in zip(starts, ends)
+    ]
+
+
+@pytest.mark.parametrize("spacing", [1, 2, 4, 5], ids=str)
+def test_window_mean_is_that_over_its_steps(spacing):
+    # 40 % to 80 % of 100 effective steps: steps 40 to 79, whatever the rows.
+    per_step = np.random.default_rng(0).normal(size=100)
+    rows = rows_with_means(per_step, list(range(spacing, 101, spacing)))
+    means = window_means(rows, 100, (0.4, 0.8))
+    # At most one step more at each end where rows are that short.
+    candidates = [per_step[a:b].mean() for a in (39, 40) for b in (80, 81)]
+    assert min(abs(means["gradient_noise"] - c) for c in candidates) < 1e-12
+    assert set(means) == {"gradient_noise", "weight_norm"}
+
+
+def test_rows_of_unequal_length_count_by_their_length():
+    per_step = np.random.default_rng(1).normal(size=100)
+    rows = rows_with_means(per_step, [13, 40, 47, 52, 80, 100])
+    got = window_means(rows, 100, (0.4, 0.8))["gradient_noise"]
+    assert got == pytest.approx(per_step[40:80].mean(), rel=1e-12)
+
+
+def test_whole_run_and_no_record():
+    per_step = np.arange(10.0)
+    rows = rows_with_means(per_step, [5, 10])
+    assert window_means(rows, 10, (0.0, 1.0))["gradient_noise"] == pytest.approx(4.5)
+    assert window_means(rows, 10, (0.45, 0.55)) == {}
+
+
+def test_missing_value_is_not_passed_over():
+    rows = rows_with_means(np.ones(10), [5, 10])
+    rows[0]["gradient_noise"] = None
+    assert math.isnan(window_means(rows, 10, (0.0, 1.0))["gradient_noise"])
+
+
+def test_window_that_ends_on_a_step_ends_there():
+    # k/total times total is not k in floating point for many k; whatever the rounding, a window
+    # from step a to step b has the records between them, no more and no fewer.
+    for total in (7, 49, 84, 3593):
+        points = list(range(1, total + 1))
+        for a in range(0, total - 1, max(1, total // 97)):
+            b = min(a + 3, total)
+            lengths = lengths_inside(points, total, (a / total, b / total))
+            assert [i for i, length in enumerate(lengths, 1) if length] == points[a:b]

@@ -1,10 +1,10 @@
-"""Tests of keras_svag/equivalence.py."""
+"""Tests of keras_svag/theory/equivalence.py."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from keras_svag.equivalence import compare
+from keras_svag.theory import compare
 
 
 def samples(ratio, spread, count, seed):

@@ -1,4 +1,4 @@
-"""Showing that two things agree: the interval of their ratio inside stated limits (NumPy only).
+"""Showing that two things agree: the interval of their ratio inside stated limits.
 
 Two one-sided tests: with a 90 % interval the chance to call two things equivalent that differ by
 more than the limits is at most 5 %. Overlapping intervals would show nothing.
@@ -11,10 +11,10 @@ import numpy as np
 from scipy import stats
 
 from keras_svag._checks import finite_float
-from keras_svag.validity import Interval, exponential, mean_interval, ratio_interval
+from keras_svag.theory.intervals import Interval, exponential, mean_interval, ratio_interval
+from keras_svag.theory.outcomes import DIFFERENT, EQUIVALENT, INCONCLUSIVE
 
-CONFIDENCE = 0.90
-EQUIVALENT, DIFFERENT, INCONCLUSIVE = "equivalent", "different", "inconclusive"
+EQUIVALENCE_CONFIDENCE = 0.90
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Equivalence:
     power: float
 
 
-def compare(a, b, margin, paired=False, confidence=CONFIDENCE):
+def compare(a, b, margin, paired=False, confidence=EQUIVALENCE_CONFIDENCE):
     """Compares two samples of positive numbers by the ratio of their (geometric) means.
 
     Args:

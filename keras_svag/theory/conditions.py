@@ -1,0 +1,158 @@
+"""Conditions on N/G: for the SDE to model SGD, and for the linear scaling rule to hold.
+
+Both are necessary, for a scale-invariant loss with weight decay in equilibrium (Li, Malladi, Arora
+2021, arXiv 2102.12470, section 5); `docs/theory_conditions.md` derives them.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from keras_svag._checks import one_of
+from keras_svag.theory.intervals import CONFIDENCE, Interval, ratio_of_means
+from keras_svag.theory.validity import DEFAULT_CLOSENESS, validate_closeness
+
+TIGHT, PAPER = "tight", "paper"
+
+
+def sde_threshold(closeness=DEFAULT_CLOSENESS):
+    """Smallest noise-to-signal ratio N/G at which SGD can be C-close to its SDE.
+
+    In equilibrium of a scale-invariant loss with weight decay, SGD has
+    `(2 lambda - eta lambda^2) R = eta (G + N)` and its SDE `2 lambda R' = eta N'`. If R, N, G are
+    within a factor C, then `(G' + N') / C <= G + N <= C N'` up to a term in `eta lambda`, hence
+    `N'/G' >= 1 / (C^2 - 1)`; the same holds for the N and G of SGD.
+
+    Args:
+        closeness: C, a float > 1. Defaults to `sqrt(2)`.
+
+    Returns:
+        A float.
+
+    Raises:
+        ValueError: if `closeness` is not greater than 1.
+
+    Example:
+
+    >>> sde_threshold(2.0) == 1 / 3
+    True
+    """
+    return 1.0 / (_square(validate_closeness(closeness)) - 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """A condition `N/G >= threshold` and what the interval of N/G says about it.
+
+    Attributes:
+        noise_to_signal: `Interval` of N/G.
+        threshold: the smallest N/G allowed.
+        holds: whether the condition holds; `None` where the interval contains the threshold.
+    """
+
+    noise_to_signal: Interval
+    threshold: float
+    holds: bool | None
+
+    def to_json(self):
+        """Returns a dict that JSON can hold."""
+        return {**vars(self), "noise_to_signal": self.noise_to_signal.to_json()}
+
+
+def sde_condition(noise, signal, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
+    """The condition of `sde_threshold` on measured N and G.
+
+    It is necessary, not sufficient: where it does not hold, SGD is not C-close to its SDE; where
+    it holds, nothing follows. Its derivation rests on equilibrium, a scale-invariant loss, weight
+    decay and momentum 0; elsewhere it is a heuristic.
+
+    Args:
+        noise: N of SGD (or of its SDE) in equilibrium: one number per seed, or per batch of a long
+            run (`RunningMeans.batches`).
+        signal: G of the same runs.
+        closeness: C, a float > 1. Defaults to `sqrt(2)`.
+        confidence: Float in (0, 1), of the two-sided interval of N/G (Fieller's, so without an
+            upper end where that of G reaches zero); `holds` errs with half of what is left to 1.
+            Defaults to `0.95`.
+
+    Returns:
+        A `Condition`.
+
+    Raises:
+        ValueError: if `closeness` is not greater than 1, or `noise` and `signal` are not of the
+            same length.
+
+    Example:
+
+    >>> sde_condition([2.0, 2.2], [1.0, 1.1]).holds
+    True
+    """
+    threshold = sde_threshold(closeness)
+    ratio = _noise_to_signal(noise, signal, confidence)
+    holds = None
+    if ratio.ci_low >= threshold or ratio.ci_high < threshold:
+        holds = bool(ratio.ci_low >= threshold)
+    return Condition(ratio, threshold, holds)
+
+
+def lsr_max_kappa(noise, signal, closeness=DEFAULT_CLOSENESS, form=TIGHT, confidence=CONFIDENCE):
+    """Bound on the factor by which the linear scaling rule can go before training changes.
+
+    In equilibrium of a scale-invariant loss with weight decay, `2 lambda R = eta (G + N)` at batch
+    size B and `2 lambda R' = kappa eta (G' + N')` at kappa B, up to terms in `eta lambda` that only
+    tighten what follows. If R, G and B N agree within a factor C (B N, since noise per time is what
+    the rule keeps), then `kappa G + N <= C^2 (G + N)`, hence
+
+    - `"tight"`: `kappa <= C^2 + (C^2 - 1) N/G`,
+    - `"paper"`: `kappa <= C^2 (1 + N/G)`, the looser form of Li, Malladi, Arora 2021.
+
+    The bound is one-sided: beyond it training changes, below it nothing follows. It rests on
+    equilibrium, scale invariance, weight decay and momentum 0; elsewhere it is a heuristic.
+
+    Args:
+        noise: N of the base run (ell = 1) in equilibrium: one number per seed, or per batch of a
+            long run (`RunningMeans.batches`).
+        signal: G of the same runs; as logged, not corrected for sampling.
+        closeness: C, a float > 1. Defaults to `sqrt(2)`.
+        form: `"tight"` or `"paper"`. Defaults to `"tight"`.
+        confidence: Float in (0, 1). Defaults to `0.95`.
+
+    Returns:
+        An `Interval` around the bound. Its upper end is infinite where the interval of G reaches
+        zero: then no kappa is ruled out. Its lower end is never below `C^2`, since N/G is not
+        negative.
+
+    Raises:
+        ValueError: if `closeness` is not greater than 1, `form` is not one of the two, or `noise`
+            and `signal` are not of the same length.
+
+    Example:
+
+    >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0)
+    Interval(mean=13.0, ci_low=13.0, ci_high=13.0)
+    >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0, form="paper").mean
+    16.0
+    """
+    square = _square(validate_closeness(closeness))
+    slope = {TIGHT: square - 1, PAPER: square}[one_of("form", form, (TIGHT, PAPER))]
+    ratio = _noise_to_signal(noise, signal, confidence)
+
+    def bound(noise_to_signal):
+        return square + slope * max(noise_to_signal, 0.0)
+
+    return Interval(bound(ratio.mean), bound(ratio.ci_low), bound(ratio.ci_high))
+
+
+def _noise_to_signal(noise, signal, confidence):
+    noise, signal = np.atleast_1d(noise), np.atleast_1d(signal)
+    if noise.shape != signal.shape or noise.ndim != 1 or not len(noise):
+        raise ValueError(
+            "`noise` and `signal` must be lists of the same length, one number per seed. Received: "
+            f"noise of shape {noise.shape}, signal of shape {signal.shape}. Leave failed runs out "
+            "of both."
+        )
+    return ratio_of_means(noise, signal, confidence)
+
+
+def _square(number):
+    return number * number  # `**` raises where this is infinite

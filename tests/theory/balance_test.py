@@ -1,0 +1,150 @@
+"""Tests of keras_svag/theory/balance.py, by enumeration and on a toy that is scale invariant."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from keras_svag.theory import (
+    equilibrium_weight_norm,
+    svag_coefficients,
+    weight_norm_imbalance,
+    with_weight_decay,
+    yaida_ratio,
+)
+from tests.theory.helpers import coverage_error, raw_means
+from tests.theory.scale_invariant_toy import DECAY, ETA, ScaleInvariantToy, simulate
+
+
+@pytest.mark.parametrize("spring", [0.0, 0.3], ids=["scale_invariant", "not"])
+@pytest.mark.parametrize("ell", [0.5, 1, 2, 8])
+def test_one_step_by_enumeration(ell, spring):
+    # All pairs of examples at one point: the mean of R after the step, exactly.
+    toy = ScaleInvariantToy(examples=7, spring=spring)
+    x = np.array([[0.3, -0.5, 0.8, 0.1, -0.2, 0.4]])
+    single = [toy.gradients(x, np.array([[i]]))[0] for i in range(7)]
+    g1, g2 = map(np.array, zip(*itertools.product(single, repeat=2)))
+    r1, r2 = svag_coefficients(ell)
+    h = ETA / ell
+    after = (1 - h * DECAY) * x - h * (r1 * g1 + r2 * g2)
+    noise, raw_signal = raw_means(g1, g2)
+    radial = float(x[0] @ np.mean(single, axis=0))
+    norms = [np.sum(x**2), np.mean(np.sum(after**2, axis=1))]
+    given_radial = weight_norm_imbalance(
+        norms, [noise], [raw_signal], [1], ETA, DECAY, ell, radial_gradient=[radial]
+    )
+    assert given_radial.mean == pytest.approx(0.0, abs=1e-12)
+    without = weight_norm_imbalance(norms, [noise], [raw_signal], [1], ETA, DECAY, ell)
+    expected = -2 * (1 - h * DECAY) * radial / (h * (raw_signal + ell * noise))
+    assert without.mean == pytest.approx(expected, abs=1e-12)
+    assert (radial == pytest.approx(0, abs=1e-12)) == (spring == 0)
+
+
+def test_half_is_balanced_at_every_single_step():
+    # ell = 1/2 is SGD on the whole batch, whose |g|^2 is G + N/2 step by step: nothing is random.
+    toy = ScaleInvariantToy()
+    x = np.random.default_rng(0).normal(size=(1, 6))
+    norms, noise, signals, _ = toy.run(x, 50, 1, ETA, DECAY, 0.5)
+    balance = weight_norm_imbalance(norms[:, 0], noise[:, 0], signals[:, 0], 1, ETA, DECAY, 0.5)
+    np.testing.assert_allclose([balance.ci_low, balance.ci_high], 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ell", [1, 2, 8])
+def test_balance_covers_zero_and_is_sharp(equilibria, ell):
+    (norms, noise, signals, _), every = equilibria[ell]
+    balances = [
+        weight_norm_imbalance(norms[:, c], noise[:, c], signals[:, c], every, ETA, DECAY, ell)
+        for c in range(norms.shape[1])
+    ]
+    hits = np.mean([b.ci_low <= 0 <= b.ci_high for b in balances])
+    assert abs(hits - 0.95) < coverage_error(0.95, len(balances))
+    means = np.array([b.mean for b in balances])
+    assert abs(means.mean()) < 3 * stats.sem(means)
+    # The identity of another ell, or that of the SDE, is told from the right one.
+    for wrong in {1, 2, 8} - {ell}:
+        off = [
+            weight_norm_imbalance(
+                norms[:, c], noise[:, c], signals[:, c], every, wrong / ell * ETA, DECAY, wrong
+            ).mean
+            for c in range(norms.shape[1])
+        ]
+        assert abs(np.mean(off)) > 10 * stats.sem(off)
+
+
+@pytest.mark.parametrize("ell", [1, 2, 8])
+def test_equilibrium_weight_norm(equilibria, ell):
+    # Stretch means: R is recorded at ends, N and G over stretches, hence R over inner ends and the
+    # mean of both outer ones. The standard error is over chains.
+    (norms, noise, signals, _), _ = equilibria[ell]
+    measured = (norms[:-1] + norms[1:]).mean(axis=0) / 2
+    expected = equilibrium_weight_norm(noise.mean(axis=0), signals.mean(axis=0), ETA, DECAY, ell)
+    difference = measured / expected - 1
+    assert abs(difference.mean()) < 3 * stats.sem(difference)
+    # The term eta lambda^2 / ell and the share of G are seen.
+    without = ETA * (signals.mean(axis=0) / ell + noise.mean(axis=0)) / (2 * DECAY)
+    sde = equilibrium_weight_norm(noise.mean(axis=0), signals.mean(axis=0), ETA, DECAY, math.inf)
+    if ell < 8:
+        assert abs(np.mean(measured / without - 1)) > 3 * stats.sem(measured / without)
+    assert abs(np.mean(measured / sde - 1)) > 3 * stats.sem(measured / sde)
+
+
+def test_balance_with_the_radial_gradient_holds_without_scale_invariance():
+    (norms, noise, signals, radial), every = simulate(2, spring=0.1)
+    hits, means = 0, []
+    for c in range(norms.shape[1]):
+        columns = norms[:, c], noise[:, c], signals[:, c], every, ETA, DECAY, 2
+        balance = weight_norm_imbalance(*columns, radial_gradient=radial[:, c])
+        assert weight_norm_imbalance(*columns).ci_high < 0
+        hits += balance.ci_low <= 0 <= balance.ci_high
+        means.append(balance.mean)
+    assert abs(hits / len(means) - 0.95) < coverage_error(0.95, len(means))
+    assert abs(np.mean(means)) < 3 * stats.sem(means)
+
+
+# Yaida's relation: the linear problem, whose stationary moments are exact.
+
+
+def stationary_moments(a, b, h, ell):
+    """E x and E x^2 in equilibrium, from the fixed point of one SVAG step of size h."""
+    mean_a, mean_b = a.mean(), b.mean()
+    first = -mean_b / mean_a
+    aa = mean_a**2 + ell * a.var()
+    bb = mean_b**2 + ell * b.var()
+    ab = mean_a * mean_b + ell * np.mean((a - mean_a) * (b - mean_b))
+    # E x^2 = E (1 - h A)^2 E x^2 - 2 h E (1 - h A) b E x + h^2 E b^2
+    second = (h**2 * bb - 2 * h * (mean_b - h * ab) * first) / (2 * h * mean_a - h**2 * aa)
+    return first, second
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("ell", [0.5, 1, 2, 8])
+def test_yaida_on_the_linear_problem(ell, decay):
+    rng = np.random.default_rng(0)
+    a, b, eta = rng.uniform(0.5, 1.5, 20), rng.normal(0.5, 1.0, 20), 0.4
+    first, second = stationary_moments(a + decay, b, eta / ell, ell)  # decay in the gradient
+    # Of the loss alone: <x, grad L>, G and N (batches of one), averaged over equilibrium.
+    radial = a.mean() * second + b.mean() * first
+    raw_signal = a.mean() ** 2 * second + 2 * a.mean() * b.mean() * first + b.mean() ** 2
+    cov = np.cov(a, b, bias=True)
+    noise = cov[0, 0] * second + 2 * cov[0, 1] * first + cov[1, 1]
+    radial, total_signal = with_weight_decay(radial, raw_signal, second, decay)
+    ratio = yaida_ratio([radial] * 2, [noise] * 2, [total_signal] * 2, eta, ell)
+    np.testing.assert_allclose([ratio.mean, ratio.ci_low, ratio.ci_high], 1.0, rtol=1e-6)
+    # The same as a balance that does not change, with the decay in the gradient or beside it.
+    balance = weight_norm_imbalance(
+        [second] * 2, noise, total_signal, 1, eta, 0.0, ell, radial_gradient=radial
+    )
+    assert balance.mean == pytest.approx(0, abs=1e-9)
+    beside = weight_norm_imbalance(
+        [second] * 2,
+        noise,
+        raw_signal,
+        1,
+        eta,
+        decay,
+        ell,
+        radial_gradient=a.mean() * second + b.mean() * first,
+    )
+    assert beside.mean == pytest.approx(0, abs=1e-9)

@@ -1,0 +1,39 @@
+"""What tests of the theory share: correlated series, tolerances, comparisons."""
+
+import math
+
+import numpy as np
+from scipy import signal
+
+METHODS = ("autocovariance", "batch_means")
+
+
+def coverage_error(level, count):
+    """Four standard errors of a coverage estimated from `count` simulations."""
+    return 4 * math.sqrt(level * (1 - level) / count)
+
+
+def autoregression(rng, count, length, phi):
+    """`count` stationary AR(1) series with variance 1."""
+    noise = rng.normal(size=(count, length)) * math.sqrt(1 - phi**2)
+    noise[:, 0] = rng.normal(size=count)
+    return signal.lfilter([1.0], [1.0, -phi], noise, axis=1)
+
+
+def covered(estimates, truth, confidence=0.95):
+    intervals = [e.interval(confidence) for e in estimates]
+    return np.mean([i.ci_low <= truth <= i.ci_high for i in intervals])
+
+
+def interval_of(interval):
+    return [interval.mean, interval.ci_low, interval.ci_high]
+
+
+def raw_means(g1, g2):
+    """Means of what a step logs as N and G."""
+    return np.mean(np.sum((g1 - g2) ** 2, axis=1)) / 2, np.mean(np.sum(g1 * g2, axis=1))
+
+
+def assert_moments(actual, mean, second, rtol):
+    np.testing.assert_allclose(actual.mean, mean, rtol=0, atol=rtol * np.abs(mean).max())
+    np.testing.assert_allclose(actual.second, second, rtol=0, atol=rtol * np.abs(second).max())
