@@ -13,8 +13,13 @@ check_backend()
 
 from keras_svag import callbacks  # noqa: E402, F401
 from keras_svag.coefficients import svag_coefficients, svag_epochs, svag_steps  # noqa: E402
-from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop  # noqa: E402
-from keras_svag.scaling import scale_optimizer  # noqa: E402
+from keras_svag.optimizers import (  # noqa: E402
+    SVAG,
+    SVAGAdam,
+    SVAGAdamW,
+    SVAGRMSprop,
+    scale_optimizer,
+)
 from keras_svag.trainer import (  # noqa: E402
     SVAGFunctional,
     SVAGModel,

@@ -10,7 +10,7 @@ import keras_svag
 from keras_svag.callbacks import BatchSizeAdvisor
 from keras_svag.datasets import SampledBatches, digits
 from keras_svag.models import mlp
-from keras_svag.scaling import scale_optimizer
+from keras_svag.optimizers import scale_optimizer
 from keras_svag.validity import DEFAULT_CLOSENESS
 
 RNG = np.random.default_rng(0)

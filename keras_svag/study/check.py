@@ -17,6 +17,7 @@ from keras_svag.coefficients import validate_ell
 from keras_svag.datasets import Sampler
 from keras_svag.datasets.dataset import TrainingArrays
 from keras_svag.datasets.sampling import WITH_REPLACEMENT
+from keras_svag.optimizers.registry import live_config, svag_version
 from keras_svag.study import figures, runs
 from keras_svag.study.grid import (
     END_COLUMNS,
@@ -26,7 +27,6 @@ from keras_svag.study.grid import (
     network_properties,
     summarize_runs,
 )
-from keras_svag.study.optimizer import svag_version
 from keras_svag.study.program import Program
 from keras_svag.study.sde_validity import build_grid, build_verdict, format_table
 
@@ -69,7 +69,7 @@ class UserProgram(Program):
         super().__init__(config, examples, batch_size)
 
     def _build_schedule(self):
-        return _schedule_of(self._optimizer)
+        return live_config(self._optimizer)["learning_rate"]
 
     def _build_optimizer(self, schedule):
         return self._optimizer
@@ -86,13 +86,6 @@ class UserProgram(Program):
     def evaluate(self):
         """As `Program` does; what there is not, such as test data, is NaN."""
         return {**dict.fromkeys(END_COLUMNS, float("nan")), **super().evaluate()}
-
-
-def _schedule_of(optimizer):
-    rate = optimizer.get_config()["learning_rate"]
-    if isinstance(rate, dict):
-        return keras.optimizers.schedules.deserialize(rate)
-    return rate
 
 
 class OneProgram:
@@ -197,8 +190,8 @@ def check_sde(
     Args:
         model_fn: function of an int seed that returns a new `keras.Model` with the initial weights
             of that seed (`keras.utils.set_random_seed(seed)` first, then build).
-        optimizer: a Keras SGD, Adam, AdamW or RMSprop, or an SVAG version of one: that of the run
-            in question. A schedule counts its steps. It is not changed.
+        optimizer: an instance of a Keras SGD, Adam, AdamW or RMSprop, or of an SVAG version: that
+            of the run in question. A schedule counts its steps. It is not changed.
         loss: as for `compile`.
         train_data: tuple `(x, y)` of arrays.
         ells: amplifications, 1 and at least two more. Defaults to `(1, 2, 4)`.

@@ -2,20 +2,12 @@
 
 import inspect
 
-import keras
-
 from keras_svag._checks import one_of
-from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop
-from keras_svag.scaling import AUTO, find_rule, scale_optimizer
+from keras_svag.optimizers import SVAG, get_svag_class, svag_classes
+from keras_svag.optimizers.scaling import find_rule, scale_optimizer
 from keras_svag.study.fields import refuse_unknown
+from keras_svag.theory.scaling_rules import AUTO
 
-OPTIMIZERS = {cls.__name__: cls for cls in (SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop)}
-SVAG_VERSIONS = {
-    keras.optimizers.SGD: SVAG,
-    keras.optimizers.Adam: SVAGAdam,
-    keras.optimizers.AdamW: SVAGAdamW,
-    keras.optimizers.RMSprop: SVAGRMSprop,
-}
 # Arguments that the study gives itself, from other fields of the config.
 GIVEN_TO_OPTIMIZERS = ("self", "learning_rate", "ell", "weight_decay", "kwargs", "name")
 
@@ -24,10 +16,10 @@ def validate_optimizer(config):
     """Checks the `optimizer` part of a config.
 
     Args:
-        config: dict with `optimizer` (a dict with `name`, one of the package's optimizers, its
-            hyperparameters at the base batch size, and optionally `rule`, by which they change
-            with the batch size: see `keras_svag.scale_optimizer`), `learning_rate` and
-            `weight_decay`.
+        config: dict with `optimizer` (a dict with `name`, an SVAG optimizer of the package
+            or yours, its hyperparameters at the base batch size, and optionally `rule`, by which
+            they change with the batch size: see `keras_svag.scale_optimizer`), `learning_rate`
+            and `weight_decay`.
 
     Returns:
         The `optimizer` part, without what is `None` (placeholders that nobody filled).
@@ -38,10 +30,10 @@ def validate_optimizer(config):
     fields = {k: v for k, v in config["optimizer"].items() if v is not None}
     if "name" not in fields:
         raise ValueError(
-            f"`optimizer.name` must be given: one of {', '.join(OPTIMIZERS)}. "
+            f"`optimizer.name` must be given: one of {', '.join(svag_classes())}. "
             f"Received: optimizer={fields!r}"
         )
-    cls = OPTIMIZERS[one_of("optimizer.name", fields["name"], OPTIMIZERS)]
+    cls = get_svag_class(one_of("optimizer.name", fields["name"], svag_classes()))
     known = [a for a in inspect.signature(cls).parameters if a not in GIVEN_TO_OPTIMIZERS]
     owner = f"optimizer {fields['name']!r}"
     refuse_unknown("optimizer.", fields, ["name", "rule", *known], owner)
@@ -56,35 +48,6 @@ def validate_optimizer(config):
         ) from error
     scaled_learning_rate(config, config["base_batch_size"])
     return fields
-
-
-def svag_version(optimizer):
-    """The SVAG version of a Keras optimizer, with its hyperparameters and `ell = 1`.
-
-    Args:
-        optimizer: a Keras SGD, Adam, AdamW or RMSprop, its name, or one of the package's own.
-
-    Returns:
-        A new optimizer without state.
-
-    Raises:
-        ValueError: if it is another one.
-
-    Example:
-
-    >>> svag_version(keras.optimizers.Adam(0.25, beta_1=0.5)).get_config()["beta_1"]
-    0.5
-    """
-    optimizer = keras.optimizers.get(optimizer)
-    known = {**SVAG_VERSIONS, **{cls: cls for cls in OPTIMIZERS.values()}}
-    if type(optimizer) not in known:
-        raise ValueError(
-            "`optimizer` must be one of "
-            f"{', '.join(f'{cls.__name__}' for cls in known)}: only these can be amplified. "
-            f"Received: optimizer={optimizer!r} of {type(optimizer)}"
-        )
-    config = {**optimizer.get_config(), "ell": 1.0}
-    return known[type(optimizer)].from_config(config)
 
 
 def is_plain_sgd(config):
@@ -161,6 +124,6 @@ def build_optimizer(config, batch_size, schedule):
 def _base_optimizer(config):
     options = dict(config["optimizer"])
     rule = options.pop("rule", None) or AUTO
-    cls = OPTIMIZERS[options.pop("name")]
+    cls = get_svag_class(options.pop("name"))
     optimizer = cls(config["learning_rate"], weight_decay=config["weight_decay"], **options)
     return optimizer, rule

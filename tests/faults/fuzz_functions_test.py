@@ -16,7 +16,6 @@ from keras_svag import (
     coefficients,
     equilibrium,
     equivalence,
-    scaling,
     schedules,
     sde,
     statistics,
@@ -24,6 +23,7 @@ from keras_svag import (
 )
 from keras_svag.datasets import Sampler
 from keras_svag.datasets.sampling import SAMPLING_MODES
+from keras_svag.optimizers import scaling
 from keras_svag.study import checkpoints, records, shard
 
 PACKAGE = pathlib.Path(keras_svag.__file__).resolve().parent

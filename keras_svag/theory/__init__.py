@@ -1,0 +1,1 @@
+"""What the theory says, in NumPy and plain Python."""
