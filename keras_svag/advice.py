@@ -11,7 +11,6 @@ import math
 import keras
 import numpy as np
 
-from keras_svag import scaling
 from keras_svag._json import to_json
 from keras_svag.optimizers import AmplificationMixin
 from keras_svag.theory import (
@@ -41,9 +40,9 @@ PREMISES = {
     "equilibrium": ("equilibrium is not reached", "equilibrium cannot be told"),
 }
 RULE_WORDS = {
-    scaling.LINEAR: "linear rule",
-    scaling.HEAVY_BALL: "heavy-ball rule",
-    scaling.SQUARE_ROOT: "square-root rule",
+    LINEAR: "linear rule",
+    HEAVY_BALL: "heavy-ball rule",
+    SQUARE_ROOT: "square-root rule",
 }
 # Starts of a window that are tried: a long run has thousands of rows.
 _NUM_STARTS = 8
@@ -169,7 +168,7 @@ def advise(
     batch_size,
     scale_invariant=None,
     kappa=None,
-    rule=scaling.AUTO,
+    rule=AUTO,
     closeness=DEFAULT_CLOSENESS,
     confidence=CONFIDENCE,
     epoch=None,

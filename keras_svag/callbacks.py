@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_svag import scaling
 from keras_svag._checks import finite_float, positive_int
 from keras_svag.advice import advise
 from keras_svag.models.scale_invariance import is_scale_invariant
@@ -84,7 +83,7 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         x=None,
         scale_invariant=None,
         closeness=DEFAULT_CLOSENESS,
-        rule=scaling.AUTO,
+        rule=AUTO,
         batch_size=None,
         verbose=1,
     ):
@@ -121,8 +120,8 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
                 "`measure_noise` must be True with `BatchSizeAdvisor`. "
                 "Received: measure_noise=False. Set model.measure_noise = True."
             )
-        if self._kappa is not None or self._rule != scaling.AUTO:
-            scaling.check_kappa(self._optimizer, self._kappa or 1.0, self._rule)
+        if self._kappa is not None or self._rule != AUTO:
+            check_kappa(self._optimizer, self._kappa or 1.0, self._rule)
         if self._rows and int(self._optimizer.iterations) < self._rows[-1]["step"]:
             self._rows = []  # compiled anew: another run
         self._window = None

@@ -292,7 +292,7 @@ def test_code_builds_the_scaled_optimizer(optimizer, kappa):
     rates = [float(optimizer.learning_rate)] * 20
     advice = advise(records(20, rates=rates), optimizer, batch_size=8, kappa=kappa)
     built = eval(advice.code, {"keras": keras, "keras_svag": keras_svag})
-    wanted = scaling.scale_optimizer(optimizer, kappa)
+    wanted = keras_svag.scale_optimizer(optimizer, kappa)
     assert type(built) is type(wanted)
     got, expected = built.get_config(), wanted.get_config()
     del got["name"], expected["name"]

@@ -3,7 +3,7 @@
 Li, Malladi, Arora (NeurIPS 2021, arXiv 2102.12470): the step is
 `x <- x - (eta / l) (r1 g1 + r2 g2)`, with `g1`, `g2` the gradients of two independent batches.
 
-With other optimizers the hyperparameters follow the scaling rule of `keras_svag.scaling` at
+With other optimizers the hyperparameters follow the scaling rule of the class at
 kappa = 1/l. The user's hyperparameters stay as they are (those of the run that is modelled); the
 scaled ones are put in place only while Keras' own update runs. They, `ell` and `r1` are optimizer
 variables, so one compiled program serves every `ell`.
@@ -16,7 +16,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_svag import scaling
 from keras_svag._backend import check_backend
 from keras_svag.optimizers.decay_rate import DecayRate
 from keras_svag.theory import svag_coefficients, validate_ell
@@ -66,7 +65,45 @@ class AmplificationMixin:
       stores `r1 g1`, the second adds `r2 g2` and steps; `iterations`, weight decay and moving
       averages advance once a pair. (A non-finite batch that a `LossScaleOptimizer` drops leaves the
       stored half waiting for the next good one.)
+
+    A class with it names its scaling rule and calls `_init_amplification` after the constructor of
+    Keras. By being defined it is known to `svag_version`, `scale_optimizer` and the studies:
+
+    ```
+    @keras.saving.register_keras_serializable(package="mine")
+    class SVAGLion(AmplificationMixin, keras.optimizers.Lion):
+        scaling_rule = ScalingRule("mine", {"learning_rate": 1.0, "weight_decay": 0.0}, ("beta_1",))
+
+        def __init__(self, learning_rate=0.001, ell=1.0, **kwargs):
+            super().__init__(learning_rate, **kwargs)
+            self._init_amplification(ell)
+    ```
+
+    Attributes:
+        scaling_rule: the `keras_svag.theory.scaling_rules.ScalingRule` that keeps the SDE, or a
+            static function of an optimizer of the class that gives a tuple of rules, that one first
+            and then those that can be asked for by name. It holds for the Keras class too.
+
+    Raises:
+        ValueError: at the definition of a class, if `scaling_rule` is something else.
     """
+
+    scaling_rule = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.scaling_rule is None:
+            return
+        if not (isinstance(cls.scaling_rule, ScalingRule) or callable(cls.scaling_rule)):
+            raise ValueError(
+                "`scaling_rule` must be a ScalingRule, or a static function of an optimizer that "
+                f"gives a tuple of them. Received: scaling_rule={cls.scaling_rule!r} of {cls}"
+            )
+        after = cls.__mro__[cls.__mro__.index(AmplificationMixin) + 1 :]
+        for base in after:
+            if issubclass(base, keras.optimizers.Optimizer):
+                registry.register(cls, base)
+                return
 
     def _init_amplification(self, ell):
         """Creates the amplification variables; called once, after the Keras constructor."""

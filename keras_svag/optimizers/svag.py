@@ -3,6 +3,12 @@
 import keras
 
 from keras_svag.optimizers.amplification import AmplificationMixin, as_float
+from keras_svag.theory.scaling_rules import HEAVY_BALL_RULE, LINEAR_RULE
+
+
+def _rules(optimizer):
+    # Heavy ball does not tend to the linear rule as b -> 0: they keep different things.
+    return (HEAVY_BALL_RULE, LINEAR_RULE) if optimizer.momentum else (LINEAR_RULE,)
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
@@ -68,6 +74,8 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
     >>> sorted(history.history)
     ['gradient_noise', 'gradient_signal', 'loss', 'noise_to_signal']
     """
+
+    scaling_rule = staticmethod(_rules)
 
     def __init__(
         self,

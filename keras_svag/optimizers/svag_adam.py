@@ -3,6 +3,7 @@
 import keras
 
 from keras_svag.optimizers.amplification import AmplificationMixin, as_float
+from keras_svag.theory.scaling_rules import ADAM_RULE
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
@@ -49,6 +50,8 @@ class SVAGAdam(AmplificationMixin, keras.optimizers.Adam):
     >>> SVAGAdam(learning_rate=1e-3, ell=4).ell
     4.0
     """
+
+    scaling_rule = ADAM_RULE
 
     def __init__(
         self,
@@ -100,6 +103,8 @@ class SVAGAdamW(AmplificationMixin, keras.optimizers.AdamW):
     >>> SVAGAdamW(learning_rate=1e-3, ell=4).weight_decay
     0.004
     """
+
+    scaling_rule = ADAM_RULE
 
     def __init__(
         self,

@@ -3,6 +3,11 @@
 import keras
 
 from keras_svag.optimizers.amplification import AmplificationMixin, as_float
+from keras_svag.theory.scaling_rules import RMSPROP_MOMENTUM_RULE, RMSPROP_RULE
+
+
+def _rules(optimizer):
+    return (RMSPROP_MOMENTUM_RULE if optimizer.momentum else RMSPROP_RULE,)
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
@@ -48,6 +53,8 @@ class SVAGRMSprop(AmplificationMixin, keras.optimizers.RMSprop):
     >>> SVAGRMSprop(learning_rate=1e-3, ell=4).ell
     4.0
     """
+
+    scaling_rule = staticmethod(_rules)
 
     def __init__(
         self,

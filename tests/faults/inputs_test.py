@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -98,4 +99,4 @@ def test_a_million_for_ell_is_only_long():
 )
 def test_bad_arrays_of_a_user(x, y, message):
     with pytest.raises(ValueError, match=message):
-        check_sde(lambda seed: None, "sgd", "mse", (x, y))
+        check_sde(lambda seed: None, keras.optimizers.SGD(0.01), "mse", (x, y))

@@ -3,14 +3,12 @@
 import keras
 import pytest
 
-from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop
 from keras_svag.study.config import validate_config
 from keras_svag.study.optimizer import (
     build_optimizer,
     is_plain_sgd,
     require_plain_sgd,
     scaled_learning_rate,
-    svag_version,
 )
 from tests.study.helpers import study_config
 
@@ -102,28 +100,3 @@ def test_batch_size_beyond_the_rule():
     config = config_of(name="SVAG", momentum=0.9)
     with pytest.raises(ValueError, match="`kappa` must be below 10 .*Received: kappa=16"):
         build_optimizer(config, 128, 0.1)
-
-
-@pytest.mark.parametrize(
-    "optimizer, cls",
-    [
-        (keras.optimizers.SGD(0.5, momentum=0.25, nesterov=True, weight_decay=0.125), SVAG),
-        (keras.optimizers.Adam(0.5, beta_1=0.75, amsgrad=True), SVAGAdam),
-        (keras.optimizers.AdamW(0.5, weight_decay=0.125), SVAGAdamW),
-        (keras.optimizers.RMSprop(0.5, rho=0.75, centered=True), SVAGRMSprop),
-        (SVAG(0.5, ell=4, momentum=0.25), SVAG),
-    ],
-)
-def test_svag_version_keeps_the_hyperparameters(optimizer, cls):
-    version = svag_version(optimizer)
-    assert type(version) is cls and version is not optimizer
-    assert version.get_config() == {**optimizer.get_config(), "ell": 1.0}
-
-
-def test_svag_version_is_for_known_optimizers():
-    class Mine(keras.optimizers.SGD):
-        pass
-
-    for optimizer in (Mine(0.1), keras.optimizers.Lion(0.1)):
-        with pytest.raises(ValueError, match="`optimizer` must be one of SGD, Adam, .*Received:"):
-            svag_version(optimizer)

@@ -1,68 +1,25 @@
-"""How hyperparameters change with the batch size, and under amplification.
+"""Scaling rules applied to Keras optimizers: which one, how far it goes, the scaled optimizer.
 
-Amplification by `ell` is a scaling rule at kappa = 1/ell: both keep the SDE of the optimizer. One
-table serves SVAG and batch scaling; `docs/theory.md` derives every row.
-
-- linear: SGD without momentum, or with it in the variant of Goyal et al. (arXiv 1706.02677), which
-  leaves the momentum untouched (not an SDE-preserving rule then; a heuristic).
-- heavy ball: SGD with momentum, in the limit dV = -(1-b) V dt - eta grad L dt + eta Sigma^(1/2) dW,
-  dx = V dt.
-- square root: Adam, AdamW and RMSprop (Malladi, Lyu, Panigrahi, Arora 2022, arXiv 2205.10287).
+The rules themselves are in `keras_svag.theory.scaling_rules`; which of them an optimizer has, its
+SVAG version says (`scaling_rule`).
 """
 
-import dataclasses
-import math
-
-import keras
-
-from keras_svag._checks import finite_float, one_of
-
-LINEAR, HEAVY_BALL, SQUARE_ROOT, AUTO = "linear", "heavy_ball", "square_root", "auto"
-
-
-@dataclasses.dataclass(frozen=True)
-class ScalingRule:
-    """One row of the table.
-
-    Attributes:
-        name: `"linear"`, `"heavy_ball"` or `"square_root"`.
-        powers: dict from hyperparameter to the power of kappa that multiplies it.
-        decay_rates: hyperparameters b of which `1 - b` is multiplied by kappa.
-    """
-
-    name: str
-    powers: dict
-    decay_rates: tuple = ()
-
-
-_LINEAR = ScalingRule(LINEAR, {"learning_rate": 1.0, "weight_decay": 0.0})
-_HEAVY_BALL = ScalingRule(HEAVY_BALL, {"learning_rate": 2.0, "weight_decay": -1.0}, ("momentum",))
-_ADAM = ScalingRule(
-    SQUARE_ROOT,
-    {"learning_rate": 0.5, "weight_decay": 0.5, "epsilon": -0.5},
-    ("beta_1", "beta_2"),
-)
-# Keras' RMSprop has epsilon inside the root.
-_RMSPROP = ScalingRule(
-    SQUARE_ROOT, {"learning_rate": 0.5, "weight_decay": 0.5, "epsilon": -1.0}, ("rho",)
-)
-_RMSPROP_MOMENTUM = ScalingRule(
-    SQUARE_ROOT,
-    {"learning_rate": 1.5, "weight_decay": -0.5, "epsilon": -1.0},
-    ("rho", "momentum"),
-)
+from keras_svag._checks import finite_float
+from keras_svag.optimizers import registry
+from keras_svag.theory.scaling_rules import AUTO, largest_kappa, scale_decay_rate, scale_factor
 
 
 def find_rule(optimizer, rule=AUTO):
-    """The row of the table for an optimizer.
+    """The scaling rule of an optimizer.
 
     Args:
-        optimizer: a `keras.optimizers.Optimizer` (SGD, RMSprop, Adam, AdamW or a subclass).
-        rule: `"linear"`, `"heavy_ball"`, `"square_root"`, or `"auto"` for the one that keeps the
-            SDE of this optimizer. Defaults to `"auto"`.
+        optimizer: a `keras.optimizers.Optimizer` that has an SVAG version (SGD, RMSprop, Adam,
+            AdamW, those that you defined one for), a subclass of one, or an SVAG version.
+        rule: name of the rule, such as `"linear"`, `"heavy_ball"` or `"square_root"`; or `"auto"`
+            for the one that keeps the SDE of this optimizer. Defaults to `"auto"`.
 
     Returns:
-        A `ScalingRule`.
+        A `keras_svag.theory.scaling_rules.ScalingRule`.
 
     Raises:
         ValueError: if there is no rule for the optimizer, or `rule` is not one for it.
@@ -72,32 +29,28 @@ def find_rule(optimizer, rule=AUTO):
     >>> find_rule(keras.optimizers.SGD(momentum=0.9)).name
     'heavy_ball'
     """
-    one_of("rule", rule, (AUTO, LINEAR, HEAVY_BALL, SQUARE_ROOT))
-    rows = _rows(optimizer)
-    if rule == AUTO:
-        return rows[0]
-    for row in rows:
-        if row.name == rule:
-            return row
-    names = ", ".join(repr(row.name) for row in rows)
-    raise ValueError(
-        f"`rule` for {_describe(optimizer)} must be 'auto' or one of {names}. "
-        f"Received: rule={rule!r}"
-    )
+    rows = _rules_of(optimizer)
+    if not isinstance(rule, str) or rule not in (AUTO, *(row.name for row in rows)):
+        names = ", ".join(repr(row.name) for row in rows)
+        raise ValueError(
+            f"`rule` for {_describe(optimizer)} must be 'auto' or one of {names}. "
+            f"Received: rule={rule!r}"
+        )
+    return rows[0] if rule == AUTO else next(row for row in rows if row.name == rule)
 
 
-def _rows(optimizer):
-    if isinstance(optimizer, keras.optimizers.SGD):
-        # Heavy ball does not tend to the linear rule as b -> 0: they keep different things.
-        return (_HEAVY_BALL, _LINEAR) if optimizer.momentum else (_LINEAR,)
-    if isinstance(optimizer, keras.optimizers.Adam):
-        return (_ADAM,)
-    if isinstance(optimizer, keras.optimizers.RMSprop):
-        return (_RMSPROP_MOMENTUM if optimizer.momentum else _RMSPROP,)
-    raise ValueError(
-        "`optimizer` must be SGD, RMSprop, Adam, AdamW or a subclass of one of them; no scaling "
-        f"rule is known for others. Received: optimizer={optimizer!r}"
-    )
+def _rules_of(optimizer):
+    """The rules of an optimizer, first the one that keeps its SDE."""
+    cls = type(optimizer)
+    versions = (cls, *map(registry.svag_class_for, cls.__mro__))
+    rules = (getattr(version, "scaling_rule", None) for version in versions)
+    rule = next((rule for rule in rules if rule is not None), None)
+    if rule is None:
+        raise ValueError(
+            f"`optimizer` must be one of {registry.known_optimizers()}, or of a subclass of one of "
+            f"them; no scaling rule is known for others. Received: optimizer={optimizer!r}"
+        )
+    return rule(optimizer) if callable(rule) else (rule,)
 
 
 def _describe(optimizer):
@@ -125,8 +78,7 @@ def max_kappa(optimizer, rule=AUTO):
     >>> round(max_kappa(keras.optimizers.SGD(momentum=0.9)), 6)
     10.0
     """
-    complements = [1.0 - getattr(optimizer, name) for name in scaled_decay_rates(optimizer, rule)]
-    return min((1.0 / c for c in complements if c > 0), default=float("inf"))
+    return largest_kappa(getattr(optimizer, name) for name in scaled_decay_rates(optimizer, rule))
 
 
 def scaled_decay_rates(optimizer, rule=AUTO):
@@ -142,8 +94,9 @@ def scaled_decay_rates(optimizer, rule=AUTO):
     Raises:
         ValueError: as `find_rule` does.
     """
-    averages = ("ema_momentum",) if optimizer.use_ema else ()
-    rates = (*find_rule(optimizer, rule).decay_rates, *averages)
+    rates = find_rule(optimizer, rule).decay_rates
+    if optimizer.use_ema:
+        rates = (*rates, "ema_momentum")
     # No averaging (beta_1 = 0) stays none: that limit is another one, as for momentum.
     return tuple(name for name in rates if getattr(optimizer, name) != 0)
 
@@ -180,13 +133,12 @@ def scale_optimizer(optimizer, kappa, rule=AUTO):
     """The optimizer for `kappa` times the batch size, with the same dynamics per example.
 
     Args:
-        optimizer: a Keras SGD, RMSprop, Adam or AdamW, or an SVAG version of one. It is not
-            changed.
+        optimizer: as for `find_rule`. It is not changed.
         kappa: factor on the batch size, a float > 0; smaller than 1 for a smaller batch.
         rule: `"linear"` (kappa on the learning rate; on SGD with momentum that is the variant of
             Goyal et al., a heuristic), `"heavy_ball"`, `"square_root"`, or `"auto"`: linear for
-            SGD, heavy ball for SGD with momentum, square root for the adaptive ones. Defaults to
-            `"auto"`.
+            SGD, heavy ball for SGD with momentum, square root for the adaptive ones, what the
+            optimizer's SVAG version says for others. Defaults to `"auto"`.
 
     Returns:
         A new optimizer of the same class, without state.
@@ -225,37 +177,24 @@ def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
     {'learning_rate': 1.0, 'weight_decay': 0.25}
     """
     kappa = check_kappa(optimizer, kappa, rule)
-    config = optimizer.get_config()
+    config = registry.live_config(optimizer)
     scaled = {
-        name: _scale_value(config[name], _power(kappa, power))
+        name: _scale_value(config[name], scale_factor(kappa, power))
         for name, power in find_rule(optimizer, rule).powers.items()
         if config.get(name) is not None
     }
     for name in scaled_decay_rates(optimizer, rule):
-        scaled[name] = 1.0 - kappa * (1.0 - config[name])
+        scaled[name] = scale_decay_rate(config[name], kappa)
     if config.get("ema_overwrite_frequency"):
         scaled["ema_overwrite_frequency"] = max(1, round(config["ema_overwrite_frequency"] / kappa))
     return scaled
 
 
-def _power(kappa, power):
-    try:
-        factor = kappa**power
-    except OverflowError:
-        factor = math.inf
-    if not 0 < factor < math.inf:
-        raise ValueError(
-            f"`kappa` must be so that the rule's factor, kappa^{power:g}, is a positive finite "
-            f"number. Received: kappa={kappa}"
-        )
-    return factor
-
-
 def _scale_value(value, factor):
-    if isinstance(value, dict):
+    if callable(value):
         raise ValueError(
             "`optimizer.learning_rate` must be a number to be scaled; a schedule counts steps, "
             "whose meaning changes with the batch size. Received a schedule: "
-            f"{value.get('class_name')}. Scale its values by {factor:.6g} and its steps yourself."
+            f"{type(value).__name__}. Scale its values by {factor:.6g} and its steps yourself."
         )
     return value * factor
