@@ -13,7 +13,7 @@ check_backend()
 
 from keras_svag import callbacks, theory  # noqa: E402, F401
 from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop  # noqa: E402
-from keras_svag.scaling import scale_optimizer  # noqa: E402
+from keras_svag.optimizers.scaling import scale_optimizer  # noqa: E402
 from keras_svag.theory import svag_coefficients, svag_epochs, svag_steps  # noqa: E402
 from keras_svag.trainer import (  # noqa: E402
     SVAGFunctional,
@@ -24,10 +24,12 @@ from keras_svag.trainer import (  # noqa: E402
 from keras_svag.version import __version__  # noqa: E402
 
 if typing.TYPE_CHECKING:
-    from keras_svag.study.check import check_sde
+    from keras_svag.recipe import Recipe
+    from keras_svag.studies import check_linear_scaling, check_sde
 
 __all__ = [
     "SVAG",
+    "Recipe",
     "SVAGAdam",
     "SVAGAdamW",
     "SVAGFunctional",
@@ -35,6 +37,7 @@ __all__ = [
     "SVAGRMSprop",
     "SVAGSequential",
     "__version__",
+    "check_linear_scaling",
     "check_sde",
     "from_keras",
     "scale_optimizer",
@@ -43,16 +46,22 @@ __all__ = [
     "svag_steps",
 ]
 
+# Imported lazily: studies pull in matplotlib and tensorboard.
+_LAZY = {
+    "Recipe": "keras_svag.recipe",
+    "check_linear_scaling": "keras_svag.studies",
+    "check_sde": "keras_svag.studies",
+}
+
 
 def __getattr__(name):
-    # Studies need matplotlib, tensorboard and more, which who only trains need not wait for.
-    if name == "study":
-        return importlib.import_module("keras_svag.study")
-    if name == "check_sde":
-        value = importlib.import_module("keras_svag.study.check").check_sde
+    if name == "studies":
+        return importlib.import_module("keras_svag.studies")
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
         return globals().setdefault(name, value)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "studies"})

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_svag._json import to_json
-from keras_svag.optimizers import AmplificationMixin
+from keras_svag.optimizers import AmplificationMixin, scaling
 from keras_svag.theory import (
     CONFIDENCE,
     DEFAULT_CLOSENESS,
@@ -25,6 +25,7 @@ from keras_svag.theory import (
     find_window,
     lsr_max_kappa,
 )
+from keras_svag.theory.scaling_rules import AUTO, HEAVY_BALL, LINEAR, SQUARE_ROOT
 
 # What the theorem assumes; a word for each where it does not hold, and where that is not known.
 PREMISES = {

@@ -16,12 +16,19 @@ from absl import app, flags
 from ml_collections import config_flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+RECIPE_CONFIG = "configs/recipe.py"
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     default=None,
     help_string="Config file, such as configs/digits.py or configs/digits.py:quick.",
     lock_config=True,
+)
+_RECIPE = flags.DEFINE_string(
+    "recipe",
+    None,
+    "FILE.py:FUNCTION that returns a keras_svag.Recipe: one's own model and data. With --config "
+    "only for the study's own fields; default: configs/recipe.py. The file is executed.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that the study leaves.")
 
@@ -50,10 +57,28 @@ _SHARD = flags.DEFINE_string(
 )
 
 
-def run(study, argv=None, distributed=True, parallel=True):
-    """Parses the flags and runs `study(config, workdir)`; wrong input ends with one sentence.
+def run_study(name, distributed=True):
+    """Parses the flags, runs a study and prints its table; wrong input ends with one sentence.
 
-    SIGTERM ends the process with `keras_svag.study.preemption.EXIT_CODE`, after checkpoints.
+    SIGTERM ends the process with `preemption.EXIT_CODE`, after checkpoints.
+
+    Args:
+        name: name of the study.
+        distributed: whether its runs can be spread over devices. Defaults to `True`.
+    """
+
+    def study(config, workdir):
+        from keras_svag.config import build_study
+
+        built, num_workers = build_study(config, name, load_recipe())
+        result = built.run(workdir, num_workers=num_workers, shard=_SHARD.value)
+        print_result(result, workdir)
+
+    run(study, distributed=distributed)
+
+
+def run(study, argv=None, distributed=True, parallel=True):
+    """Parses the flags and runs `study(config, workdir)`: see `run_study`.
 
     Args:
         study: function of a `ConfigDict` and a path.
@@ -69,10 +94,10 @@ def run(study, argv=None, distributed=True, parallel=True):
             raise app.UsageError(f"Unexpected arguments: {args[1:]}. All options are flags.")
         config = _CONFIG.value
         if _DATA_DIR.value is not None:
-            if "data_dir" not in config.dataset:
+            if "data_dir" not in config.get("dataset", ()):
                 raise app.UsageError(
                     "Flag --data_dir is for data sets that are read from a folder. "
-                    f"Received: data_dir={_DATA_DIR.value!r} with {config.dataset.name!r}."
+                    f"Received: data_dir={_DATA_DIR.value!r} with {_data_of(config)}."
                 )
             config.dataset.data_dir = _DATA_DIR.value
         _check_strategy(config, distributed)
@@ -90,6 +115,19 @@ def run(study, argv=None, distributed=True, parallel=True):
     app.run(main, argv=argv, flags_parser=_parse)
 
 
+def _data_of(config):
+    return repr(config.dataset.name) if "dataset" in config else "a recipe"
+
+
+def load_recipe():
+    """The recipe of `--recipe`, or `None`."""
+    if _RECIPE.value is None:
+        return None
+    from keras_svag.recipe.source import load_recipe
+
+    return load_recipe(_RECIPE.value)
+
+
 def _start_fork_server():
     """Starts the process of which workers will be forks, so that it imports while this one does.
 
@@ -98,7 +136,7 @@ def _start_fork_server():
     if sys.platform != "linux":
         return
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(["keras_svag.study.pool"])
+    multiprocessing.set_forkserver_preload(["keras_svag.engine.processes.worker"])
     # Ignored signals stay so in the new process: SIGTERM to all processes of a job must not end
     # it, or workers that write their checkpoints would be taken for dead.
     handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -141,12 +179,12 @@ def _run_under_strategy(study, config):
         study(config, _WORKDIR.value)
         return
     from keras_svag import distribution
-    from keras_svag.study import preemption
+    from keras_svag.engine.processes import preemption
 
     try:
         with distribution.strategy_scope(_STRATEGY.value, _TPU.value):
             # Once more: JAX has its own answer to SIGTERM in a cluster.
-            preemption.watch()
+            preemption.install_handler()
             with distribution.process_workdir(_WORKDIR.value) as workdir:
                 if distribution.is_chief():
                     study(config, workdir)
@@ -161,11 +199,12 @@ def _run_under_strategy(study, config):
 
 
 def _run_to_its_end(study, config):
-    from keras_svag.study import preemption, records
+    from keras_svag.engine.files import records
+    from keras_svag.engine.processes import preemption
 
     # What is imported stays to the end, where looking through it for garbage would take a second.
     gc.freeze()
-    preemption.watch()
+    preemption.install_handler()
     try:
         _run_under_strategy(study, config)
     except preemption.PreemptedError as error:
@@ -176,12 +215,7 @@ def _run_to_its_end(study, config):
         sys.exit(1)
 
 
-def shard():
-    """What `--shard` says, or `None`."""
-    return _SHARD.value
-
-
-def refuse_shard():
+def refuse_parts():
     """Raises if there is a `--shard`: one run has no parts."""
     if _SHARD.value is not None:
         raise app.UsageError(
@@ -200,26 +234,27 @@ def _is_ours(error):
     return any(raised_in.is_relative_to(folder.resolve()) for folder in folders)
 
 
-def print_result(verdict, describe, workdir):
+def print_result(result, workdir):
     """Prints the table of a study and where its report is, or that other shards are missing.
 
     Args:
-        verdict: what the study returned.
-        describe: function of it that gives a string of several lines.
+        result: a `Result`, or `None`.
         workdir: folder of the study.
     """
-    if verdict is None:
+    if result is None:
         print(
             f"The runs of shard {_SHARD.value} are finished, some of the other shards' are not. "
             "When they are, give the same command without --shard for the verdict."
         )
         return
-    print(describe(verdict))
+    print(repr(result))
     print(f"\nReport: {(pathlib.Path(workdir) / 'report.html').resolve()}")
 
 
 def _parse(argv):
     argv = [argv[0], *map(_resolve_config, argv[1:])]
+    if _has(argv, "recipe") and not _has(argv, "config"):
+        argv.insert(1, f"--config={ROOT / RECIPE_CONFIG}")
     try:
         rest = flags.FLAGS(argv)
         config = _CONFIG.value
@@ -242,6 +277,10 @@ def _parse(argv):
                 "Example: --config=configs/digits.py --workdir=/tmp/digits"
             )
     return rest
+
+
+def _has(argv, name):
+    return any(a in (f"--{name}", f"-{name}") or a.startswith(f"--{name}=") for a in argv[1:])
 
 
 def _words_of(error):

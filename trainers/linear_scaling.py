@@ -8,22 +8,9 @@ The same command on the same workdir goes on where it was interrupted. Open `rep
 from . import flags
 
 
-def study(config, workdir):
-    """Runs the study and prints its table.
-
-    Args:
-        config: a `ConfigDict` such as `configs/digits.py` gives.
-        workdir: folder for everything that the study leaves.
-    """
-    from keras_svag.study import format_scaling, run_linear_scaling
-
-    verdict = run_linear_scaling(config, workdir, shard=flags.shard())
-    flags.print_result(verdict, format_scaling, workdir)
-
-
 def main():
     """Entry point of the console script."""
-    flags.run(study)
+    flags.run_study("linear_scaling")
 
 
 if __name__ == "__main__":

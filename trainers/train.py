@@ -19,10 +19,12 @@ def study(config, workdir):
         config: a `ConfigDict` such as `configs/digits.py` gives.
         workdir: folder for everything that the run leaves.
     """
-    from keras_svag.study import format_result, run_training
+    from keras_svag.config import build_study
+    from keras_svag.studies.training import format_result
 
-    flags.refuse_shard()
-    result = run_training(config, workdir)
+    flags.refuse_parts()
+    training, _ = build_study(config, "train", flags.load_recipe())
+    result = training.run(workdir)
     print(format_result(result))
     print(f"\nRecords: tensorboard --logdir={workdir}")
     if result["status"] == "failed":

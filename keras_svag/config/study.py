@@ -2,8 +2,13 @@
 
 from keras_svag._checks import positive_int, reject_unknown
 from keras_svag.config.recipe import build_recipe
-from keras_svag.config.validate import OPTIONAL, STUDY_CLASSES, select_study, to_plain
-from keras_svag.config.validate import validate_config
+from keras_svag.config.validate import (
+    OPTIONAL,
+    STUDY_CLASSES,
+    select_study,
+    to_plain,
+    validate_config,
+)
 from keras_svag.studies.study import COMMON
 
 # Fields of a recipe that a config may repeat.

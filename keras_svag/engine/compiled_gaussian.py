@@ -25,9 +25,7 @@ class CompiledGaussianTraining(CompiledTraining):
     def _make_loop(self):
         # Cut into chunks before it goes to the device.
         recipe = self.recipe
-        return GaussianNoiseLoop(
-            self.model, recipe.train_data, self._piece, prepare=recipe.inputs
-        )
+        return GaussianNoiseLoop(self.model, recipe.train_data, self._piece, prepare=recipe.inputs)
 
     @property
     def steps_per_piece(self):

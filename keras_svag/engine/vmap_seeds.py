@@ -14,14 +14,14 @@ import warnings
 
 import numpy as np
 
-from keras_svag._backend import supports_vectorized_seeds
 from keras_svag.distribution import is_distributed
-from keras_svag.loops import has_accelerator, has_convolutions
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock
 from keras_svag.engine.processes import preemption
 from keras_svag.engine.spec import SVAG
 from keras_svag.engine.state import RunFolder, RunState, TrainingDivergedError
+from keras_svag.loops import has_accelerator, has_convolutions
+from keras_svag.resident import StackedLoop
 from keras_svag.trainer.structures import map_arrays
 
 SMALLEST_GROUP = 2
@@ -38,7 +38,7 @@ def is_vectorized(wanted, num_workers):
         ValueError: if it is wanted and cannot be.
     """
     if wanted is None:
-        can = supports_vectorized_seeds() and not is_distributed() and num_workers <= 1
+        can = StackedLoop is not None and not is_distributed() and num_workers <= 1
         return can and has_accelerator()
     if not isinstance(wanted, bool):
         raise ValueError(
@@ -51,7 +51,7 @@ def is_vectorized(wanted, num_workers):
 
 
 def _check_possible(num_workers):
-    if not supports_vectorized_seeds():
+    if StackedLoop is None:
         raise ValueError(
             "`vectorize_seeds` must be None or False on the TensorFlow backend, which cannot "
             "vectorize a train step. Received: vectorize_seeds=True. Use KERAS_BACKEND=jax and "
@@ -77,8 +77,8 @@ def groups_of(grid):
         grid: list of `RunSpec`.
 
     Returns:
-        A list of lists of `RunSpec`, in the order of their first ones: those that one program can do
-        side by side.
+        A list of lists of `RunSpec`, in the order of their first ones: those that one program can
+        do side by side.
     """
     groups = {}
     for run in grid:
@@ -94,15 +94,16 @@ def execute_group(
 
     Args:
         group: list of `RunSpec` that differ in their seed alone.
-        get_program: function that returns their `CompiledTraining`; called only if there is something to do.
+        get_program: function that returns their `CompiledTraining`; called only if there is
+            something to do.
         recording: the `Recording`.
         workdir: folder of the study.
         on_steps: called with a run and the number of its steps just taken (or found taken).
         wanted: whether the user asked for groups; otherwise convolutions stay out of them.
 
     Returns:
-        A dict from run name to the dict of `execution.execute`, for those runs that were in the group;
-        the others are to be done one by one.
+        A dict from run name to the dict of `execution.execute`, for those runs that were in the
+        group; the others are to be done one by one.
 
     Raises:
         CheckpointError: if a run's checkpoint is of another run or model.

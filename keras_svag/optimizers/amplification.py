@@ -17,8 +17,10 @@ import numpy as np
 from keras import ops
 
 from keras_svag._backend import check_backend
+from keras_svag.optimizers import registry, scaling
 from keras_svag.optimizers.decay_rate import DecayRate
 from keras_svag.theory import svag_coefficients, validate_ell
+from keras_svag.theory.scaling_rules import ScalingRule
 
 if check_backend() == "jax":
     from keras_svag.optimizers import jax as backend_ops

@@ -67,8 +67,9 @@ def _name_of(part, path):
 def _check_leaf(name, leaf_name, leaf):
     if isinstance(leaf, (str, bytes, int, float)) or not hasattr(leaf, "__array__"):
         raise ValueError(
-            f"`{name}` must hold arrays. Received: {leaf_name} of {type(leaf).__name__}. Generators "
-            "and tf.data pipelines must be read into arrays first: batches are drawn by index."
+            f"`{name}` must hold arrays. Received: {leaf_name} of {type(leaf).__name__}. "
+            "Generators and tf.data pipelines must be read into arrays first: batches are drawn "
+            "by index."
         )
     array = np.asarray(leaf)
     if array.dtype.kind not in NUMERIC:

@@ -64,13 +64,16 @@ def _plain(value):
 
 
 def short_digest(text):
+    """Twelve hexadecimal digits that stand for a text."""
     return hashlib.sha256(str(text).encode()).hexdigest()[:12]
 
 
 def describe_losses(losses):
     """Losses or metrics as `compile` takes them: names, classes with their settings, functions."""
-    return tree.map_structure(_describe_loss, losses) if tree.is_nested(losses) else (
-        _describe_loss(losses)
+    return (
+        tree.map_structure(_describe_loss, losses)
+        if tree.is_nested(losses)
+        else (_describe_loss(losses))
     )
 
 

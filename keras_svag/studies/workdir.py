@@ -93,5 +93,3 @@ def default_command():
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", spec.name] if spec else [pathlib.Path(sys.argv[0]).name]
     return [*program, *sys.argv[1:]]
-
-

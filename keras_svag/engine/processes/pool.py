@@ -102,9 +102,7 @@ class RunPool:
         """
         steps, said = self._context.Pipe(duplex=False)
         arguments = (self._payload, *self._arguments, said, self._end)
-        executor = concurrent.futures.ProcessPoolExecutor(
-            1, self._context, worker.start, arguments
-        )
+        executor = concurrent.futures.ProcessPoolExecutor(1, self._context, worker.start, arguments)
         with _without_main_module():
             executor.submit(os.getpid)  # which starts the process
         return executor, steps

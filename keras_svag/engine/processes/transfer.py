@@ -1,17 +1,16 @@
 """Recipes on their way to worker processes: functions by value, large arrays in shared files."""
 
 import dataclasses
-import importlib.util
 import io
 import pathlib
 import pickle
-import sys
 
 import cloudpickle
 import keras
 import numpy as np
 
 from keras_svag.optimizers.registry import live_config
+from keras_svag.recipe.files import import_file
 
 # Smaller arrays go through the pipe.
 SHARED_BYTES = 2**16
@@ -71,24 +70,6 @@ def unpack(payload):
     for name, file in payload.modules:
         import_file(name, file)
     return pickle.loads(payload.recipe)
-
-
-def import_file(name, file):
-    """Executes a Python file as the module `name`, once, as a script of its folder would be."""
-    if name in sys.modules:
-        return sys.modules[name]
-    folder = str(pathlib.Path(file).resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 class _Pickler(cloudpickle.Pickler):

@@ -29,6 +29,8 @@ OUTCOME_STYLES = {
     "inconclusive": {"marker": "o", "mfc": "white", "mec": COLORS[0]},
     "fails": {"marker": "x", "mfc": COLORS[0], "mec": COLORS[0], "mew": 2},
 }
+
+
 def build_figures(study, table, details, workdir):
     """Where the rule holds and where training leaves it, and the curves: a list of `Drawing`."""
     tolerance = f"{details['tolerance']:g}"
@@ -61,7 +63,9 @@ def draw_scaling(verdict, metric):
     figure = Figure(figsize=(11, 6), layout="constrained")
     settings = verdict["settings"]
     lines = _kappa_lines(verdict)
-    for axis, (name, label) in zip(figure.subplots(2, 2).flat, (*SCALING, (metric[0], f"{metric[1]} (end)"))):
+    for axis, (name, label) in zip(
+        figure.subplots(2, 2).flat, (*SCALING, (metric[0], f"{metric[1]} (end)"))
+    ):
         for setting in settings:
             interval = setting.get(name)
             if interval is not None and interval.mean > 0:

@@ -14,19 +14,20 @@ def recommend(study, verdict):
     Returns:
         A list of strings.
     """
+
     def sizes_of(word):
         return [e["batch_size"] for e in verdict["verdicts"] if e["verdict"] == word]
 
     steps = []
     if sizes := sizes_of(EQUIVALENT):
         steps.append(
-            f"At {batch_sizes(sizes)}, the covariance of the gradient noise is all that matters here: "
-            "models of SGD may take Gaussian noise."
+            f"At {batch_sizes(sizes)}, the covariance of the gradient noise is all that matters "
+            "here: models of SGD may take Gaussian noise."
         )
     if sizes := sizes_of(DIFFERENT):
         steps.append(
-            f"At {batch_sizes(sizes)}, do not replace the noise of SGD by Gaussian noise. At a smaller "
-            "batch size, with the learning rate in proportion, its shape matters less."
+            f"At {batch_sizes(sizes)}, do not replace the noise of SGD by Gaussian noise. At a "
+            "smaller batch size, with the learning rate in proportion, its shape matters less."
         )
     if sizes := sizes_of(INCONCLUSIVE):
         seeds = 2 * study.num_seeds

@@ -5,8 +5,14 @@ import math
 
 from keras_svag.engine.execution import DONE
 from keras_svag.studies.table import column, failed_runs, final_columns, pair_by_seed
-from keras_svag.theory import DIFFERENT, EQUIVALENT, INCONCLUSIVE, mean_interval
-from keras_svag.theory.equivalence import CONFIDENCE, compare
+from keras_svag.theory import (
+    DIFFERENT,
+    EQUIVALENCE_CONFIDENCE,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    compare,
+    mean_interval,
+)
 
 # Means over the window, and values at the end.
 QUANTITIES = ("weight_norm", "train_loss", "test_loss", "final_train_loss", "final_test_loss")
@@ -47,7 +53,7 @@ def build_verdict(study, arms):
     return {
         "study": study.name,
         "verdict": (others or verdicts)[-1]["verdict"],
-        "confidence": CONFIDENCE,
+        "confidence": EQUIVALENCE_CONFIDENCE,
         "verdicts": verdicts,
         "comparisons": comparisons,
         "settings": [_summarize_arm(arm) for arm in arms],

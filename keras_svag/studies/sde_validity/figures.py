@@ -123,9 +123,7 @@ def draw_convergence(table, batch_sizes, ells, closeness, title):
 def _draw_limit(axis, table, batch_size, column, ells, closeness, color, marker):
     done = finished(table, batch_size)
     factor = _rate(table, batch_size) if column == "gradient_noise" else 1.0
-    values = {
-        ell: {r["seed"]: factor * r[column] for r in done if r["ell"] == ell} for ell in ells
-    }
+    values = {ell: {r["seed"]: factor * r[column] for r in done if r["ell"] == ell} for ell in ells}
     values = {ell: by_seed for ell, by_seed in values.items() if by_seed}
     if not values:
         return

@@ -53,9 +53,7 @@ def _errors_of(name, ends, ells, noise_steps, seeds):
 
     coarse, fine = noise_steps
     # At m steps Euler-Maruyama has an error of order 1/m itself.
-    truth = theory.extrapolate(
-        coarse, values_of(GAUSSIAN, coarse), fine, values_of(GAUSSIAN, fine)
-    )
+    truth = theory.extrapolate(coarse, values_of(GAUSSIAN, coarse), fine, values_of(GAUSSIAN, fine))
     values = {ell: values_of(SVAG, ell) for ell in ells}
     errors = {ell: theory.mean_interval(values[ell] - truth) for ell in ells}
     spread = {ell: theory.standard_error(values[ell] - truth) for ell in ells}

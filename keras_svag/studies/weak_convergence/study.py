@@ -168,13 +168,15 @@ class WeakConvergence(Study):
             scaled = ", ".join(f"{value:.4g}" for value in row["scaled_errors"])
             order = "-" if row["order"] is None else f"{row['order']:.3f}"
             lines.append(
-                f"  {row['quantity']}: order {order}; l e(l) = {scaled} -> {row['leading_error']:.4g}"
+                f"  {row['quantity']}: order {order}; "
+                f"l e(l) = {scaled} -> {row['leading_error']:.4g}"
             )
         lines.append("Linear problem, real train step:")
         for row in details["simulated"]:
             scores = ", ".join(f"{score:+.2f}" for score in row["scores"])
             lines.append(
-                f"  {row['quantity']}: slope {_text(row['slope'])} (exact {row['exact_slope']:.3f}); "
+                f"  {row['quantity']}: slope {_text(row['slope'])} "
+                f"(exact {row['exact_slope']:.3f}); "
                 f"standard errors from the exact recursion: {scores}"
             )
         lines.append("Network:")
