@@ -37,7 +37,8 @@ class Study:
     """Base class of studies: a subclass says which runs, and what they say.
 
     A subclass sets `name`, adds fields, and overrides `specs`, `evaluate`, `figures`,
-    `format_table` and `recommend`; `stages`, `on_stage` and `more_seeds` where it does not do all runs at once.
+    `format_table` and `recommend`; `stages`, `on_stage` and `more_seeds` where it does not do all
+    runs at once.
 
     Attributes:
         recipe: the `Recipe`, or only its `TrainingFacts` where nothing is trained.

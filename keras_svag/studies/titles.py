@@ -21,7 +21,7 @@ def end_quantities(settings):
     """Names of the values at the end of the run that a list of `settings` holds."""
     names = dict.fromkeys(name for setting in settings for name in setting)
     ends = [n for n in names if n == "train_loss" or n.startswith("test_")]
-    return [name for name in ends if name != "test_loss"] or ["train_loss"]
+    return [n for n in ends if n not in ("test_loss", "test_accuracy_loss")] or ["train_loss"]
 
 
 def curves_of(table):

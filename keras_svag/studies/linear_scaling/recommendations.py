@@ -29,8 +29,8 @@ def recommend(study, verdict):
         if seeds > study.max_num_seeds:
             flags += f" {flag('max_num_seeds', seeds)}"
         steps.append(
-            f"At {batch_sizes(open_sizes)}, the outcome is open. Give the same command with {flags} "
-            "on the same workdir: finished runs are kept, and intervals become narrower."
+            f"At {batch_sizes(open_sizes)}, the outcome is open. Give the same command with "
+            f"{flags} on the same workdir: finished runs are kept, and intervals become narrower."
         )
     if verdict["not_in_equilibrium"]:
         steps.append(_reach_equilibrium(verdict["not_in_equilibrium"], study.facts))

@@ -79,7 +79,7 @@ class LinearScaling(Study):
 
     name = "linear_scaling"
     title = "Linear scaling rule:"
-    own_fields = ("batch_sizes", "criterion", "tolerance", "phase")
+    own_fields = ("batch_sizes", "criterion", "phase", "tolerance")
 
     def validate(self):
         """Sorts the grid; batch sizes default to multiples of the recipe's."""

@@ -20,8 +20,8 @@ class SDEValidity(Study):
     """Is SGD well modelled by its SDE? SGD against SVAG at growing amplification.
 
     Trains the recipe with each `ell` and seed, extrapolates SVAG to the SDE, and judges whether R,
-    N and G of SGD, averaged over `window`, are within a factor `closeness` of it (Li, Malladi, Arora
-    2021, arXiv 2102.12470). Seeds are doubled while a verdict is inconclusive. The cost is
+    N and G of SGD, averaged over `window`, are within a factor `closeness` of it (Li, Malladi,
+    Arora 2021, arXiv 2102.12470). Seeds are doubled while a verdict is inconclusive. The cost is
     `2 * num_seeds * sum(ells)` times that of the SGD run at each batch size.
 
     With Adam, AdamW and RMSprop the SDE is that of Malladi et al. (arXiv 2205.10287), whose
