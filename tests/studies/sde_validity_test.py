@@ -1,4 +1,4 @@
-"""Tests of keras_svag/study/sde_validity.py: the whole study, from config to verdict."""
+"""Tests of keras_svag/studies/sde_validity: the whole study, from config to verdict."""
 
 import csv
 import io
@@ -12,24 +12,22 @@ from scipy import stats
 
 from keras_svag import theory
 from keras_svag.datasets import DATASETS
-from keras_svag.study import (
-    figures,
-    format_table,
-    pool,
-    progress,
-    records,
-    run_sde_validity,
-    sde_validity,
-)
-from keras_svag.study.sde_validity import confidence_of_each_look
-from tests.study.helpers import Interrupted, files_of, study_config
-from tests.study.synthetic import make_pool
+from keras_svag.engine.files import records
+from keras_svag.engine.processes import preemption
+from keras_svag.recipe import TrainingFacts
+from keras_svag.studies import SDEValidity
+from keras_svag.studies.sde_validity.verdict import confidence_of_each_look
+from tests.studies.helpers import build, files_of, run_study, study_config
+from tests.studies.synthetic import make_pool
 
 QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
+FACTS = TrainingFacts(
+    "SVAG", 0.0, "linear", 0.2, 1.0, 5e-3, 0.0, 8, 2.0, 1437, "with_replacement", True, True
+)
 
 
 def run(config, workdir, command=("python", "study.py")):
-    return run_sde_validity(config, workdir, list(command), show_progress=False)
+    return run_study(config, "sde_validity", workdir, command)
 
 
 def read_table(workdir):
@@ -56,6 +54,7 @@ def test_files(finished):
     workdir, _ = finished
     top = {path.name for path in workdir.iterdir()}
     assert top == {
+        ".lock",
         "config.json",
         "environment.json",
         "figures",
@@ -101,9 +100,9 @@ def t_interval(values):
 
 
 def test_verdict_file_follows_from_the_results(finished):
-    workdir, returned = finished
+    workdir, result = finished
     verdict = records.read_json(workdir / "verdict.json")
-    assert verdict == json.loads(json.dumps(records.to_json(returned)))
+    assert verdict == json.loads(json.dumps(records.to_json(result.details)))
     assert verdict["study"] == "sde_validity" and verdict["closeness"] == math.sqrt(2)
     assert verdict["confidence"] == 0.95 and verdict["failed_runs"] == {}
     table = read_table(workdir)
@@ -144,62 +143,39 @@ def test_verdict_file_follows_from_the_results(finished):
 
 
 def test_printed_table(finished):
-    workdir, verdict = finished
-    lines = format_table(verdict).splitlines()
-    assert lines[0].split() == [
-        "B",
-        "ell",
-        "seeds",
-        "N",
-        "G",
-        "N/G",
-        "R",
-        "train",
-        "loss",
-        "test",
-        "accuracy",
-    ]
-    settings = records.read_json(workdir / "verdict.json")["settings"]
-    for line, setting in zip(lines[1:4], settings):
-        assert line.split()[:4] == [
-            "128",
-            f"{setting['ell']:g}",
-            "2",
-            f"{setting['gradient_noise']['mean']:.4g}",
-        ]
-    assert "Batch size 128" in lines[-1] and verdict["verdict"] in lines[-1]
-    # What the study itself returns and what stands in its file print the same.
-    assert format_table(records.read_json(workdir / "verdict.json")) == "\n".join(lines)
+    workdir, result = finished
+    lines = repr(result).splitlines()
+    assert lines[0].split()[:7] == ["B", "ell", "seeds", "N", "G", "N/G", "R"]
+    for line, setting in zip(lines[1:4], records.read_json(workdir / "verdict.json")["settings"]):
+        noise = f"{setting['gradient_noise']['mean']:.4g}"
+        assert line.split()[:4] == ["128", f"{setting['ell']:g}", "2", noise]
+    assert "Batch size 128" in lines[-1] and result.verdict in lines[-1]
 
 
 # Going on with a study.
 
 
-def test_second_call_repeats_nothing(finished, tmp_path, monkeypatch):
+def times_of(workdir):
+    return {path: path.stat().st_mtime_ns for path in (workdir / "runs").rglob("*.*")}
+
+
+def test_second_call_repeats_nothing(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     command = records.read_json(tmp_path / "environment.json")["command"]
-
-    def refuse(*_):
-        raise AssertionError("a finished study built a program")
-
-    monkeypatch.setattr(pool, "Program", refuse)
-    before = files_of(tmp_path)
-    verdict = run(study_config(), tmp_path, command)
-    assert records.to_json(verdict) == records.to_json(finished[1])
-    after = files_of(tmp_path)
-    # Everything, the figures' bytes included.
-    assert after.keys() == before.keys()
-    assert [name for name in after if after[name] != before[name]] == []
+    before, times = files_of(tmp_path), times_of(tmp_path)
+    again = run(study_config(), tmp_path, command)
+    assert records.to_json(again.details) == records.to_json(finished[1].details)
+    # Everything, the figures' bytes included; and no run was written, not even the same once more.
+    assert files_of(tmp_path) == before and times_of(tmp_path) == times
 
 
-def test_more_seeds_keep_the_finished_runs(finished, program, tmp_path, monkeypatch):
+def test_more_seeds_keep_the_finished_runs(finished, tmp_path, monkeypatch):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(pool, "Program", lambda *_: program)
-    monkeypatch.setattr(figures, "draw_sde_validity", lambda *_: [])  # costs seconds
-    old = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.*")}
-    old_table = read_table(tmp_path)
-    verdict = run(study_config(num_seeds=3, max_num_seeds=3), tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in old} == old
+    monkeypatch.setattr(SDEValidity, "figures", lambda *_: [])  # costs seconds
+    old, old_table = times_of(tmp_path), read_table(tmp_path)
+    verdict = run(study_config(num_seeds=3, max_num_seeds=3), tmp_path).details
+    now = times_of(tmp_path)
+    assert {path: now[path] for path in old} == old
     names = {path.name for path in (tmp_path / "runs").iterdir()}
     assert len(names) == 9 and {"b128_ell1_seed2", "b128_ell4_seed2"} <= names
     assert [setting["num_seeds"] for setting in verdict["settings"]] == [3, 3, 3]
@@ -207,52 +183,44 @@ def test_more_seeds_keep_the_finished_runs(finished, program, tmp_path, monkeypa
     assert [row for row in table if row["seed"] < 2] == old_table
     assert records.read_json(tmp_path / "config.json")["num_seeds"] == 3
     # Judged anew: a wide closeness, no run.
-    monkeypatch.setattr(pool, "Program", None)
-    wide = run(study_config(num_seeds=3, max_num_seeds=3, closeness=1e6), tmp_path)
+    wide = run(study_config(num_seeds=3, max_num_seeds=3, closeness=1e6), tmp_path).details
     assert wide["closeness"] == 1e6 and read_table(tmp_path) == table
-    assert wide["settings"] == verdict["settings"]
+    assert wide["settings"] == verdict["settings"] and times_of(tmp_path) == now
 
 
-def test_interrupted_study_has_written_no_verdict(config, program, tmp_path, monkeypatch):
-    class Bar:
-        n = initial = total = 0
+def test_interrupted_study_has_written_no_verdict(use_pool, tmp_path):
+    class Pool(make_pool(lambda run: (1.0, 1.0, 1.0))):
+        def execute(self, grid, on_steps):
+            super().execute(grid[:2], on_steps)
+            raise preemption.PreemptedError()
 
-        def __init__(self, **_):
-            self.calls = 0
-
-        def close(self):
-            pass
-
-        def update(self, _):
-            self.calls += 1
-            if self.calls == 6:
-                raise Interrupted
-
-    monkeypatch.setattr(progress, "tqdm", Bar)
-    monkeypatch.setattr(pool, "Program", lambda *_: program)
-    with pytest.raises(Interrupted):
-        run_sde_validity(study_config(), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "environment.json", "runs"}
+    use_pool(pool=Pool)
+    with pytest.raises(preemption.PreemptedError):
+        run(study_config(), tmp_path)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written >= {"config.json", "environment.json", "runs"}
+    assert not written & {"verdict.json", "results.csv", "report.html", "figures"}
 
 
 # Wrong input leaves nothing behind.
 
 
 BAD = {
-    "ell": ({"sde_validity": {"batch_sizes": [128], "ells": [0.3, 1.0]}}, "Received: ell=0.3"),
+    "ell": ({"sde_validity": {"batch_sizes": [128], "ells": [0.3, 1.0]}}, "ell=0.3"),
     "ell nan": ({"sde_validity": {"batch_sizes": [8], "ells": [1.0, math.nan]}}, "ell=nan"),
     "ell string": ({"sde_validity": {"batch_sizes": [8], "ells": [1.0, "2"]}}, "ell='2'"),
-    "unknown field": ({"batch": 8}, "`batch` is not a field .*Received: batch=8"),
-    "depth": ({"model": {"name": "mlp", "depth": 0}}, "`depth` must be .*Received: depth=0"),
-    "norm": ({"model": {"name": "mlp", "norm": "grup"}}, "`norm` must be one of.*'grup'"),
+    "unknown field": ({"batch": 8}, "batch=8"),
+    "depth": ({"model": {"name": "mlp", "depth": 0}}, "depth=0"),
+    "norm": ({"model": {"name": "mlp", "norm": "grup"}}, "norm.*'grup'"),
     "batch size": (
         {
             "sampling": "without_replacement",
             "sde_validity": {"batch_sizes": [8, 2000], "ells": [1.0, 2.0, 4.0]},
         },
-        "`batch_size` is too large for 1437 examples.*Received: batch_size=2000. Use a smaller",
+        "1437 .*batch_size=2000",
     ),
     "split": ({"dataset": {"name": "digits", "split_seed": -1}}, "split_seed|random_state"),
+    "no record in the window": ({"num_records": 1, "num_checkpoints": 1}, "num_records=1"),
 }
 
 
@@ -269,7 +237,7 @@ def test_data_set_that_cannot_be_had_leaves_nothing(tmp_path, monkeypatch):
         raise ValueError("`dataset` must be downloaded first")
 
     monkeypatch.setitem(DATASETS, "offline", offline)
-    with pytest.raises(ValueError, match="must be downloaded"):
+    with pytest.raises(ValueError, match="downloaded"):
         run(study_config(dataset={"name": "offline"}), tmp_path / "study")
     assert list(tmp_path.iterdir()) == []
 
@@ -277,7 +245,7 @@ def test_data_set_that_cannot_be_had_leaves_nothing(tmp_path, monkeypatch):
 def test_workdir_of_another_config_is_left_alone(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     before = files_of(tmp_path)
-    with pytest.raises(ValueError, match="learning_rate: 0.2 -> 0.1.*Use another --workdir"):
+    with pytest.raises(ValueError, match="learning_rate: 0.2 -> 0.1"):
         run(study_config(learning_rate=0.1), tmp_path)
     assert files_of(tmp_path) == before
 
@@ -293,38 +261,37 @@ def test_diverging_runs_are_reported_and_the_others_go_on(tmp_path):
     config = study_config(
         model=model, weight_decay=0.125, learning_rate=2.0, sde_validity=grid, epochs=3.0
     )
-    verdict = run(config, tmp_path)
+    result = run(config, tmp_path)
+    verdict = result.details
     table = {row["name"]: row for row in read_table(tmp_path)}
     failed = {f"b128_ell1_seed{seed}" for seed in (0, 1)}
     assert set(verdict["failed_runs"]) == failed
     for name, row in table.items():
         assert row["status"] == ("failed" if name in failed else "done")
         if name in failed:
-            result = records.read_json(tmp_path / "runs" / name / "result.json")
-            assert f"no longer finite after step {result['failed_step']}." in row["message"]
+            failure = records.read_json(tmp_path / "runs" / name / "result.json")
+            assert f"step {failure['failed_step']}." in row["message"]
             assert row["message"] == verdict["failed_runs"][name]
             assert row["gradient_noise"] == ""
     assert verdict["verdict"] == "inconclusive"
     assert "fewer than two seeds finished" in verdict["verdicts"][0]["reason"]
     assert [setting["num_seeds"] for setting in verdict["settings"]] == [0, 2, 2]
     report = (tmp_path / "report.html").read_text()
-    assert all(f"Run {name}: the loss or the weights" in report for name in failed)
-    assert "  -" in format_table(verdict).splitlines()[1]
+    assert all(f"Run {name}: " in report for name in failed)
+    assert "  -" in repr(result).splitlines()[1]
 
 
 # Verdicts, on studies whose truth is known.
 
 
 @pytest.fixture
-def synthetic(tmp_path, monkeypatch):
-    """Runs a study of two batch sizes on records with a known truth; figures cost seconds."""
+def synthetic(tmp_path, use_pool):
+    """Runs a study of two batch sizes on records with a known truth."""
 
-    def start(truth, config=None, draw=False, **options):
-        if not draw:
-            monkeypatch.setattr(figures, "draw_sde_validity", lambda *_: [])
-        monkeypatch.setattr(sde_validity, "RunPool", make_pool(truth, **options))
+    def start(truth, config=None, **options):
+        use_pool(truth, **options)
         grid = {"batch_sizes": [8, 128], "ells": [1.0, 2.0, 4.0, 8.0]}
-        return run(study_config(sde_validity=grid) | (config or {}), tmp_path)
+        return run(study_config(sde_validity=grid) | (config or {}), tmp_path).details
 
     return start
 
@@ -405,7 +372,8 @@ def test_confidence_of_each_look(first, most, looks):
     while sequence[-1] < most:
         sequence.append(min(2 * sequence[-1], most))
     assert len(sequence) == looks
-    got = confidence_of_each_look({"num_seeds": first, "max_num_seeds": most})
+    study = SDEValidity(FACTS, num_seeds=first, max_num_seeds=most)
+    got = confidence_of_each_look(study)
     assert 1 - got == pytest.approx(0.05 / looks)
 
 
@@ -471,7 +439,7 @@ def test_one_seed_gives_no_interval(synthetic):
     verdict = synthetic(first_order, {"num_seeds": 1, "max_num_seeds": 1})
     assert verdict["verdict"] == "inconclusive"
     assert "num_seeds >= 2" in verdict["verdicts"][0]["reason"]
-    assert "no interval" in format_table(verdict)
+    assert "no interval" in build(study_config()).format_table(verdict)
 
 
 def test_condition_that_cannot_be_decided(synthetic):
@@ -483,7 +451,7 @@ def test_condition_that_cannot_be_decided(synthetic):
         assert entry["necessary_condition"]["holds"] is None
 
 
-def test_signal_that_is_not_positive(synthetic, tmp_path, monkeypatch):
+def test_signal_that_is_not_positive(use_pool, tmp_path):
     # The mean of <g1, g2> may come out at zero or below: no ratio, no crash, no verdict.
     make = make_pool(first_order)
 
@@ -498,17 +466,11 @@ def test_signal_that_is_not_positive(synthetic, tmp_path, monkeypatch):
             records.write_jsonl(path, rows)
             return result
 
-    monkeypatch.setattr(sde_validity, "RunPool", Pool)
+    use_pool(pool=Pool, draw=True)
     grid = {"batch_sizes": [128], "ells": [1.0, 2.0, 4.0]}
-    verdict = run(study_config(sde_validity=grid), tmp_path)
+    verdict = run(study_config(sde_validity=grid), tmp_path).details
     assert [row["noise_to_signal"] for row in read_table(tmp_path)] == [math.inf] * 6
     assert verdict["verdict"] == "inconclusive"
     assert verdict["necessary_condition"]["noise_to_signal"].ci_high == math.inf
     assert verdict["necessary_condition"]["holds"] is not False
     assert theory.INCONCLUSIVE in (tmp_path / "report.html").read_text()
-
-
-def test_window_without_records_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="`num_records` must be so large.*Received: num_records=1"):
-        run(study_config(num_records=1, num_checkpoints=1), tmp_path / "study")
-    assert not (tmp_path / "study").exists()

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/study/report.py: one page, self-contained, verdict first."""
+"""Tests of keras_svag/report/page.py: one page, self-contained, verdict first."""
 
 import base64
 import copy
@@ -6,10 +6,8 @@ import html.parser
 
 import pytest
 
-from keras_svag.study import records
-from keras_svag.study.grid import summarize_runs
-from keras_svag.study.report import render
-from keras_svag.study.sde_validity import build_grid
+from keras_svag.engine.files import records
+from keras_svag.report.page import render
 
 
 class Page(html.parser.HTMLParser):
@@ -47,22 +45,19 @@ def page(finished):
 
 
 @pytest.fixture
-def inputs(finished, config):
+def inputs(finished, study):
     """Arguments of `render` for the finished study; the test may change them."""
-    workdir, _ = finished
-    grid = build_grid(config, 1437)
-    results = {r.name: records.read_json(workdir / "runs" / r.name / "result.json") for r in grid}
+    workdir, result = finished
     files = [
-        {"file": f"figures/{name}.png", "title": name, "caption": "Lines."}
+        {"file": workdir / "figures" / f"{name}.png", "title": name, "caption": "Lines."}
         for name in ("convergence", "curves_b128")
     ]
     return {
-        "verdict": copy.deepcopy(records.read_json(workdir / "verdict.json")),
+        "study": study,
+        "details": copy.deepcopy(records.read_json(workdir / "verdict.json")),
         "figures": files,
-        "config": config,
         "setting": records.read_json(workdir / "environment.json"),
-        "table": summarize_runs(grid, results, config, 1437, workdir),
-        "workdir": workdir,
+        "table": result.table,
     }
 
 
@@ -79,7 +74,7 @@ def test_page_needs_nothing_from_outside(page, finished):
 
 
 def test_verdict_then_figures_then_tables_then_command(page, finished):
-    verdict = finished[1]["verdicts"][0]
+    verdict = finished[1].details["verdicts"][0]
     order = [
         "Is SGD well modelled by its SDE?",
         verdict["verdict"],
@@ -101,7 +96,7 @@ def test_verdict_then_figures_then_tables_then_command(page, finished):
 
 
 def test_numbers_of_the_table(page, finished):
-    for setting in records.to_json(finished[1]["settings"]):
+    for setting in records.to_json(finished[1].details["settings"]):
         noise = setting["gradient_noise"]
         cell = f"{noise['mean']:.4g} [{noise['ci_low']:.3g}, {noise['ci_high']:.3g}]"
         assert cell in page.text
@@ -111,7 +106,7 @@ def test_numbers_of_the_table(page, finished):
 
 def test_words_of_users_are_escaped(inputs):
     inputs["setting"]["command"] = ["python", "<script>alert(1)</script>"]
-    inputs["verdict"]["failed_runs"] = {"b8_ell1_seed0": "Run <b>b8</b> failed & stopped"}
+    inputs["details"]["failed_runs"] = {"b8_ell1_seed0": "Run <b>b8</b> failed & stopped"}
     text = render(**inputs)
     assert "<script>" not in text and "<b>b8" not in text
     assert "Run <b>b8</b> failed & stopped" in Page(text).text
@@ -121,7 +116,7 @@ def test_words_of_users_are_escaped(inputs):
     ("holds", "words"), [(True, "holds"), (False, "fails"), (None, "cannot be decided")]
 )
 def test_condition_in_words(inputs, holds, words):
-    inputs["verdict"]["verdicts"][0]["necessary_condition"]["holds"] = holds
+    inputs["details"]["verdicts"][0]["necessary_condition"]["holds"] = holds
     text = Page(render(**inputs)).text
     assert f"The necessary condition N/G ≥ 1 {words} (measured on SGD:" in text
 
@@ -135,23 +130,23 @@ def test_condition_in_words(inputs, holds, words):
     ],
 )
 def test_advice_goes_with_the_verdict(inputs, verdict, advice):
-    inputs["verdict"]["verdicts"][0]["verdict"] = verdict
+    inputs["details"]["verdicts"][0]["verdict"] = verdict
     page = Page(render(**inputs))
     assert advice in page.text
     assert page.tags.count("li") == 1
 
 
 def test_flags_are_kept_together(inputs):
-    inputs["verdict"]["verdicts"][0]["verdict"] = "inconclusive"
-    seeds = 2 * inputs["config"]["max_num_seeds"]
+    inputs["details"]["verdicts"][0]["verdict"] = "inconclusive"
+    seeds = 2 * inputs["study"].max_num_seeds
     flag = f'with <span class="flag">--config.max_num_seeds={seeds}</span> on the same workdir:'
     assert flag in render(**inputs)
 
 
 def test_missing_values(inputs):
     # No ratios, no interval, a cell without a finished run.
-    inputs["verdict"]["verdicts"][0]["ratios"] = {}
-    settings = inputs["verdict"]["settings"]
+    inputs["details"]["verdicts"][0]["ratios"] = {}
+    settings = inputs["details"]["settings"]
     settings[0]["weight_norm"] = {"mean": 2.0, "ci_low": None, "ci_high": None}
     settings[1] = {"batch_size": 128, "learning_rate": 3.2, "ell": 2.0, "num_seeds": 0}
     text = Page(render(**inputs)).text

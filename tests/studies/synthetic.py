@@ -1,11 +1,14 @@
 """Studies without training: records written from a known truth."""
 
+import dataclasses
 import pickle
 import zlib
 
 import numpy as np
 
-from keras_svag.study import records, runs
+from keras_svag.engine.execution import DONE, FAILED
+from keras_svag.engine.files import records
+from keras_svag.engine.state import RunFolder
 
 COLUMNS = ("loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -14,19 +17,19 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
     """A stand-in for `RunPool` whose runs have constant R, N and G from a known truth.
 
     Args:
-        truth: function of a `Run`; returns `(R, N, G)`, the geometric means over seeds.
-        spread: function of a `Run`; returns the standard deviation of their logs. 0 by default.
+        truth: function of a `RunSpec`; returns `(R, N, G)`, the geometric means over seeds.
+        spread: function of a `RunSpec`; returns the standard deviation of their logs. 0 by default.
         failed: names of the runs that diverge.
         grids: list to which the names of the runs of each call are appended.
-        accuracy: function of a `Run`; returns its test accuracy. 0.5 by default.
+        accuracy: function of a `RunSpec`; returns its test accuracy. 0.5 by default.
 
     Returns:
         A class with the constructor and the methods of `RunPool`.
     """
 
     class SyntheticPool:
-        def __init__(self, config, load_dataset, workdir, num_workers):
-            self._config, self._workdir = config, workdir
+        def __init__(self, recipe, recording, workdir, num_workers, vectorize_seeds):
+            self._recording, self._workdir = recording, workdir
 
         def __enter__(self):
             return self
@@ -45,8 +48,13 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
                 call()
 
         def _execute(self, run):
+            folder = RunFolder(self._workdir, run.name)
+            result = {**dataclasses.asdict(run), "name": run.name}
             if run.name in failed:
-                return {"status": runs.FAILED, "message": f"{run.name} <diverged>", "seconds": 1.0}
+                message = f"{run.name} <diverged>"
+                result |= {"status": FAILED, "failed_step": 3, "message": message, "seconds": 1.0}
+                records.write_json(folder.result, result)
+                return result
             rng = np.random.default_rng(zlib.crc32(run.name.encode()))
             logs = np.log(truth(run)) + (spread(run) if spread else 0) * rng.normal(size=3)
             weight_norm, noise, signal = np.exp(logs).tolist()
@@ -63,9 +71,11 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
                     **dict.fromkeys(COLUMNS, 0.5),
                     "test_accuracy": accuracy(run) if accuracy else 0.5,
                 }
-                for point in run.record_points(self._config["num_records"])
+                for point in self._recording.points(run)
             ]
-            records.write_jsonl(runs.RunFolder(self._workdir, run.name).metrics, rows)
-            return {"status": runs.DONE, "seconds": 2.0}
+            records.write_jsonl(folder.metrics, rows)
+            result |= {"status": DONE, "seconds": 2.0}
+            records.write_json(folder.result, result)
+            return result
 
     return SyntheticPool

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/study/weak_convergence.py and linear_chains.py."""
+"""Tests of keras_svag/studies/weak_convergence."""
 
 import json
 
@@ -6,23 +6,26 @@ import numpy as np
 import pytest
 
 from configs.weak_convergence import get_config
-from keras_svag.study import run_weak_convergence
-from keras_svag.study.linear_chains import simulate
-from keras_svag.study.weak_convergence import exact_errors, fit_slope
+from keras_svag.studies.weak_convergence.linear_chains import simulate
+from keras_svag.studies.weak_convergence.linear_errors import exact_errors
+from keras_svag.studies.weak_convergence.slope import fit_slope
 from keras_svag.theory import LinearProblem
 from tests.oracles import linear_svag_moments
+from tests.studies.helpers import build, run_study
+
+NAME = "weak_convergence"
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Folder and verdict of a finished quick study."""
     workdir = tmp_path_factory.mktemp("weak")
-    return workdir, run_weak_convergence(get_config("quick"), workdir, show_progress=False)
+    return workdir, run_study(get_config("quick"), NAME, workdir).details
 
 
 def test_order_one_by_exact_moments():
     # The named problem of the default config: learning rate 0.5, 8 effective steps.
-    rows = exact_errors(get_config().weak_convergence.to_dict())
+    rows = exact_errors(build(get_config(), NAME))
     for row in rows:
         assert abs(row["order"] - 1) < 0.02
         scaled = np.array(row["scaled_errors"][-3:])
@@ -93,38 +96,38 @@ def test_simulated_part_is_consistent(study):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("noise_steps", (3.0, 8.0), r"`weak_convergence.noise_steps` must be two.*Received"),
-        ("noise_steps", (8.0,), r"`weak_convergence.noise_steps` must be two.*Received"),
-        ("ells", (4.0,), r"`weak_convergence.ells` must have at least two.*Received"),
-        ("linear_b", (1.0,), r"`weak_convergence.linear_b` must be as long as.*Received"),
-        ("num_chains", 0, r"`weak_convergence.num_chains` must be an integer >= 1.*Received"),
-        ("linear_start", float("nan"), r"linear_start` must be a finite number. Received"),
+        ("noise_steps", (3.0, 8.0), "noise_steps="),
+        ("noise_steps", (8.0,), "noise_steps="),
+        ("ells", (4.0,), r"ells=\[4.0\]"),
+        ("linear_b", (1.0,), r"linear_b=\[1.0\]"),
+        ("num_chains", 0, "num_chains=0"),
+        ("linear_start", float("nan"), "linear_start=nan"),
     ],
 )
 def test_wrong_fields_leave_nothing_behind(field, value, message, tmp_path):
     config = get_config("quick").to_dict()
     config["weak_convergence"][field] = value
     with pytest.raises(ValueError, match=message):
-        run_weak_convergence(config, tmp_path / "study")
+        run_study(config, NAME, tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": {"name": "mlp", "norm": "grup"}}, "`norm` must be one of.*'grup'"),
+        ({"model": {"name": "mlp", "norm": "grup"}}, "norm.*'grup'"),
         (
             {"sampling": "without_replacement", "base_batch_size": 2000},
-            "`batch_size` is too large for 1437 examples.*Received: batch_size=2000",
+            "1437 .*batch_size=2000",
         ),
         (
             {"equilibrium": (0.0, 0.1), "epochs": 2.0},
-            r"`num_records` must be so large.*equilibrium=\[0.0, 0.1\]",
+            "window=(.0.0, 0.1)",
         ),
     ],
     ids=["model", "batch size", "window"],
 )
 def test_what_a_run_would_refuse_leaves_nothing_behind(fields, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        run_weak_convergence(get_config("quick").to_dict() | fields, tmp_path / "study")
+        run_study(get_config("quick").to_dict() | fields, NAME, tmp_path / "study")
     assert not (tmp_path / "study").exists()

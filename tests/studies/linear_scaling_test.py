@@ -1,19 +1,20 @@
-"""Tests of keras_svag/study/linear_scaling.py, on studies whose truth is known."""
+"""Tests of keras_svag/studies/linear_scaling, on studies whose truth is known."""
 
 import csv
 import io
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 from scipy import stats
 
 from configs.digits import get_config
-from keras_svag.study import figures, format_scaling, linear_scaling, records, run_linear_scaling
-from keras_svag.study.linear_scaling import build_grid, observed_max_kappa
-from tests.study.report_test import Page
-from tests.study.synthetic import make_pool
+from keras_svag.engine.files import records
+from keras_svag.studies.linear_scaling import figures
+from keras_svag.studies.linear_scaling.verdict import observed_max_kappa
+from tests.studies.helpers import build, run_study
+from tests.studies.report_test import Page
+from tests.studies.synthetic import make_pool
 
 N_TRAIN = 1437
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -31,17 +32,20 @@ def scaling_config(batch_sizes=(4, 16, 32, 64), base=8, **changes):
 
 
 @pytest.fixture
-def synthetic(tmp_path, monkeypatch):
-    """Runs a study on records with a known truth; figures cost seconds."""
+def run_synthetic(tmp_path, use_pool):
+    """Runs a study on records with a known truth; returns its `Result`."""
 
-    def start(truth, config=None, draw=False, pool=None, **options):
-        if not draw:
-            monkeypatch.setattr(figures, "draw_linear_scaling", lambda *_: [])
-        monkeypatch.setattr(linear_scaling, "RunPool", pool or make_pool(truth, **options))
-        config = config or scaling_config()
-        return run_linear_scaling(config, tmp_path, ["python", "x.py"], show_progress=False)
+    def start(truth, config=None, **options):
+        use_pool(truth, **options)
+        return run_study(config or scaling_config(), "linear_scaling", tmp_path)
 
     return start
+
+
+@pytest.fixture
+def synthetic(run_synthetic):
+    """The same; returns the dict of `verdict.json`."""
+    return lambda *arguments, **options: run_synthetic(*arguments, **options).details
 
 
 def scaling_world(factors, noise=3.0, signal=1.0, base=8):
@@ -283,15 +287,16 @@ def test_identity_is_that_of_each_batch_size(synthetic):
         assert setting["equilibrium"]["identity"].mean == pytest.approx(1.25)
 
 
-def test_no_equilibrium_is_said(synthetic, tmp_path):
+def test_no_equilibrium_is_said(run_synthetic, tmp_path):
     # R = 50 throughout is not that of the identity, and the quick runs are shorter than three
     # relaxation times: averages are over 40 % to 80 %.
-    verdict = synthetic(scaling_world({}))
+    result = run_synthetic(scaling_world({}))
+    verdict = result.details
     assert verdict["not_in_equilibrium"] == [4, 8, 16, 32, 64]
     assert {setting["equilibrium"]["window"] for setting in verdict["settings"]} == {(0.4, 0.8)}
     text = Page((tmp_path / "report.html").read_text()).text
     assert "equilibrium not reached at B = 4, 8, 16, 32, 64" in text
-    assert "Equilibrium not reached at B = 4, 8, 16, 32, 64" in format_scaling(verdict)
+    assert "Equilibrium not reached at B = 4, 8, 16, 32, 64" in repr(result)
 
 
 def test_long_runs_are_averaged_from_their_equilibrium_on(synthetic):
@@ -313,7 +318,7 @@ def test_long_runs_are_averaged_from_their_equilibrium_on(synthetic):
             return result
 
     config = scaling_config(batch_sizes=(16,), epochs=20.0, num_records=60)
-    assert build_grid(config, N_TRAIN)[8][0].total == 3592
+    assert build(config, "linear_scaling").facts.steps_at(8) == 3592
     verdict = synthetic(truth, config, pool=Rates)
     for setting in verdict["settings"]:
         start, stop = setting["equilibrium"]["window"]
@@ -343,8 +348,9 @@ def test_divergence(synthetic, tmp_path):
     assert "b64_ell1_seed2 &lt;diverged&gt;" in (tmp_path / "report.html").read_text()
 
 
-def test_no_base_run(synthetic, tmp_path):
-    verdict = synthetic(scaling_world({}), failed=names(8))
+def test_no_base_run(run_synthetic, tmp_path):
+    result = run_synthetic(scaling_world({}), failed=names(8))
+    verdict = result.details
     assert verdict["observed_max_kappa"]["value"] is None
     assert verdict["comparison"]["bound_holds"] is None
     nothing = {"mean": None, "ci_low": None, "ci_high": None}
@@ -355,10 +361,11 @@ def test_no_base_run(synthetic, tmp_path):
     assert set(outcomes(verdict).values()) == {"base", "inconclusive"}
     page = Page((tmp_path / "report.html").read_text()).text
     assert "How far batch size 8 can be scaled is unknown: none of its runs finished." in page
-    assert "Observed: holds up to -" in format_scaling(verdict)
+    assert "Observed: holds up to -" in repr(result)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_everything_failed(synthetic, tmp_path):
     verdict = synthetic(scaling_world({}), draw=True, failed=names(4, 8, 16, 32, 64))
     assert len(verdict["failed_runs"]) == 10
@@ -367,28 +374,21 @@ def test_everything_failed(synthetic, tmp_path):
     assert "NaN" not in (tmp_path / "verdict.json").read_text()
 
 
-def test_one_seed_gives_no_interval(synthetic):
-    verdict = synthetic(scaling_world({}), scaling_config(num_seeds=1, max_num_seeds=1))
-    assert set(outcomes(verdict).values()) == {"base", "inconclusive"}
-    assert "no interval" in format_scaling(verdict)
+def test_one_seed_gives_no_interval(run_synthetic):
+    result = run_synthetic(scaling_world({}), scaling_config(num_seeds=1, max_num_seeds=1))
+    assert set(outcomes(result.details).values()) == {"base", "inconclusive"}
+    assert "no interval" in repr(result)
 
 
 # Figures and report.
 
 
-def test_figure_shows_the_verdict(synthetic, tmp_path, monkeypatch):
-    caught = {}
-
-    def save(path, draw, *arguments):
-        with matplotlib.rc_context(figures.STYLE):
-            caught[path.name] = draw(*arguments)
-        records.write_text(path, "stands for an image")
-
-    monkeypatch.setattr(figures, "_save", save)
+def test_figure_shows_the_verdict(run_synthetic):
     world = scaling_world({8.0: (2.0, 0.5, 1.0)})
-    verdict = synthetic(world, draw=True, spread=lambda run: 0.01)
-    axes = caught["scaling.png"].axes
-    assert [axis.get_title(loc="left") for axis in axes] == [label for _, label in figures.SCALING]
+    result = run_synthetic(world, draw=True, spread=lambda run: 0.01)
+    verdict = result.details
+    axes = result.plot("scaling").axes
+    assert len(axes) == len(figures.SCALING) + 1  # and test accuracy
     for axis, (name, _) in zip(axes, figures.SCALING):
         points = [
             line for line in axis.lines if line.get_marker() in "Dox" and len(line.get_xdata())
@@ -400,7 +400,7 @@ def test_figure_shows_the_verdict(synthetic, tmp_path, monkeypatch):
         labels = [line.get_label() for line in axis.lines]
         assert f"predicted (tight) {verdict['predicted_max_kappa']['tight'].mean:.3g}" in labels
         assert "observed: holds up to 4" in labels
-    curves = caught["scaling_curves.png"].axes[0]
+    curves = result.plot("scaling_curves").axes[0]
     assert [line.get_label() for line in curves.lines] == [f"B = {b}" for b in (4, 8, 16, 32, 64)]
     # 2 epochs, whatever the batch size.
     for line in curves.lines:
@@ -430,9 +430,8 @@ def test_report(synthetic, tmp_path):
     assert "None" not in text.split("How it was made")[0] and "nan" not in text
 
 
-def test_printed_table(synthetic):
-    verdict = synthetic(scaling_world({8.0: (2.0, 1.0, 1.0)}))
-    lines = format_scaling(verdict).splitlines()
+def test_printed_table(run_synthetic):
+    lines = repr(run_synthetic(scaling_world({8.0: (2.0, 1.0, 1.0)}))).splitlines()
     assert lines[0].split()[:5] == ["B", "kappa", "seeds", "B", "N"]
     assert [line.split()[:3] for line in lines[1:6]] == [
         [str(b), f"{b / 8:g}", "2"] for b in (4, 8, 16, 32, 64)
@@ -446,12 +445,13 @@ def test_printed_table(synthetic):
 
 
 def test_grid_has_the_base_and_scales_the_learning_rate():
-    config = scaling_config(batch_sizes=[64, 4], num_seeds=3)
-    grid = build_grid(config, N_TRAIN)
-    assert list(grid) == [4, 8, 64]
-    for batch_size, cell in grid.items():
-        assert [run.seed for run in cell] == [0, 1, 2]
-        assert {(run.batch_size, run.ell) for run in cell} == {(batch_size, 1.0)}
+    config = scaling_config(batch_sizes=[64, 4], num_seeds=3, max_num_seeds=3)
+    specs = build(config, "linear_scaling").specs({})
+    assert {spec.batch_size for spec in specs} == {4, 8, 64}
+    for batch_size in (4, 8, 64):
+        cell = [spec for spec in specs if spec.batch_size == batch_size]
+        assert [spec.seed for spec in cell] == [0, 1, 2]
+        assert {spec.ell for spec in cell} == {1.0}
         assert cell[0].learning_rate == pytest.approx(0.2 * batch_size / 8)
         assert cell[0].total == round(2 * N_TRAIN / batch_size)
 
@@ -466,26 +466,26 @@ def test_base_alone_gives_the_prediction(synthetic, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_sizes": ()}, "`linear_scaling.batch_sizes` must not be empty.*Received"),
-        ({"batch_sizes": (8, 0)}, "`batch_size` must be an integer >= 1. Received: batch_size=0"),
-        ({"criterion": "loss"}, "`linear_scaling.criterion` must be one of 'closeness', .*'loss'"),
-        ({"phase": "late"}, "`linear_scaling.phase` must be one of 'auto', .*Received: .*'late'"),
-        ({"tolerance": 0.0}, "`linear_scaling.tolerance` must be a number > 0. Received"),
-        ({"sampling": "fixed_order"}, "`sampling` must be random.*Received: .*'fixed_order'.*Use"),
-        ({"model": {"name": "mlp", "norm": "grup"}}, "`norm` must be one of.*'grup'"),
-        ({"num_records": 1}, "`num_records` must be so large.*Received: num_records=1"),
+        ({"batch_sizes": ()}, "linear_scaling.batch_sizes.*empty"),
+        ({"batch_sizes": (8, 0)}, "batch_size=0"),
+        ({"criterion": "loss"}, "criterion.*'loss'"),
+        ({"phase": "late"}, "phase.*'late'"),
+        ({"tolerance": 0.0}, "tolerance=0.0"),
+        ({"sampling": "fixed_order"}, "sampling.*'fixed_order'"),
+        ({"model": {"name": "mlp", "norm": "grup"}}, "norm.*'grup'"),
+        ({"num_records": 1}, "num_records=1"),
         (
             {"sampling": "without_replacement", "batch_sizes": (8, 2000)},
-            "`batch_size` is too large for 1437 examples.*Received: batch_size=2000",
+            "1437 .*batch_size=2000",
         ),
         (
             {"sampling": "without_replacement", "batch_sizes": (8, N_TRAIN)},
-            "a half that holds all examples.*Received: batch_size=1437",
+            "batch_size=1437",
         ),
     ],
     ids=str,
 )
 def test_wrong_input_leaves_nothing_behind(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        run_linear_scaling(scaling_config(**changes), tmp_path / "study", show_progress=False)
+        run_study(scaling_config(**changes), "linear_scaling", tmp_path / "study")
     assert not (tmp_path / "study").exists()
