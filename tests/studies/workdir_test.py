@@ -1,7 +1,8 @@
-"""Tests of keras_svag/study/workdir.py: to whom a folder belongs."""
+"""To whom the folder of a study belongs: the same settings, data, model, backend, precision."""
 
 import contextlib
 import copy
+import dataclasses
 import math
 import os
 import sys
@@ -9,38 +10,49 @@ import tempfile
 import types
 
 import keras
+import numpy as np
 import pytest
 
-from keras_svag.datasets import digits
-from keras_svag.study import lock, records
-from keras_svag.study.config import validate_config
-from keras_svag.study.workdir import begin, claim, default_command, environment, finish
-from tests.study.helpers import files_of, study_config
+from keras_svag import Recipe
+from keras_svag.engine.files import lock, records
+from keras_svag.studies import SDEValidity
+from keras_svag.studies.identity import MUTABLE_FIELDS, differences
+from keras_svag.studies.result import Result, write_results
+from keras_svag.studies.workdir import claim, default_command, environment
+from tests.studies.helpers import build, files_of, read_only, study_config
+
+X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+Y = X[:, :1]
+
+
+# Studies that a config writes down.
 
 
 @pytest.fixture
-def good():
-    return validate_config(study_config())
+def claimed(tmp_path):
+    """A folder that the study of `study_config` has claimed."""
+    claim(tmp_path / "study", build(study_config()))
+    return tmp_path / "study"
 
 
-def test_new_folder_gets_the_resolved_config(tmp_path, good):
-    workdir = claim(tmp_path / "a" / "b", "sde_validity", good)
+def test_new_folder_gets_the_resolved_config(tmp_path):
+    study = build(study_config())
+    workdir, setting = claim(tmp_path / "a" / "b", study)
     assert workdir == tmp_path / "a" / "b"
-    assert records.read_json(workdir / "config.json") == {"study": "sde_validity", **good}
-    assert list(files_of(workdir)) == ["config.json"]
+    config = records.read_json(workdir / "config.json")
+    assert config == records.to_json({"study": "sde_validity", **study.config})
+    assert records.read_json(workdir / "environment.json") == records.to_json(setting)
+    assert {path.name for path in workdir.iterdir()} <= {".lock", "config.json", "environment.json"}
 
 
-def test_same_config_is_welcome(tmp_path, good):
-    claim(tmp_path, "sde_validity", good)
-    before = files_of(tmp_path)
-    claim(str(tmp_path), "sde_validity", copy.deepcopy(good))
-    assert files_of(tmp_path) == before
+def test_same_config_is_welcome(claimed):
+    before = files_of(claimed)
+    claim(str(claimed), build(copy.deepcopy(study_config())))
+    assert files_of(claimed) == before
 
 
-def test_grid_and_judgement_may_change(tmp_path, good):
-    claim(tmp_path, "sde_validity", good)
+def test_grid_and_judgement_may_change(claimed):
     grown = {
-        **good,
         "num_seeds": 8,
         "max_num_seeds": 32,
         "num_workers": 2,
@@ -48,8 +60,20 @@ def test_grid_and_judgement_may_change(tmp_path, good):
         "equilibrium": [0.5, 0.8],
         "sde_validity": {"batch_sizes": [8, 128], "ells": [1.0, 16.0]},
     }
-    claim(tmp_path, "sde_validity", grown)
-    assert records.read_json(tmp_path / "config.json") == {"study": "sde_validity", **grown}
+    claim(claimed, build(study_config(**grown)))
+    config = records.read_json(claimed / "config.json")
+    assert {name: config[name] for name in grown} == grown
+
+
+def assert_refused(workdir, study, *words):
+    """The folder belongs to another study: the words are in the message, nothing is written."""
+    before = files_of(workdir)
+    with pytest.raises(ValueError) as error:
+        study.run(workdir, num_workers=1, show_progress=False)
+    message = str(error.value)
+    for word in ("`workdir`", repr(str(workdir)), "Use another --workdir", *words):
+        assert word in message, message
+    assert files_of(workdir) == before
 
 
 @pytest.mark.parametrize(
@@ -66,132 +90,188 @@ def test_grid_and_judgement_may_change(tmp_path, good):
         ("base_batch_size", 16),
     ],
 )
-def test_what_would_change_a_run_may_not(tmp_path, good, name, value):
-    claim(tmp_path, "sde_validity", good)
-    before = files_of(tmp_path)
-    with pytest.raises(ValueError) as error:
-        claim(tmp_path, "sde_validity", {**good, name: value})
-    message = str(error.value)
-    assert message.startswith("`workdir` must be new or belong to the same config")
-    assert f"({name}: {good[name]!r} -> {value!r})" in message
-    assert f"Received: workdir={str(tmp_path)!r}. Use another --workdir, or undo" in message
-    assert files_of(tmp_path) == before
+def test_what_would_change_a_run_may_not(claimed, name, value):
+    old = study_config()[name]
+    assert_refused(claimed, build(study_config(**{name: value})), f"{name}: {old!r} -> {value!r}")
 
 
-def test_nested_fields_and_other_studies(tmp_path, good):
-    claim(tmp_path, "sde_validity", good)
-    before = files_of(tmp_path)
-    other = copy.deepcopy(good)
+def test_nested_fields_and_other_studies(claimed):
+    other = study_config()
     other["model"]["depth"] = 3
-    with pytest.raises(ValueError, match=r"\(model.depth: 2 -> 3\)"):
-        claim(tmp_path, "sde_validity", other)
-    with pytest.raises(ValueError, match="study: 'sde_validity' -> 'linear_scaling'"):
-        claim(tmp_path, "linear_scaling", good)
-    assert files_of(tmp_path) == before
+    assert_refused(claimed, build(other), "model.depth: 2 -> 3")
+    scaling = build(study_config(), "linear_scaling")
+    assert_refused(claimed, scaling, "study: 'sde_validity' -> 'linear_scaling'")
 
 
-def test_workdir_that_is_a_file(tmp_path, good):
+def test_differences_name_what_changed():
+    old = {"a": 0.2, "model": {"depth": 2}, "num_records": 10}
+    new = {"a": 0.1, "model": {"depth": 3}, "num_records": 11}
+    assert differences(old, new) == ["a: 0.2 -> 0.1", "model.depth: 2 -> 3", "num_records: 10 -> 11"]
+    assert differences(old, old) == []
+    assert differences({"a": 1}, {}) == ["a: 1 -> None"]
+    assert differences({}, {"a": {"b": 1}}) == ["a: None -> {'b': 1}"]
+    assert differences({"a": math.nan}, {"a": math.nan}) == []
+
+
+def test_what_may_change_is_ignored_at_the_top_only():
+    assert differences({}, dict.fromkeys(MUTABLE_FIELDS, "other")) == []
+    assert differences({"model": {"num_seeds": 1}}, {"model": {"num_seeds": 2}}) == [
+        "model.num_seeds: 1 -> 2"
+    ]
+
+
+def test_workdir_that_is_a_file(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("mine")
-    with pytest.raises(ValueError, match="`workdir` must be a folder.*Received.*a file. Use an"):
-        claim(path, "sde_validity", good)
+    with pytest.raises(ValueError, match="workdir.*a file"):
+        claim(path, build(study_config()))
     assert path.read_text() == "mine"
 
 
-@pytest.fixture
-def begun(tmp_path, good):
-    """A folder that a study has begun, and its data."""
-    data = digits()
-    begin(tmp_path, "sde_validity", good, data)
-    return tmp_path, data
-
-
-def test_other_backend_is_refused(begun, good):
-    workdir, data = begun
-    path = workdir / "environment.json"
-    environment_before = records.read_json(path)
-    backend = environment_before["backend"]
-    other = {"tensorflow": "jax", "jax": "tensorflow"}[backend]
-    begin(workdir, "sde_validity", good, data)  # the same is welcome
-    records.write_json(path, environment_before | {"backend": other})
-    before = files_of(workdir)
-    with pytest.raises(ValueError) as error:
-        begin(workdir, "sde_validity", good, data)
-    assert str(error.value) == (
-        "`workdir` must be new or belong to the same Keras backend, since a seed gives other "
-        f"initial weights on each: its runs were made under {other!r}. Received: "
-        f"workdir={str(workdir)!r} under {backend!r}. Use another --workdir, or set "
-        f"KERAS_BACKEND={other}."
-    )
-    assert files_of(workdir) == before
-
-
-def test_other_data_are_refused(begun, good):
-    workdir, data = begun
-    before = files_of(workdir)
-    with pytest.raises(ValueError, match="belong to the same data: .* Use another --workdir"):
-        begin(workdir, "sde_validity", good, data.subset(num_train=100))
-    assert files_of(workdir) == before
+def test_other_backend_is_refused(claimed):
+    path = claimed / "environment.json"
+    setting = records.read_json(path)
+    other = {"tensorflow": "jax", "jax": "tensorflow"}[setting["backend"]]
+    records.write_json(path, setting | {"backend": other})
+    assert_refused(claimed, build(study_config()), f"KERAS_BACKEND={other}", setting["backend"])
 
 
 @pytest.mark.parametrize("name", ["config.json", "environment.json"])
-def test_damaged_files_of_the_study(begun, good, name):
-    workdir, data = begun
-    (workdir / name).write_text('{"seed"')
-    before = files_of(workdir)
-    with pytest.raises(ValueError, match=f"{name}` is damaged: .* move it away"):
-        begin(workdir, "sde_validity", good, data)
-    assert files_of(workdir) == before
-
-
-@contextlib.contextmanager
-def read_only(folder):
-    """A folder that this process may not write to, also where it runs as root."""
-    os.chmod(folder, 0o555)
-    user = os.geteuid()
-    try:
-        if user == 0:
-            os.seteuid(65534)  # nobody
-        yield
-    finally:
-        os.seteuid(user)
-        os.chmod(folder, 0o755)
+def test_damaged_files_of_the_study(claimed, name):
+    (claimed / name).write_text('{"seed"')
+    before = files_of(claimed)
+    with pytest.raises(ValueError, match=f"{name}.*damaged"):
+        claim(claimed, build(study_config()))
+    assert files_of(claimed) == before
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
-@pytest.mark.parametrize("begun_before", [False, True])
-def test_read_only_workdir(good, begun_before):
-    data = digits()
+@pytest.mark.parametrize("claimed_before", [False, True])
+def test_read_only_workdir(claimed_before):
+    study = build(study_config())
     # Not `tmp_path`, into which nobody else may look.
     with tempfile.TemporaryDirectory() as folder:
-        if begun_before:
-            begin(folder, "sde_validity", good, data)
+        if claimed_before:
+            claim(folder, study)
         before = files_of(folder)
         os.chmod(folder, 0o755)
         with read_only(folder):
-            with pytest.raises(records.WriteError) as error:
-                begin(folder, "sde_validity", good, data)
-        assert "could not be written: Permission denied" in str(error.value)
-        assert "use a --workdir that you may write to" in str(error.value)
+            with pytest.raises(records.WriteError, match="Permission denied.*--workdir"):
+                claim(folder, study)
         assert files_of(folder) == before
 
 
-def test_two_processes_cannot_claim_one_folder_for_two_configs(tmp_path, good, monkeypatch):
+def test_two_processes_cannot_claim_one_folder_for_two_configs(tmp_path, monkeypatch):
     # The other one claims it after this one has looked and before it writes.
-    hold = lock.hold
+    study, acquire = build(study_config()), lock.acquire
 
     @contextlib.contextmanager
     def late(path, wait):
-        records.write_json(
-            tmp_path / "config.json", {"study": "sde_validity", **good, "epochs": 99.0}
-        )
-        with hold(path, wait) as held:
+        config = {"study": "sde_validity", **study.config, "epochs": 99.0}
+        records.write_json(tmp_path / "config.json", config)
+        with acquire(path, wait) as held:
             yield held
 
-    monkeypatch.setattr(lock, "hold", late)
-    with pytest.raises(ValueError, match=r"same config: .*epochs: 99.0 -> 2.0"):
-        claim(tmp_path, "sde_validity", good)
+    monkeypatch.setattr(lock, "acquire", late)
+    with pytest.raises(ValueError, match="epochs: 99.0 -> 2.0"):
+        claim(tmp_path, study)
     assert records.read_json(tmp_path / "config.json")["epochs"] == 99.0
+
+
+# Studies of a recipe of one's own.
+
+
+def build_dense(seed):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+
+def build_wide(seed):
+    keras.utils.set_random_seed(seed)
+    layers = [keras.layers.Dense(2), keras.layers.Dense(1)]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+def build_large_weights(seed):
+    """The network of `build_dense` with other initial weights of the same shapes."""
+    network = build_dense(seed)
+    network.set_weights([3 * weight for weight in network.get_weights()])
+    return network
+
+
+def half(x, u):
+    return x * (1 - 0.5 * u[:, :1])
+
+
+def own_study(**changes):
+    """A study of a recipe; `changes` are arguments of either."""
+    fields = {"model": build_dense, "train_data": (X, Y), "optimizer": keras.optimizers.SGD(0.1)}
+    fields |= {"loss": "mse", "batch_size": 8, "epochs": 2}
+    names = {field.name for field in dataclasses.fields(SDEValidity)}
+    options = {"ells": (1, 2, 4), "num_seeds": 2, "max_num_seeds": 2, "num_records": 4}
+    options |= {name: value for name, value in changes.items() if name in names}
+    fields |= {name: value for name, value in changes.items() if name not in names}
+    return SDEValidity(Recipe(**fields), **options)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder that `own_study()` has claimed, with a run in it."""
+    workdir = tmp_path_factory.mktemp("begun") / "study"
+    claim(workdir, own_study())
+    records.write_json(workdir / "runs" / "b8_ell1_seed0" / "result.json", {"status": "done"})
+    return workdir
+
+
+def test_same_recipe_is_welcome(begun):
+    before = files_of(begun)
+    claim(begun, own_study())
+    claim(begun, own_study(train_data=(X.copy(), Y.astype("float64"))))  # the same in float32
+    assert files_of(begun) == before
+
+
+OTHERS = {
+    "data": ({"train_data": (X + 1, Y)}, ["same data", "sha256"]),
+    "targets": ({"train_data": (X, Y + 1)}, ["same data"]),
+    "test data": ({"test_data": (X, Y)}, ["same data"]),
+    "another network": ({"model": build_wide}, ["same model", "5 parameters", "13"]),
+    "other initial weights": ({"model": build_large_weights}, ["same model", "5 parameters"]),
+    "learning rate": ({"optimizer": keras.optimizers.SGD(0.2)}, ["learning_rate: 0.1 -> 0.2"]),
+    "momentum": ({"optimizer": keras.optimizers.SGD(0.1, momentum=0.9)}, ["momentum: 0.0 -> 0.9"]),
+    "optimizer": ({"optimizer": keras.optimizers.Adam(0.1)}, ["optimizer.class: 'SGD' -> 'Adam'"]),
+    "loss": ({"loss": "mae"}, ["recipe.loss: 'mse' -> 'mae'"]),
+    "metrics": ({"metrics": ["mae"]}, ["recipe.metrics"]),
+    "batch size": ({"batch_size": 16}, ["recipe.batch_size: 8 -> 16"]),
+    "epochs": ({"epochs": 3}, ["recipe.epochs: 2.0 -> 3.0"]),
+    "augmentation": ({"augment": half}, ["recipe.augment: None -> 'half"]),
+    "sampling": ({"sampling": "without_replacement"}, ["recipe.sampling"]),
+    "seed": ({"seed": 1}, ["seed: 0 -> 1"]),
+    "records": ({"num_records": 5}, ["num_records: 4 -> 5"]),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_another_recipe_is_refused(begun, case):
+    changes, words = OTHERS[case]
+    assert_refused(begun, own_study(**changes), *words)
+
+
+def test_another_precision_is_refused(begun):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert_refused(begun, own_study(), "'float32'", "'mixed_bfloat16'")
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_more_of_the_same_is_welcome(begun, tmp_path):
+    workdir = tmp_path / "copy"
+    claim(workdir, own_study())
+    changes = {"num_seeds": 3, "max_num_seeds": 9, "closeness": 1.2, "window": (0.5, 1.0)}
+    claim(workdir, own_study(**changes, ells=(1, 2, 4, 8), batch_sizes=(8, 16)))
+
+
+# What a folder tells.
 
 
 def test_environment_tells_versions_and_devices():
@@ -217,19 +297,14 @@ def test_command_can_be_repeated(monkeypatch, spec, expected):
     assert default_command() == [*expected, "--workdir=/tmp/a b"]
 
 
-def test_what_was_measured_is_on_disk_before_the_figures_are_drawn(tmp_path):
-    def draw():
-        assert records.read_json(tmp_path / "verdict.json") == {"study": "x", "value": None}
-        assert (tmp_path / "results.csv").read_text() == "name,seed\na,0\n"
+def test_what_was_measured_is_on_disk_before_the_figures_are_drawn(tmp_path, finished):
+    def draw(calls):
+        assert records.read_json(tmp_path / "verdict.json")["verdict"] == finished[1].verdict
+        assert (tmp_path / "results.csv").read_text().startswith("name,batch_size")
         raise RuntimeError("no fonts")
 
+    _, done = finished
+    result = Result(done.study, tmp_path, done.details, done.table, done.setting)
     with pytest.raises(RuntimeError, match="no fonts"):
-        finish(
-            tmp_path,
-            {"study": "x", "value": math.inf},
-            [{"name": "a", "seed": 0}],
-            draw,
-            study_config(),
-            environment([]),
-        )
+        write_results(result, draw)
     assert {path.name for path in tmp_path.iterdir()} == {"verdict.json", "results.csv"}
