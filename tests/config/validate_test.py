@@ -37,9 +37,7 @@ def test_result_is_plain():
 
 
 def test_grid_is_sorted_and_without_repeats():
-    config = changed(
-        sde_validity__ells=(4, 1, np.float64(2.0), 4.0), sde_validity__batch_sizes=256
-    )
+    config = changed(sde_validity__ells=(4, 1, np.float64(2.0), 4.0), sde_validity__batch_sizes=256)
     study, _ = build_study(config, "sde_validity")
     written = study.describe()["sde_validity"]
     assert written == {"batch_sizes": [256], "ells": [1.0, 2.0, 4.0]}

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from keras_svag.engine.files import records
 from keras_svag.studies import compare, load
-from tests.studies.helpers import files_of, run_study, study_config
-from tests.studies.linear_scaling_test import scaling_config, scaling_world
+from tests.studies.helpers import files_of, run_study, scaling_config, study_config
+from tests.studies.synthetic import scaling_world
 
 NAMES = {"weight_norm", "gradient_noise", "gradient_signal"}
 

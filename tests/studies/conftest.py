@@ -3,7 +3,7 @@
 import pytest
 
 from keras_svag.studies import study as study_module
-from tests.studies.helpers import build, run_study, study_config
+from tests.studies.helpers import build, run_study, scaling_config, study_config
 from tests.studies.synthetic import make_pool
 
 
@@ -31,3 +31,20 @@ def use_pool(monkeypatch):
             monkeypatch.setattr(cls, "figures", lambda *_: [])  # they cost seconds
 
     return use
+
+
+@pytest.fixture
+def run_scaling(tmp_path, use_pool):
+    """Runs a linear-scaling study on records with a known truth; returns its `Result`."""
+
+    def start(truth, config=None, **options):
+        use_pool(truth, **options)
+        return run_study(config or scaling_config(), "linear_scaling", tmp_path)
+
+    return start
+
+
+@pytest.fixture
+def scaling(run_scaling):
+    """The same; returns the dict of `verdict.json`."""
+    return lambda *arguments, **options: run_scaling(*arguments, **options).details

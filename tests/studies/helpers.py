@@ -4,6 +4,8 @@ import contextlib
 import os
 import pathlib
 
+import pytest
+
 from configs.digits import get_config
 from keras_svag.config import build_study
 
@@ -47,3 +49,25 @@ def read_only(folder):
     finally:
         os.seteuid(user)
         os.chmod(folder, 0o755)
+
+
+def assert_refused(workdir, study, *words):
+    """The folder belongs to another study: the error has the words, and nothing is written."""
+    before = files_of(workdir)
+    with pytest.raises(ValueError) as error:
+        study.run(workdir, num_workers=1, show_progress=False)
+    message = str(error.value)
+    for word in ("`workdir`", repr(str(workdir)), "Use another --workdir", *words):
+        assert word in message, message
+    assert files_of(workdir) == before
+
+
+def scaling_config(batch_sizes=(4, 16, 32, 64), base=8, **changes):
+    """The quick config with a sweep; fields of its part for this study, or others, replaced."""
+    config = get_config("quick").to_dict()
+    study = config["linear_scaling"]
+    study["batch_sizes"] = batch_sizes
+    study |= {name: changes.pop(name) for name in list(changes) if name in study}
+    config["learning_rate"] *= base / config["base_batch_size"]
+    optimizer = {"name": "SVAG"}
+    return config | {"base_batch_size": base, "optimizer": optimizer} | changes

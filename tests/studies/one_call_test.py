@@ -1,4 +1,4 @@
-"""Tests of `check_sde` and `check_linear_scaling`, on a linear problem whose stationary R is known exactly."""
+"""`check_sde` and `check_linear_scaling` on a linear problem whose stationary R is known."""
 
 import base64
 import functools

@@ -10,9 +10,8 @@ from keras_svag import theory
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption
 from keras_svag.studies import load
-from tests.studies.helpers import files_of, run_study, study_config
-from tests.studies.linear_scaling_test import scaling_config, scaling_world
-from tests.studies.synthetic import make_pool
+from tests.studies.helpers import files_of, run_study, scaling_config, study_config
+from tests.studies.synthetic import make_pool, scaling_world
 
 QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
 

@@ -79,3 +79,14 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
             return result
 
     return SyntheticPool
+
+
+def scaling_world(factors, noise=3.0, signal=1.0, base=8):
+    """`(R, N, G)` with B N constant, but at each kappa of `factors` times its three numbers."""
+
+    def truth(run):
+        kappa = run.batch_size / base
+        r, n, g = factors.get(kappa, (1.0, 1.0, 1.0))
+        return 50.0 * r, noise / kappa * n, signal * g
+
+    return truth

@@ -115,7 +115,7 @@ WRONG = {
     "optimizer by name": (["{file}:make_by_name"], ["optimizer='adam'"]),
     "seed is ignored": (["{file}:ignore_seed"], ["ignores its seed"]),
     "empty": ([""], ["recipe=''"]),
-    "a whole config": (["{file}:make", "--config=configs/digits.py"], ["Received: ", "recipe"]),
+    "a whole config": (["{file}:make", "--config=configs/digits.py"], ["epochs=30.0", "recipe"]),
     "another length": (
         ["{file}:make", "--config=configs/recipe.py", "--config.epochs=3"],
         ["epochs"],
