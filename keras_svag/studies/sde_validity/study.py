@@ -100,9 +100,10 @@ class SDEValidity(Study):
     def correction(self, details):
         """How intervals allow for several looks and quantities, in words."""
         looks = round((1 - CONFIDENCE) / (1 - details["confidence"]))
+        allowed = f", which allows for {looks} looks at the data at 95 %" if looks > 1 else ""
         return (
-            f"Intervals of {100 * details['confidence']:.3g} % so that {looks} looks at the data "
-            "together have 95 %; differences corrected for three quantities (Bonferroni)."
+            f"Intervals of {100 * details['confidence']:.3g} %{allowed}; differences are corrected "
+            "for three quantities (Bonferroni)."
         )
 
     def figures(self, table, details, workdir):
