@@ -2,13 +2,15 @@
 
 import inspect
 
-from keras_svag._backend import check_backend
+import keras
+
 from keras_svag._checks import LARGEST_INT, finite_float, one_of, positive_int
 from keras_svag.coefficients import validate_ell
 from keras_svag.datasets import DATASETS
 from keras_svag.datasets.sampling import SAMPLING_MODES
 from keras_svag.distribution import is_distributed
 from keras_svag.models import MODELS
+from keras_svag.resident import StackedLoop
 from keras_svag.schedules import increasing_fractions
 from keras_svag.study.fields import refuse_unknown
 from keras_svag.study.optimizer import validate_optimizer
@@ -134,9 +136,9 @@ def _check_vectorize_seeds(value, num_workers):
         )
     if not value:
         return
-    if check_backend() != "jax":
+    if StackedLoop is None:
         raise ValueError(
-            "`vectorize_seeds` must be None or False on the TensorFlow backend, which cannot "
+            f"`vectorize_seeds` must be None or False on {keras.backend.backend()}, which cannot "
             "vectorise a train step. Received: vectorize_seeds=True. Use KERAS_BACKEND=jax and "
             "another --workdir, or leave it out."
         )

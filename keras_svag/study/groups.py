@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, side by side in one vectorised program (JAX only).
+"""Runs that differ in their seed alone, side by side in one vectorised program (JAX has them).
 
 Each run keeps files of its own, the same as if it were alone, so that a run begun in a group can go
 on alone and the other way round. A group is at one step: a run that is finished, that stands at
@@ -14,9 +14,9 @@ import warnings
 
 import numpy as np
 
-from keras_svag._backend import check_backend
 from keras_svag.distribution import is_distributed
 from keras_svag.loops import has_accelerator, has_convolutions
+from keras_svag.resident import StackedLoop
 from keras_svag.study import lock, preemption, runs
 from keras_svag.trainer.structures import map_arrays
 
@@ -31,12 +31,13 @@ def is_vectorized(config, num_workers):
         num_workers: number of processes that was asked for; 0 if none was.
 
     Returns:
-        A bool: `vectorize_seeds`; where that is `None`, whether there is an accelerator and JAX.
+        A bool: `vectorize_seeds`; where that is `None`, whether there is an accelerator and a
+        backend that can.
     """
     wanted = config.get("vectorize_seeds")
     if wanted is not None:
         return wanted
-    if check_backend() != "jax" or is_distributed() or num_workers > 1:
+    if StackedLoop is None or is_distributed() or num_workers > 1:
         return False
     return has_accelerator()
 

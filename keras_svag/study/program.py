@@ -118,7 +118,7 @@ class Program:
 
     @functools.cached_property
     def stacked_loop(self):
-        """The train step for several runs side by side, on JAX alone: a `StackedLoop`."""
+        """The train step for several runs side by side: a `StackedLoop`, if the backend has it."""
         return self._make_loop(StackedLoop)
 
     def _make_evaluation(self, x, y, like=None):
