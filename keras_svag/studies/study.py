@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.processes.pool import RunPool
@@ -266,9 +267,11 @@ class Study:
                 "not hold the model. Build it from its recipe, and run it on the same workdir."
             )
         self.check()
-        workdir, setting = claim(workdir, self, command)
-        arguments = (self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds)
-        with RunPool(*arguments) as pool:
+        workdir = pathlib.Path(workdir)
+        # Raises, if there is something wrong with its arguments, before anything is written.
+        pool = RunPool(self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds)
+        setting = claim(workdir, self, command)
+        with pool:
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
             outcome = self._execute(session, workdir)
             if outcome is None:
