@@ -17,7 +17,7 @@ from tests.backends import run_code
 PACKAGE = pathlib.Path(keras_svag.__file__).parent
 CHOOSER = "_backend.py"
 # Those that may ask which backend it is, to say so: in records, in an error message.
-TELLERS = {CHOOSER, "study/config.py", "study/workdir.py"}
+TELLERS = {CHOOSER, "engine/vmap_seeds.py", "studies/workdir.py"}
 # Packages with something that one backend alone needs, which its own modules import.
 ONE_BACKEND = {"compilation": {"tensorflow"}}
 

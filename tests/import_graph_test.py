@@ -100,17 +100,3 @@ def test_a_broken_rule_is_seen(tmp_path, file, line):
     with (package / file).open("a", encoding="utf-8") as opened:
         opened.write(f"\n{line}\n")
     assert len(violations(package)) >= 1
-
-
-def test_only_files_of_a_backend_import_it():
-    for path in files():
-        roots = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                roots |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                roots.add(node.module.partition(".")[0])
-        for backend in ("tensorflow", "jax"):
-            if backend in roots:
-                names = path.relative_to(PACKAGE).with_suffix("").parts
-                assert backend in names, f"{path.relative_to(PACKAGE)} imports {backend}"
