@@ -57,12 +57,16 @@ setup(
         "keras_svag._bin.configs": "configs",
         "keras_svag._bin.trainers": "trainers",
     },
-    package_data={"keras_svag.study": ["templates/*.jinja"]},
+    package_data={"keras_svag": ["**/*.jinja"]},
     entry_points={
         "console_scripts": [
+            "svag-compare = keras_svag.studies.commands:compare",
+            "svag-judge = keras_svag.studies.commands:judge",
             "svag-linear-scaling = keras_svag._bin.trainers.linear_scaling:main",
             "svag-noisy-gradient-descent = keras_svag._bin.trainers.noisy_gradient_descent:main",
+            "svag-plot = keras_svag.studies.commands:plot",
             "svag-sde-validity = keras_svag._bin.trainers.sde_validity:main",
+            "svag-status = keras_svag.studies.commands:status",
             "svag-train = keras_svag._bin.trainers.train:main",
             "svag-weak-convergence = keras_svag._bin.trainers.weak_convergence:main",
         ]
@@ -72,6 +76,8 @@ setup(
     # keras 3.15.1, tensorflow-cpu 2.21.0, jax 0.10.2 and numpy 2.4.6.
     install_requires=[
         "absl-py>=2.0",
+        "cloudpickle>=3.0",  # functions of notebooks and scripts, to worker processes
+        "filelock>=4.0",
         "jinja2>=3.1",
         "keras>=3.12",
         "matplotlib>=3.8",

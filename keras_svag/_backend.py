@@ -1,6 +1,12 @@
-"""Which Keras backend is in use, checked before anything else of the package is imported."""
+"""The one place that asks for the Keras backend, before all else of the package is imported.
+
+What only a backend can say stands in modules of its name: a package has `tensorflow.py` and
+`jax.py` with the same names in them, `None` where a backend lacks something. Another backend is
+another name in `SUPPORTED_BACKENDS` and a module of that name in each of these packages.
+"""
 
 import gc
+import importlib
 import os
 
 SUPPORTED_BACKENDS = ("tensorflow", "jax")
@@ -39,3 +45,15 @@ def check_backend():
     if backend not in SUPPORTED_BACKENDS:
         _refuse(backend, "keras.backend.backend()")
     return backend
+
+
+def backend_module(package):
+    """Imports the module of a package that is about the Keras backend in use.
+
+    Args:
+        package: name of the package, such as `__package__`.
+
+    Returns:
+        The module `<package>.tensorflow` or `<package>.jax`.
+    """
+    return importlib.import_module(f"{package}.{check_backend()}")

@@ -1,15 +1,25 @@
-"""Tests of keras_svag/_backend.py: which backends are refused, and with what words."""
+"""Tests of keras_svag/_backend.py: what backends are refused, and that it alone chooses one."""
 
+import ast
 import gc
 import os
+import pathlib
 import subprocess
 import sys
 
 import keras
 import pytest
 
-from keras_svag._backend import check_backend
+import keras_svag
+from keras_svag._backend import SUPPORTED_BACKENDS, backend_module, check_backend
 from tests.backends import run_code
+
+PACKAGE = pathlib.Path(keras_svag.__file__).parent
+CHOOSER = "_backend.py"
+# Those that may ask which backend it is, to say so: in records, in an error message.
+TELLERS = {CHOOSER, "engine/vmap_seeds.py", "studies/workdir.py"}
+# Packages with something that one backend alone needs, which its own modules import.
+ONE_BACKEND = {"compilation": {"tensorflow"}}
 
 
 @pytest.mark.parametrize("backend", ["torch", "no_such_backend"])
@@ -70,3 +80,89 @@ def test_collection_stays_off_where_it_was_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def sources():
+    """Path and syntax tree of each module of the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE), ast.parse(path.read_text("utf-8"))
+
+
+def called(node):
+    return ast.unparse(node.func) if isinstance(node, ast.Call) else None
+
+
+def test_one_module_chooses_the_backend():
+    choosers, tellers, comparers = set(), set(), set()
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            if called(node) == "check_backend":
+                choosers.add(path.as_posix())
+            if called(node) == "keras.backend.backend":
+                tellers.add(path.as_posix())
+            # Of `name == "jax"`, `name in ("jax",)`, `case "jax":` and `{"jax": ...}`, none.
+            if isinstance(node, (ast.Compare, ast.MatchValue, ast.Dict)):
+                words = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
+                if words & set(SUPPORTED_BACKENDS):
+                    comparers.add(path.as_posix())
+    assert choosers == {CHOOSER, "__init__.py"}  # on import, to refuse others
+    assert tellers == TELLERS
+    assert comparers == set()
+
+
+def test_only_modules_of_a_backend_import_it():
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            for name in names:
+                first, last = name.split(".")[0], name.split(".")[-1]
+                backends = {first, last} & set(SUPPORTED_BACKENDS)
+                assert backends <= {path.stem}, f"{path} imports {name}"
+
+
+def test_backends_have_the_same_names():
+    """What is used of the module of a backend must be in that of each."""
+    used, defined = {}, {}
+    for path, tree in sources():
+        package = path.parent.as_posix()
+        if path.stem in SUPPORTED_BACKENDS:
+            defined.setdefault(package, {})[path.stem] = names_of(tree)
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id == "backend":
+                    used.setdefault(package, set()).add(node.attr)
+            elif isinstance(node, ast.Attribute) and called(node.value) == "backend_module":
+                (argument,) = node.value.args
+                if isinstance(argument, ast.Constant):
+                    package_used = argument.value.partition(".")[2].replace(".", "/")
+                else:
+                    package_used = package
+                used.setdefault(package_used, set()).add(node.attr)
+    assert {p: set(d) for p, d in defined.items() if set(d) != set(SUPPORTED_BACKENDS)} == (
+        ONE_BACKEND
+    )
+    assert set(used) == set(defined) - set(ONE_BACKEND)
+    for package, names in used.items():
+        for backend, found in defined[package].items():
+            assert names <= found, (package, backend)
+
+
+def names_of(tree):
+    """The names that a module defines at its top level."""
+    names = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def test_module_of_the_backend():
+    name = keras.backend.backend()
+    assert backend_module("keras_svag.resident").__name__ == f"keras_svag.resident.{name}"

@@ -32,11 +32,11 @@ def test_optimizer_hooks_exist_and_are_the_only_private_overrides():
 def test_model_hook_of_tensorflow():
     import tensorflow as tf
 
-    from keras_svag.trainer.tensorflow import TensorFlowStep
+    from keras_svag.trainer.tensorflow import BackendStep
 
     hook = getattr(keras.Model, _keras.MODEL_HOOK)
     assert list(inspect.signature(hook).parameters) == ["self", "iterator", "data_batch"]
-    assert _keras.MODEL_HOOK in vars(TensorFlowStep)
+    assert _keras.MODEL_HOOK in vars(BackendStep)
     batches = SampledBatches(np.ones((8, 2)), np.ones(8), batch_size=1)
     iterator = types.SimpleNamespace(data_adapter=PyDatasetAdapter(batches, shuffle=False))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])

@@ -106,6 +106,7 @@ class PaperRecipe:
 RECIPES = {
     "cifar10": PaperRecipe(),
     "cifar100": PaperRecipe(scaling_decay_at=(80, 250), width=4),
+    "tfds": PaperRecipe(augment=False),
     "svhn": PaperRecipe(
         epochs=120,
         decay_at=(100,),
@@ -148,7 +149,7 @@ def get_config(dataset, text):
     """The config of an experiment.
 
     Args:
-        dataset: `"cifar10"`, `"cifar100"` or `"svhn"`.
+        dataset: `"cifar10"`, `"cifar100"`, `"svhn"`, or `"tfds"` for one that flags name.
         text: arguments as in `parse_arguments`; `figure` defaults to `svag_convergence`, `size` to
             `paper`, all others to what the figure has.
 
@@ -208,6 +209,10 @@ def _as_published(dataset, figure, recipe):
     config.dataset.augment = recipe.augment and figure.study != NOISY_GRADIENT_DESCENT
     config.dataset.num_train = ml_collections.config_dict.placeholder(int)
     config.dataset.num_test = ml_collections.config_dict.placeholder(int)
+    if dataset == "tfds":
+        config.dataset.tfds_name = ml_collections.config_dict.placeholder(str)
+        config.dataset.mean = ml_collections.config_dict.placeholder(tuple)
+        config.dataset.std = ml_collections.config_dict.placeholder(tuple)
 
     config.model = ml_collections.ConfigDict()
     config.model.name = model

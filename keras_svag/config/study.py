@@ -4,7 +4,7 @@ from keras_svag._checks import positive_int, reject_unknown
 from keras_svag.config.recipe import build_recipe
 from keras_svag.config.validate import (
     OPTIONAL,
-    STUDY_CLASSES,
+    STUDIES,
     select_study,
     to_plain,
     validate_config,
@@ -55,7 +55,7 @@ def _of_fields(config, name, recipe, keep=True):
     fields |= config.get(name) or {}
     # What is left open is the study's default.
     fields = {field: value for field, value in fields.items() if value is not None}
-    return STUDY_CLASSES[name](recipe, **fields, config=dict(config) if keep else None)
+    return STUDIES[name](recipe, **fields, config=dict(config) if keep else None)
 
 
 def _check_against(config, recipe):
@@ -77,5 +77,5 @@ def _check_against(config, recipe):
                 f"it. Received: {entry}={config[entry]!r}. Use --recipe without --config, or with "
                 "--config=configs/recipe.py."
             )
-    known = [*COMMON, *REPEATED, *STUDY_CLASSES, "num_workers"]
+    known = [*COMMON, *REPEATED, *STUDIES, "num_workers"]
     reject_unknown("", config, known)

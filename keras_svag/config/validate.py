@@ -8,12 +8,9 @@ from keras_svag.config.schedule import validate_schedule
 from keras_svag.datasets import DATASETS, SAMPLING_MODES
 from keras_svag.models import MODELS
 from keras_svag.schedules import increasing_fractions
-from keras_svag.studies.stored import STUDIES
-from keras_svag.studies.training import Training
+from keras_svag.studies import STUDIES
 from keras_svag.theory import validate_closeness
 
-# One config may serve several studies.
-STUDY_CLASSES = {**STUDIES, Training.name: Training}
 FIELDS = (
     "base_batch_size",
     "closeness",
@@ -61,7 +58,7 @@ def validate_config(config, study):
             f"Received: config={config!r}"
         )
     config = OPTIONAL | config
-    _check_fields("", config, (*FIELDS, *OPTIONAL, *STUDY_CLASSES), required=(*FIELDS, study))
+    _check_fields("", config, (*FIELDS, *OPTIONAL, *STUDIES), required=(*FIELDS, study))
     config = select_study(config, study)
     for name in ("dataset", "model", "optimizer", "schedule", study):
         if not isinstance(config[name], dict):
@@ -98,10 +95,10 @@ def validate_config(config, study):
 
 def select_study(config, study):
     """The config without what it has for other studies; the study's own fields must be known."""
-    names = [name for name in config if name not in STUDY_CLASSES or name == study]
+    names = [name for name in config if name not in STUDIES or name == study]
     fields = config.get(study) or {}
     if isinstance(fields, dict):
-        reject_unknown(f"{study}.", fields, STUDY_CLASSES[study].own_fields)
+        reject_unknown(f"{study}.", fields, STUDIES[study].own_fields)
     return {name: config[name] for name in names}
 
 

@@ -1,11 +1,8 @@
 """Over how many replicas a batch is cut, and which batches can be."""
 
-from keras_svag._backend import check_backend
+from keras_svag._backend import backend_module
 
-if check_backend() == "jax":
-    from keras_svag.distribution import jax as backend
-else:
-    from keras_svag.distribution import tensorflow as backend
+backend = backend_module(__package__)
 
 
 def is_distributed():

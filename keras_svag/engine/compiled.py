@@ -64,7 +64,7 @@ class CompiledTraining:
 
     @functools.cached_property
     def stacked_loop(self):
-        """The train step for several runs side by side, on JAX alone: a `StackedLoop`."""
+        """The train step for several runs side by side: a `StackedLoop`, if the backend has it."""
         return self._make_loop(StackedLoop)
 
     def _make_evaluation(self, data, like=None):

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, side by side in one vectorised program (JAX only).
+"""Runs that differ in their seed alone, side by side in one vectorised program (JAX has them).
 
 Each run keeps files of its own, the same as if it were alone, so that a run begun in a group can go
 on alone and the other way round. A group is at one step: a run that is finished, that stands at
@@ -12,6 +12,7 @@ import functools
 import time
 import warnings
 
+import keras
 import numpy as np
 
 from keras_svag.distribution import is_distributed
@@ -53,7 +54,7 @@ def is_vectorized(wanted, num_workers):
 def _check_possible(num_workers):
     if StackedLoop is None:
         raise ValueError(
-            "`vectorize_seeds` must be None or False on the TensorFlow backend, which cannot "
+            f"`vectorize_seeds` must be None or False on {keras.backend.backend()}, which cannot "
             "vectorize a train step. Received: vectorize_seeds=True. Use KERAS_BACKEND=jax and "
             "another --workdir, or leave it out."
         )

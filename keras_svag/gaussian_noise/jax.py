@@ -8,7 +8,7 @@ from keras_svag.trainer.jax import assign, compiled, stateless, values_of
 from keras_svag.trainer.structures import map_arrays
 
 
-class JAXPrograms:
+class BackendPrograms:
     """What is compiled of a `GaussianNoiseLoop`.
 
     `_call` takes `count` steps in one program; `_add_chunk` adds the share of a chunk and `_move`

@@ -1,11 +1,13 @@
 """`GaussianNoiseLoop`, but for what only a backend can say."""
 
+import typing
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_svag import _keras
-from keras_svag._backend import check_backend
+from keras_svag._backend import backend_module
 from keras_svag._checks import finite_float, positive_int
 from keras_svag.gaussian_noise.checks import check_loss_per_example
 from keras_svag.gaussian_noise.weighted import weighted_gradients
@@ -14,10 +16,7 @@ from keras_svag.resident.loop import padded
 from keras_svag.theory import gaussian_loss_weights
 from keras_svag.trainer.structures import first_leaf, map_arrays
 
-if check_backend() == "jax":
-    from keras_svag.gaussian_noise.jax import JAXPrograms as BackendPrograms
-else:
-    from keras_svag.gaussian_noise.tensorflow import TensorFlowPrograms as BackendPrograms
+BackendPrograms: typing.Any = backend_module(__package__).BackendPrograms
 
 
 class GaussianNoiseLoop(BackendPrograms):

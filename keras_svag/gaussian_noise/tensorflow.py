@@ -7,7 +7,7 @@ from keras_svag.resident.tensorflow import reset_metrics
 from keras_svag.trainer.structures import map_arrays
 
 
-class TensorFlowPrograms:
+class BackendPrograms:
     """What is compiled of a `GaussianNoiseLoop`.
 
     `_call` takes `count` steps in one program; `_add_chunk` adds the share of a chunk and `_move`

@@ -3,13 +3,10 @@
 from keras import ops
 
 from keras_svag import _keras
-from keras_svag._backend import check_backend
+from keras_svag._backend import backend_module
 from keras_svag.trainer.structures import map_arrays
 
-if check_backend() == "jax":
-    from keras_svag.trainer.jax import differentiate
-else:
-    from keras_svag.trainer.tensorflow import differentiate
+differentiate = backend_module("keras_svag.trainer").differentiate
 
 
 def weighted_gradients(model, x, y, sample_weight, weights, training=True):

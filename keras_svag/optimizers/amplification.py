@@ -16,16 +16,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_svag._backend import check_backend
+from keras_svag._backend import backend_module
 from keras_svag.optimizers import registry, scaling
 from keras_svag.optimizers.decay_rate import DecayRate
 from keras_svag.theory import svag_coefficients, validate_ell
 from keras_svag.theory.scaling_rules import ScalingRule
 
-if check_backend() == "jax":
-    from keras_svag.optimizers import jax as backend_ops
-else:
-    from keras_svag.optimizers import tensorflow as backend_ops
+backend = backend_module(__package__)
 
 
 def as_float(value):
@@ -265,7 +262,7 @@ class AmplificationMixin:
         ]
 
     def _weighted(self, gradient, half):
-        gradient = backend_ops.densify(gradient)
+        gradient = backend.densify(gradient)
         gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
         r1 = ops.cast(self._amplified["r1"], gradient.dtype)
         # 1 - r1 is exact in floating point, so the weights sum to exactly 1.
@@ -290,7 +287,7 @@ class AmplificationMixin:
         stored = [self._stored_gradients[self._get_variable_index(v)] for v in trainable_variables]
         # What is stored is the sum over replicas (the mean of `replicas` times each), so that all
         # hold the same and a checkpoint has all of it; Keras sums over replicas again.
-        replicas = backend_ops.num_replicas()
+        replicas = backend.num_replicas()
 
         def store_first():
             for accumulator, gradient in zip(stored, grads):
@@ -304,7 +301,7 @@ class AmplificationMixin:
             super(AmplificationMixin, self)._backend_apply_gradients(total, trainable_variables)
             self._half_stored.assign(0)
 
-        backend_ops.either(
+        backend.either(
             ops.equal(self._half_stored, 0),
             store_first,
             add_second_and_step,

@@ -40,6 +40,7 @@ def render(study, details, table, setting, figures):
         command=shlex.join(setting["command"]),
         cost=_cost(table),
         study=study,
+        text=study.format_table(details),
         facts=study.facts,
         interval=_format_interval,
         # Every second part is a flag, which is not to be broken after its hyphens.

@@ -34,7 +34,7 @@ def take_rows(data, row):
     return map_arrays(lambda a: a.at[row].get(mode="promise_in_bounds"), data)
 
 
-class JAXLoop:
+class BackendLoop:
     """What is compiled of a `ResidentLoop`.
 
     `_compile(data)` puts the data on the device and makes the program. `_call` takes `count` steps,
@@ -98,7 +98,7 @@ class JAXLoop:
         return jax.device_get(self._program(self._data, rows, draws, count, fresh))
 
 
-class JAXEvaluation:
+class BackendEvaluation:
     """What is compiled of a `ResidentEvaluation`.
 
     `_call` evaluates a batch, the metrics being reset if `fresh`, and gives the logs.

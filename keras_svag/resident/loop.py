@@ -1,20 +1,18 @@
 """Many steps, or a whole evaluation, in compiled programs over data that stay on the device."""
 
 import math
+import typing
 
 import numpy as np
 
-from keras_svag._backend import check_backend
+from keras_svag._backend import backend_module
 from keras_svag.distribution import num_replicas
 from keras_svag.loops import loops_inside_xla
 from keras_svag.trainer.structures import first_leaf, map_arrays
 
-if check_backend() == "jax":
-    from keras_svag.resident.jax import JAXEvaluation as BackendEvaluation
-    from keras_svag.resident.jax import JAXLoop as BackendLoop
-else:
-    from keras_svag.resident.tensorflow import TensorFlowEvaluation as BackendEvaluation
-    from keras_svag.resident.tensorflow import TensorFlowLoop as BackendLoop
+backend = backend_module(__package__)
+BackendLoop: typing.Any = backend.BackendLoop
+BackendEvaluation: typing.Any = backend.BackendEvaluation
 
 
 def padded(rows, length):

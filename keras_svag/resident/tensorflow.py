@@ -27,7 +27,7 @@ def reset_metrics(model, condition):
     tf.cond(condition, lambda: (model.reset_metrics(), 0)[1], lambda: 0)
 
 
-class TensorFlowLoop:
+class BackendLoop:
     """What is compiled of a `ResidentLoop`.
 
     `_compile(data)` puts the data on the device and makes the program. `_call` takes `count` steps,
@@ -82,7 +82,7 @@ class TensorFlowLoop:
         return self._program(rows, draws, tf.constant(count), tf.constant(fresh))
 
 
-class TensorFlowEvaluation:
+class BackendEvaluation:
     """What is compiled of a `ResidentEvaluation`.
 
     `_call` evaluates a batch, the metrics being reset if `fresh`, and gives the logs.

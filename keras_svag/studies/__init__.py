@@ -10,11 +10,12 @@ from keras_svag.studies.one_call import check_linear_scaling, check_sde
 from keras_svag.studies.result import Result
 from keras_svag.studies.sde_validity import SDEValidity
 from keras_svag.studies.stored import load
-from keras_svag.studies.study import Study
+from keras_svag.studies.study import STUDIES, Study
 from keras_svag.studies.training import Training
 from keras_svag.studies.weak_convergence import WeakConvergence
 
 __all__ = [
+    "STUDIES",
     "Comparison",
     "LinearScaling",
     "NoisyGradientDescent",

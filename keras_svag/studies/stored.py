@@ -8,16 +8,10 @@ from keras_svag.engine.files import records
 from keras_svag.engine.spec import RunSpec
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies.checks import check_records
-from keras_svag.studies.linear_scaling import LinearScaling
-from keras_svag.studies.noisy_gradient_descent import NoisyGradientDescent
 from keras_svag.studies.result import VERDICT, Result
-from keras_svag.studies.sde_validity import SDEValidity
-from keras_svag.studies.weak_convergence import WeakConvergence
+from keras_svag.studies.study import STUDIES
 from keras_svag.studies.workdir import CONFIG, ENVIRONMENT
 from keras_svag.version import __version__
-
-STUDIES = {cls.name: cls for cls in (SDEValidity, LinearScaling, NoisyGradientDescent)}
-STUDIES[WeakConvergence.name] = WeakConvergence
 
 
 def load(workdir):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.processes.pool import RunPool
@@ -17,6 +18,8 @@ from keras_svag.studies.table import summarize_runs
 from keras_svag.studies.workdir import claim
 from keras_svag.theory import DEFAULT_CLOSENESS, validate_closeness
 
+# Studies by name: a class is found by being defined.
+STUDIES = {}
 # Fields of every study by their names in `config.json`.
 COMMON = {
     "seed": "seed",
@@ -36,9 +39,10 @@ COMMON = {
 class Study:
     """Base class of studies: a subclass says which runs, and what they say.
 
-    A subclass sets `name`, adds fields, and overrides `specs`, `evaluate`, `figures`,
-    `format_table` and `recommend`; `stages`, `on_stage` and `more_seeds` where it does not do all
-    runs at once.
+    A subclass sets `name`, by which trainers and `load` find it, adds fields, and overrides
+    `specs`, `evaluate`, `figures`, `format_table`, `recommend` and `titles`; `stages`, `on_stage`
+    and `more_seeds` where it does not do all runs at once. Its report is made from the template
+    `report.html.jinja` beside its module, or from a plain one if there is none.
 
     Attributes:
         recipe: the `Recipe`, or only its `TrainingFacts` where nothing is trained.
@@ -76,6 +80,11 @@ class Study:
     title = None
     own_fields = ()
     adds_seeds = False  # up to max_num_seeds, by itself
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.name is not None:
+            STUDIES[cls.name] = cls
 
     def __post_init__(self):
         if not isinstance(self.recipe, (Recipe, TrainingFacts)):
@@ -258,9 +267,11 @@ class Study:
                 "not hold the model. Build it from its recipe, and run it on the same workdir."
             )
         self.check()
-        workdir, setting = claim(workdir, self, command)
-        arguments = (self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds)
-        with RunPool(*arguments) as pool:
+        workdir = pathlib.Path(workdir)
+        # Raises, if there is something wrong with its arguments, before anything is written.
+        pool = RunPool(self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds)
+        setting = claim(workdir, self, command)
+        with pool:
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
             outcome = self._execute(session, workdir)
             if outcome is None:

@@ -1,6 +1,7 @@
 """One run with everything: no study, but records, checkpoints and the trained network."""
 
 import dataclasses
+import pathlib
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.execution import DONE, FAILED
@@ -75,7 +76,8 @@ class Training(Study):
         """
         self.check()
         (spec,) = self.specs({})
-        workdir, _ = claim(workdir, self, command)
+        workdir = pathlib.Path(workdir)
+        claim(workdir, self, command)
         # One run is one program, which uses the whole machine by itself.
         with RunPool(self.recipe, self.recording, workdir, num_workers=1) as pool:
             session = Session(pool, self.facts.num_train, workdir, show_progress=show_progress)

@@ -38,8 +38,7 @@ def claim(workdir, study, command=None):
         command: list of strings. Defaults to the command of this process.
 
     Returns:
-        A tuple `(workdir, setting)`: the folder as a `pathlib.Path`, and what `environment.json`
-        holds.
+        The dict that `environment.json` holds.
 
     Raises:
         ValueError: if `workdir` is a file, or belongs to another study, config, network, data,
@@ -66,7 +65,7 @@ def claim(workdir, study, command=None):
         check()  # once more: another process may have claimed the folder just now
         records.write_json(workdir / CONFIG, config)
         records.write_json(workdir / ENVIRONMENT, setting)
-    return workdir, setting
+    return setting
 
 
 def environment(command):

@@ -135,7 +135,7 @@ def differentiate(function, get_weights, others):
     return _keras.with_masks(result, masks), gradients
 
 
-class JAXStep(SplitBatchStep):
+class BackendStep(SplitBatchStep):
     """`train_step` for the JAX backend."""
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):

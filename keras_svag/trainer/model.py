@@ -5,18 +5,16 @@ the bases of the class, after which that class can no longer be subclassed. So `
 dispatches to leaves, `SVAGFunctional` and `SVAGSequential`, which are subclasses of it.
 """
 
+import typing
+
 import keras
 
 from keras_svag import _keras
-from keras_svag._backend import check_backend
+from keras_svag._backend import backend_module
 from keras_svag.optimizers import AmplificationMixin
 from keras_svag.trainer.noise import METRIC_NAMES, GradientStatistics
 
-if check_backend() == "jax":
-    from keras_svag.trainer.jax import JAXStep as BackendStep
-else:
-    from keras_svag.trainer.tensorflow import TensorFlowStep as BackendStep
-
+BackendStep: typing.Any = backend_module(__package__).BackendStep
 SMALLEST_BATCH = 2
 
 

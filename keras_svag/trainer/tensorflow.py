@@ -103,7 +103,7 @@ def with_logs_of_all_replicas(model, train_function):
     return function
 
 
-class TensorFlowStep(SplitBatchStep):
+class BackendStep(SplitBatchStep):
     """`train_step` for the TensorFlow backend."""
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):

@@ -344,5 +344,5 @@ def test_config_of_another_kind(value):
 def test_config_on_tensorflow():
     for value in (None, False):
         assert validate_config(study_config(vectorize_seeds=value))["vectorize_seeds"] is value
-    with pytest.raises(ValueError, match="on the TensorFlow backend.*Received.*KERAS_BACKEND=jax"):
+    with pytest.raises(ValueError, match="on tensorflow, which.*Received.*KERAS_BACKEND=jax"):
         validate_config(study_config(vectorize_seeds=True))

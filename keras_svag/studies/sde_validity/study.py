@@ -12,7 +12,7 @@ from keras_svag.report.text import align, format_interval
 from keras_svag.studies.sde_validity import figures, recommendations, verdict
 from keras_svag.studies.study import Study
 from keras_svag.studies.titles import WINDOW_TITLES, end_quantities, end_titles
-from keras_svag.theory import CONFIDENCE, INCONCLUSIVE, validate_ell
+from keras_svag.theory import CONFIDENCE, INCONCLUSIVE, judge, validate_ell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,12 +97,26 @@ class SDEValidity(Study):
         table = self.summarize(specs, results, workdir)
         return verdict.build_verdict(self, table), table
 
+    def decide(self, sgd, limit, confidence):
+        """The verdict rule: see `keras_svag.theory.judge`.
+
+        Args:
+            sgd: dict from quantity to one number per seed, of the runs in question.
+            limit: the same of their SDE, extrapolated.
+            confidence: of each interval.
+
+        Returns:
+            A `keras_svag.theory.Verdict`.
+        """
+        return judge(sgd, limit, self.closeness, confidence)
+
     def correction(self, details):
         """How intervals allow for several looks and quantities, in words."""
         looks = round((1 - CONFIDENCE) / (1 - details["confidence"]))
+        allowed = f", which allows for {looks} looks at the data at 95 %" if looks > 1 else ""
         return (
-            f"Intervals of {100 * details['confidence']:.3g} % so that {looks} looks at the data "
-            "together have 95 %; differences corrected for three quantities (Bonferroni)."
+            f"Intervals of {100 * details['confidence']:.3g} %{allowed}; differences are corrected "
+            "for three quantities (Bonferroni)."
         )
 
     def figures(self, table, details, workdir):

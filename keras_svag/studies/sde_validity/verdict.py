@@ -113,9 +113,5 @@ def _compare_with_limit(study, cells, sgd):
         )
         for name in theory.QUANTITIES
     }
-    return theory.judge(
-        {name: np.array(column(sgd, name)) for name in theory.QUANTITIES},
-        limit,
-        study.closeness,
-        confidence_of_each_look(study),
-    )
+    values = {name: np.array(column(sgd, name)) for name in theory.QUANTITIES}
+    return study.decide(values, limit, confidence_of_each_look(study))
