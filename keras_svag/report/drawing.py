@@ -45,16 +45,22 @@ class Drawing:
     draw: typing.Callable
 
 
-def save(path, draw, style=None):
-    """Saves the figure that `draw()` gives; the end of the path says the format."""
-    path, buffer = pathlib.Path(path), io.BytesIO()
+def render(draw, kind="png", style=None):
+    """The figure that `draw()` gives, as the bytes of a file."""
+    buffer = io.BytesIO()
     # No date or version inside, so that the same data gives the same file.
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    kind = path.suffix.removeprefix(".")
     with matplotlib.rc_context({**STYLE, **(style or {})}):
         draw().savefig(buffer, format=kind, metadata=metadata.get(kind))
+    return buffer.getvalue()
+
+
+def save(path, draw, style=None):
+    """Saves the figure that `draw()` gives; the end of the path says the format."""
+    path = pathlib.Path(path)
+    content = render(draw, path.suffix.removeprefix("."), style)
     with records.atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+        temporary.write_bytes(content)
 
 
 def load_curves(workdir, rows, column, axis="effective_step"):

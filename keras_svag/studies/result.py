@@ -10,7 +10,7 @@ import matplotlib
 from keras_svag.engine.files import records
 from keras_svag.engine.files.tensorboard import write_images
 from keras_svag.report import page
-from keras_svag.report.drawing import STYLE, save
+from keras_svag.report.drawing import STYLE, render, save
 from keras_svag.studies.table import write_csv
 
 VERDICT, TABLE, REPORT = "verdict.json", "results.csv", "report.html"
@@ -138,14 +138,11 @@ class Result:
     def _repr_html_(self):
         pictures = "".join(
             f'<p><img alt="{html.escape(name)}" style="max-width: 100%" '
-            f'src="data:image/png;base64,{base64.b64encode(data).decode()}"></p>'
-            for name, data in self._pictures().items()
+            f'src="data:image/png;base64,{base64.b64encode(render(drawing.draw)).decode()}"></p>'
+            for name, drawing in self._drawings.items()
         )
         head = html.escape(f"{self.study.title} {self.verdict}")
         return f"<p><b>{head}</b></p><pre>{html.escape(repr(self))}</pre>{pictures}"
-
-    def _pictures(self):
-        return {path.stem: path.read_bytes() for path in self.save_figures()}
 
 
 def write_results(result, call_all):

@@ -81,6 +81,11 @@ def finished_runs(workdir):
 
 def evaluate(study, workdir):
     """Verdict and table of a study from all finished runs of its grid, whatever their seeds."""
+    if not study.is_judged:
+        raise ValueError(
+            "`workdir` must be the folder of a study with a verdict. Received: "
+            f"workdir={str(workdir)!r}, of one run. Read its result.json and metrics.jsonl."
+        )
     specs, results = finished_runs(workdir)
     planned = {dataclasses.replace(spec, seed=0) for spec in study.specs({})}
     specs = [spec for spec in specs if dataclasses.replace(spec, seed=0) in planned]

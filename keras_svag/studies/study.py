@@ -80,6 +80,7 @@ class Study:
     title = None
     own_fields = ()
     adds_seeds = False  # up to max_num_seeds, by itself
+    is_judged = True  # has a verdict
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

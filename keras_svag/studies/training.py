@@ -43,6 +43,7 @@ class Training(Study):
     name = "train"
     title = "One run"
     own_fields = ("batch_size", "ell")
+    is_judged = False
 
     def validate(self):
         """Checks batch size and ell."""

@@ -4,14 +4,27 @@ import math
 
 import numpy as np
 
+from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption
 from keras_svag.studies.weak_convergence.linear_chains import simulate
 from keras_svag.studies.weak_convergence.slope import fit_slope
-from keras_svag.theory import LinearProblem, svag_steps
+from keras_svag.theory import Interval, LinearProblem, svag_steps
 
 # The order by exact moments is fitted where higher orders have died out.
 ASYMPTOTIC_ELL = 16
 MOMENTS = ("mean", "second moment")
+KEPT = "simulated.json"
+# What the simulation depends on.
+PARAMETERS = (
+    "seed",
+    "linear_a",
+    "linear_b",
+    "linear_learning_rate",
+    "linear_start",
+    "linear_horizon",
+    "simulated_ells",
+    "num_chains",
+)
 
 
 def linear_problem(study):
@@ -57,6 +70,21 @@ def exact_errors(study):
 
 def _moments(moments):
     return [float(moments.mean[0]), float(moments.second[0, 0])]
+
+
+def kept_errors(study, workdir):
+    """The simulated errors of a study, from `simulated.json` of its folder where they stand there.
+
+    They train: judging a study anew must not.
+    """
+    path = workdir / KEPT
+    parameters = {name: getattr(study, name) for name in PARAMETERS}
+    kept = records.read_json(path) or {}
+    if kept.get("parameters") == records.to_json(parameters):
+        return [{**row, "slope": Interval(**row["slope"])} for row in kept["rows"]]
+    rows = simulated_errors(study)
+    records.write_json(path, {"parameters": parameters, "rows": rows})
+    return rows
 
 
 def simulated_errors(study):

@@ -12,7 +12,7 @@ from keras_svag.studies.checks import require_plain_sgd
 from keras_svag.studies.study import Study
 from keras_svag.studies.table import failed_runs
 from keras_svag.studies.weak_convergence import figures, recommendations
-from keras_svag.studies.weak_convergence.linear_errors import exact_errors, simulated_errors
+from keras_svag.studies.weak_convergence.linear_errors import exact_errors, kept_errors
 from keras_svag.studies.weak_convergence.network_errors import TITLES, network_errors
 from keras_svag.theory import FAILS, HOLDS, INCONCLUSIVE, validate_ell
 
@@ -133,7 +133,7 @@ class WeakConvergence(Study):
         details = {
             "study": self.name,
             "exact": exact_errors(self),
-            "simulated": simulated_errors(self),
+            "simulated": kept_errors(self, workdir),
             "network": network_errors(self, table, workdir),
             "failed_runs": failed_runs(table),
         }
