@@ -20,10 +20,10 @@ import signal
 import sys
 
 import numpy as np
-
-from keras_svag.resident import limit_threads
 from keras_svag.study import progress, run_sde_validity, runs
 from tests.study.helpers import study_config
+
+from keras_svag.resident import limit_threads
 
 
 def kill():

@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-
-import keras_svag
 from keras_svag.study import checkpoints, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.program import Program
 from tests.study.helpers import Interrupted, interrupt_after, study_config
+
+import keras_svag
 
 RUN = runs.Run(batch_size=128, learning_rate=3.2, ell=2.0, seed=1, total=22)
 BITS = {"mixed_float16": 11, "mixed_bfloat16": 8}

@@ -1,8 +1,6 @@
 """Studies cut in shards: every run once, and the verdict of the whole study."""
 
 import pytest
-
-from configs.digits import get_config
 from keras_svag.study import (
     linear_scaling,
     noisy_gradient_descent,
@@ -15,6 +13,8 @@ from keras_svag.study import (
 )
 from keras_svag.study.config import validate_config
 from tests.study.synthetic import make_pool
+
+from configs.digits import get_config
 
 STUDIES = {
     "sde_validity": (sde_validity, run_sde_validity),

@@ -8,8 +8,8 @@ import time
 
 import keras
 import pytest
-
 from keras_svag.study import preemption
+
 from tests.faults.kill_test import assert_same, left_behind
 from tests.trainers.command import ROOT
 

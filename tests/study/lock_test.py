@@ -7,7 +7,6 @@ import signal
 import warnings
 
 import pytest
-
 from keras_svag.study import lock, records
 
 fcntl = pytest.importorskip("fcntl")

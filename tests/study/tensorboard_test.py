@@ -11,7 +11,6 @@ import urllib.request
 
 import numpy as np
 import pytest
-
 from keras_svag.study import records
 
 SECONDS = 120  # that the server may live
