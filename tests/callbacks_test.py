@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from keras_svag.scaling import scale_optimizer
+from keras_svag.optimizers.scaling import scale_optimizer
 
 import keras_svag
 from keras_svag.callbacks import BatchSizeAdvisor

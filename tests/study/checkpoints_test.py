@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+
 from keras_svag.study import checkpoints, records
 
 GROUPS = ("model", "optimizer")

@@ -3,10 +3,10 @@
 import os
 
 import pytest
-from keras_svag.study import run_sde_validity
-from tests.study.helpers import study_config
 
+from keras_svag.study import run_sde_validity
 from tests.faults.kill_test import assert_same, left_behind, run_until
+from tests.study.helpers import study_config
 
 # Nothing but the checkpoints depends on it.
 OFTEN = {"checkpoint_steps": 2}

@@ -7,6 +7,7 @@ import signal
 import warnings
 
 import pytest
+
 from keras_svag.study import lock, records
 
 fcntl = pytest.importorskip("fcntl")

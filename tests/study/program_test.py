@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from keras_svag.study.config import validate_config
-from keras_svag.study.program import MAX_STEPS_PER_CALL, Program, build_network
-from tests.study.helpers import study_config
 
 from keras_svag.datasets import Sampler
+from keras_svag.study.config import validate_config
+from keras_svag.study.program import MAX_STEPS_PER_CALL, Program, build_network
 from keras_svag.trainer import from_keras
 from tests.mlp_oracle import DigitsNet
+from tests.study.helpers import study_config
 
 
 def weights(program):

@@ -7,8 +7,8 @@ import os
 
 import numpy as np
 import pytest
-from keras_svag.study import records
 
+from keras_svag.study import records
 from keras_svag.theory import Interval
 
 

@@ -11,16 +11,16 @@ import signal
 
 import numpy as np
 import pytest
+
+from keras_svag.datasets import Sampler
 from keras_svag.study import checkpoints, lock, pool, preemption, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.program import Program
 from keras_svag.study.runs import Run, RunFolder
 from keras_svag.study.tensorboard import FILE_NAME
-from tests.study.helpers import Interrupted, files_of, interrupt_after, study_config
-
-from keras_svag.datasets import Sampler
 from keras_svag.theory import svag_coefficients
 from tests.mlp_oracle import DigitsNet
+from tests.study.helpers import Interrupted, files_of, interrupt_after, study_config
 
 RUN = Run(batch_size=128, learning_rate=3.2, ell=2.0, seed=1, total=22)
 

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+
 from keras_svag.study import runs
 from keras_svag.study.runs import Run
 from keras_svag.study.shard import Shard, parse_shard

@@ -11,6 +11,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+
 from keras_svag.study import records
 
 SECONDS = 120  # that the server may live
