@@ -1,18 +1,17 @@
-"""Tests of keras_svag/study/shard.py: parts of a grid."""
+"""Tests of keras_svag/engine/shard.py: parts of a grid."""
 
 import itertools
 
 import pytest
 
-from keras_svag.study import runs
-from keras_svag.study.runs import Run
-from keras_svag.study.shard import Shard, parse_shard
+from keras_svag.engine.shard import Shard, parse_shard
+from keras_svag.engine.spec import GAUSSIAN, RunSpec
 
 NUM_TRAIN = 1437
 GRID = [
-    Run(batch_size, 0.1, ell, seed, 30 * NUM_TRAIN // batch_size)
+    RunSpec(batch_size, 0.1, ell, seed, 30 * NUM_TRAIN // batch_size)
     for batch_size, ell, seed in itertools.product((8, 256), (1.0, 2.0, 4.0, 8.0), range(4))
-] + [Run(256, 0.1, 8.0, seed, 168, runs.GAUSSIAN) for seed in range(4)]
+] + [RunSpec(256, 0.1, 8.0, seed, 168, GAUSSIAN) for seed in range(4)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 36, 50])

@@ -479,7 +479,7 @@ def poisoned(config, dataset):
     index = next(i for i, step in sorted(first_step.items()) if step == 17)
     poisoned = dataclasses.replace(dataset, train_x=dataset.train_x.copy())
     poisoned.train_x[index] = np.nan  # a data set is not made with one
-    return Program(config, poisoned, 128), index
+    return CompiledTraining(with_nan(recipe, index), recording, 128), index
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

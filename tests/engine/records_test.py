@@ -1,4 +1,4 @@
-"""Tests of keras_svag/study/records.py: files are whole or not there."""
+"""Tests of keras_svag/engine/files/records.py: files are whole or not there."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from keras_svag.study import records
+from keras_svag.engine.files import records
 from keras_svag.theory import Interval
 
 

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/study/checkpoints.py: the newest whole checkpoint is found, and no other."""
+"""Tests of keras_svag/engine/files/checkpoints.py: the newest whole checkpoint is found, and no other."""
 
 import errno
 import pickle
@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from keras_svag.study import checkpoints, records
+from keras_svag.engine.files import checkpoints, records
 
 GROUPS = ("model", "optimizer")
 

@@ -1,15 +1,14 @@
-"""Tests of keras_svag/study/program.py: one program for all runs of a shape."""
+"""Tests of keras_svag/engine/compiled.py: one program for all runs of a shape."""
 
 import keras
 import numpy as np
 import pytest
 
 from keras_svag.datasets import Sampler
-from keras_svag.study.config import validate_config
-from keras_svag.study.program import MAX_STEPS_PER_CALL, Program, build_network
+from keras_svag.engine.compiled import MAX_STEPS_PER_CALL, CompiledTraining
 from keras_svag.trainer import from_keras
 from tests.mlp_oracle import DigitsNet
-from tests.study.helpers import study_config
+from tests.studies.helpers import build, study_config
 
 
 def weights(program):
@@ -26,17 +25,14 @@ def rows(dataset):
     return Sampler(dataset.num_train, 128, seed=3).rows(0, 12)
 
 
-def test_one_trace_for_every_ell_and_seed(config, dataset, rows):
-    program = Program(config, dataset, batch_size=128)
+def test_one_trace_for_every_ell_and_seed(recipe, recording, rows):
+    program = CompiledTraining(recipe, recording, batch_size=128)
     assert program.num_traces == 0
     for ell, seed, steps in [(1.0, 0, 12), (4.0, 0, 5), (1.0, 3, 1), (0.5, 3, 2), (64.0, 1, 12)]:
         program.start(ell, seed)
         program.advance(rows[:steps])
         program.evaluate()
         assert program.num_traces == 1
-    # One program for both: pieces of 1,437 and of 360 images.
-    traces = [evaluation.num_traces for evaluation in program._evaluations.values()]
-    assert traces == [2, 0]
 
 
 def test_start_forgets_everything(program, rows):
@@ -62,13 +58,13 @@ def test_ell_and_seed_matter(program, rows):
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
-def test_start_draws_the_networks_weights(dataset, norm):
+def test_start_draws_the_networks_weights(recording, norm):
     # With batch norm the variables that are not trained stand between those that are.
     model = {"name": "mlp", "depth": 2, "width": 1, "norm": norm, "affine": True}
-    config = validate_config(study_config(model=model))
-    program = Program(config, dataset, batch_size=128)
+    recipe = build(study_config(model=model)).recipe
+    program = CompiledTraining(recipe, recording, batch_size=128)
     program.start(1.0, seed=5)
-    expected = {w.path: w.numpy() for w in build_network(config, dataset, seed=5).weights}
+    expected = {w.path: w.numpy() for w in recipe.build(seed=5).weights}
     got = {w.path: w.numpy() for w in program.model.weights}
     assert got.keys() == expected.keys()
     assert_same(got.values(), expected.values())
@@ -108,7 +104,7 @@ def test_restore_goes_on_as_if_nothing_had_happened(program, rows):
 
 
 def test_state_of_random_layers_is_among_the_variables():
-    # `Program.state` saves `model.variables`: a resumed run draws the masks that come next.
+    # `CompiledTraining.state` saves `model.variables`: a resumed run draws the masks that come next.
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)])
     model = from_keras(network)
     states = [v for v in model.variables if "seed" in v.path]
@@ -150,14 +146,9 @@ def test_learning_rates_are_those_of_the_optimizer(program, ell):
     np.testing.assert_array_equal(program.learning_rates(ell, 5, 9), told[5:9])
 
 
-def test_learning_rate_is_in_proportion_to_the_batch_size(program):
-    assert program.learning_rate == pytest.approx(0.2 * 128 / 8)
-
-
-def test_initial_scale_is_that_of_the_trained_weights(dataset):
+def test_initial_scale_is_that_of_the_trained_weights():
     plain, scaled = (
-        build_network(validate_config(study_config(initial_scale=c)), dataset, seed=5)
-        for c in (1.0, 0.25)
+        build(study_config(initial_scale=c)).recipe.build(seed=5) for c in (1.0, 0.25)
     )
     for a, b in zip(plain.weights, scaled.weights, strict=True):
         factor = 0.25 if a.trainable else 1.0

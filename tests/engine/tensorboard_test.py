@@ -1,4 +1,4 @@
-"""Tests of keras_svag/study/tensorboard.py, with a real TensorBoard server on loopback."""
+"""Tests of keras_svag/engine/files/tensorboard.py, with a real TensorBoard server on loopback."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from keras_svag.study import records
+from keras_svag.engine.files import records
 
 SECONDS = 120  # that the server may live
 RUNS = {f"runs/b128_ell{ell}_seed{seed}/tensorboard" for ell in (1, 2, 4) for seed in (0, 1)}
@@ -100,7 +100,7 @@ def test_every_run_is_there(server):
     assert set(server.json("plugin/scalars/tags")) == RUNS
 
 
-def test_hyperparameters_group_the_seeds(server, config):
+def test_hyperparameters_group_the_seeds(server, recipe):
     experiment = server.json("plugin/hparams/experiment", {"experimentName": ""})
     names = {info["name"] for info in experiment["hparamInfos"]}
     request = {
@@ -121,7 +121,7 @@ def test_hyperparameters_group_the_seeds(server, config):
             "learning_rate": pytest.approx(3.2),
             "method": "svag",
             "optimizer": "SVAG",
-            "weight_decay": config["weight_decay"],
+            "weight_decay": recipe.facts.weight_decay,
         }
         assert {session["name"] for session in group["sessions"]} == {
             f"runs/b128_ell{ell:g}_seed{seed}/tensorboard" for seed in (0, 1)
