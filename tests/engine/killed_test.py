@@ -3,9 +3,9 @@
 import os
 
 import pytest
-from tests.studies.helpers import run_study, study_config
 
 from tests.faults.kill_test import assert_same, left_behind, run_until
+from tests.studies.helpers import run_study, study_config
 
 # Nothing but the checkpoints depends on it.
 OFTEN = {"checkpoint_steps": 2}
