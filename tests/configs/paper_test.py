@@ -14,8 +14,8 @@ from keras_svag.config import experiments, validate_config
 from keras_svag.config.experiments import LINEAR_SCALING, NOISY_GRADIENT_DESCENT
 from keras_svag.config.optimizer import build_optimizer
 from keras_svag.config.recipe import build_network
-from keras_svag.config.validate import STUDY_CLASSES
 from keras_svag.recipe import TrainingFacts
+from keras_svag.studies import STUDIES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = {"cifar10": cifar10, "cifar100": cifar100, "svhn": svhn}
@@ -50,7 +50,7 @@ def specs_of(config, study, data):
         sampling=config["sampling"],
     )
     fields = {"num_seeds": config["num_seeds"], **config[study]}
-    return STUDY_CLASSES[study](facts, **fields).specs({}), num_train
+    return STUDIES[study](facts, **fields).specs({}), num_train
 
 
 def passes_over_data(config, study, data):

@@ -58,6 +58,7 @@ def inputs(finished, study):
         "figures": files,
         "setting": records.read_json(workdir / "environment.json"),
         "table": result.table,
+        "text": repr(result),
     }
 
 

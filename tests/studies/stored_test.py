@@ -224,8 +224,8 @@ def change(workdir, name, **fields):
 @pytest.mark.parametrize("study", ["train", "lottery", None, ["sde_validity"]])
 def test_folder_of_another_kind(sixteen, study):
     workdir, _ = sixteen
-    change(workdir, "config.json", study=study)
-    with pytest.raises(ValueError, match="workdir.*sde_validity"):
+    change(workdir, "config.json", study=study, train={"batch_size": 8, "ell": 1.0})
+    with pytest.raises(ValueError, match="workdir.*study"):
         load(workdir)
 
 

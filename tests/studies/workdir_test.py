@@ -29,8 +29,8 @@ def claimed(tmp_path):
 
 def test_new_folder_gets_the_resolved_config(tmp_path):
     study = build(study_config())
-    workdir, setting = claim(tmp_path / "a" / "b", study)
-    assert workdir == tmp_path / "a" / "b"
+    workdir = tmp_path / "a" / "b"
+    setting = claim(workdir, study)
     config = records.read_json(workdir / "config.json")
     assert config == records.to_json({"study": "sde_validity", **study.config})
     assert records.read_json(workdir / "environment.json") == records.to_json(setting)
