@@ -201,6 +201,7 @@ def main(arguments=None):
     from keras_svag.study.records import write_json
 
     from benchmarks import networks
+    from keras_svag.engine.files.records import write_json
     from keras_svag.loops import has_accelerator
 
     if not (has_accelerator() or options.quick):

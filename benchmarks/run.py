@@ -115,10 +115,9 @@ def main(arguments=None):
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from keras_svag.study.records import write_json
-
     from benchmarks.figures import BENCHMARKS
     from benchmarks.timing import FULL, QUICK
+    from keras_svag.engine.files.records import write_json
 
     plan = QUICK if options.quick else FULL
     if options.repeats:

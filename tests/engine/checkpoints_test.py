@@ -1,4 +1,4 @@
-"""Tests of keras_svag/engine/files/checkpoints.py: the newest whole checkpoint is found, and no other."""
+"""Tests of keras_svag/engine/files/checkpoints.py: the newest whole one is found, and no other."""
 
 import errno
 import pickle

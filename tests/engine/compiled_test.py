@@ -104,7 +104,7 @@ def test_restore_goes_on_as_if_nothing_had_happened(program, rows):
 
 
 def test_state_of_random_layers_is_among_the_variables():
-    # `CompiledTraining.state` saves `model.variables`: a resumed run draws the masks that come next.
+    # `state` saves `model.variables`: a resumed run draws the masks that come next.
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)])
     model = from_keras(network)
     states = [v for v in model.variables if "seed" in v.path]
@@ -147,9 +147,7 @@ def test_learning_rates_are_those_of_the_optimizer(program, ell):
 
 
 def test_initial_scale_is_that_of_the_trained_weights():
-    plain, scaled = (
-        build(study_config(initial_scale=c)).recipe.build(seed=5) for c in (1.0, 0.25)
-    )
+    plain, scaled = (build(study_config(initial_scale=c)).recipe.build(seed=5) for c in (1.0, 0.25))
     for a, b in zip(plain.weights, scaled.weights, strict=True):
         factor = 0.25 if a.trainable else 1.0
         np.testing.assert_array_equal(b.numpy(), factor * a.numpy())  # a power of two is exact

@@ -4,9 +4,8 @@ import os
 
 import pytest
 
-from keras_svag.study import run_sde_validity
 from tests.faults.kill_test import assert_same, left_behind, run_until
-from tests.study.helpers import study_config
+from tests.studies.helpers import run_study, study_config
 
 # Nothing but the checkpoints depends on it.
 OFTEN = {"checkpoint_steps": 2}
@@ -21,5 +20,5 @@ def test_two_moments(finished, tmp_path):
     assert not run_until(tmp_path, OFTEN, "rename", 48)
     names = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert any(".tmp." in name for name in names) and "verdict.json" not in names
-    run_sde_validity(study_config(**OFTEN), tmp_path, show_progress=False)
+    run_study(study_config(**OFTEN), "sde_validity", tmp_path)
     assert_same(left_behind(tmp_path), left_behind(expected))

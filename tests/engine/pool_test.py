@@ -10,12 +10,12 @@ import types
 
 import keras
 import pytest
-
-from keras_svag.datasets import digits
 from keras_svag.study import pool, records, run_sde_validity, runs
 from keras_svag.study.pool import RunPool, default_num_workers
 from keras_svag.study.runs import Run
 from tests.study.helpers import study_config
+
+from keras_svag.datasets import digits
 
 
 def test_two_workers_record_what_one_does(finished, tmp_path):

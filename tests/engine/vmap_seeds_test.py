@@ -7,15 +7,15 @@ import signal
 import keras
 import numpy as np
 import pytest
-
-from keras_svag.datasets import digits
-from keras_svag.datasets.augmentation import PadCropFlip
 from keras_svag.study import checkpoints, groups, lock, pool, preemption, records, runs
 from keras_svag.study.config import validate_config
 from keras_svag.study.groups import execute_group, groups_of, is_vectorized
 from keras_svag.study.program import Program
 from keras_svag.study.runs import Run, RunFolder
 from tests.study.helpers import Interrupted, files_of, study_config
+
+from keras_svag.datasets import digits
+from keras_svag.datasets.augmentation import PadCropFlip
 
 needs_jax = pytest.mark.requires_jax
 GROUP = [Run(batch_size=128, learning_rate=3.2, ell=2.0, seed=seed, total=22) for seed in range(3)]
