@@ -116,8 +116,10 @@ def set_log_scale(axis):
 
 
 def set_plain_log_scale(axis):
-    """A logarithmic axis of few decades, with numbers written out."""
+    """A logarithmic axis with numbers written out; of several decades, only their powers of ten."""
     if set_log_scale(axis):
-        axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
+        low, high = axis.get_ylim()
+        subs = (1, 1.5, 2, 3, 4, 6) if high <= 20 * low else (1,)
+        axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())

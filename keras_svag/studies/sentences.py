@@ -19,12 +19,19 @@ def flag(name, value=None):
     return f"--config.{name}" + ("" if value is None else f"={value}")
 
 
-def on_failed_runs(details):
+def hyperparameter(study, name, value=None):
+    """A flag too, or the argument in a recipe of one's own, which no flag can change."""
+    if study.config is not None and "recipe" not in study.config:
+        return flag(name, value)
+    return name + ("" if value is None else f"={value}") + " in the recipe"
+
+
+def on_failed_runs(study, details):
     """What to do about failed runs, a list of at most one sentence."""
     failed = len(details["failed_runs"])
     if not failed:
         return []
     return [
         f"{failed} run{'s' * (failed > 1)} failed. Against divergence a lower learning rate helps "
-        f"({flag('learning_rate')}), on another workdir."
+        f"({hyperparameter(study, 'learning_rate')}), on another workdir."
     ]

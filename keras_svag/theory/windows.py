@@ -48,6 +48,7 @@ def measure_window(histories, total, window, weight_decay, mode=AUTO):
     return examine_window(
         rows[begin : inside[-1] + 1],
         weight_decay,
+        has_identity=weight_decay > 0,
         rate_since=_start_of_rate(rows, begin + 1),
         fractions=given,
     )

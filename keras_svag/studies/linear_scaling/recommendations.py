@@ -2,7 +2,13 @@
 
 import math
 
-from keras_svag.studies.sentences import add_sizes, batch_sizes, flag, on_failed_runs
+from keras_svag.studies.sentences import (
+    add_sizes,
+    batch_sizes,
+    flag,
+    hyperparameter,
+    on_failed_runs,
+)
 
 
 def recommend(study, verdict):
@@ -33,13 +39,13 @@ def recommend(study, verdict):
             f"{flags} on the same workdir: finished runs are kept, and intervals become narrower."
         )
     if verdict["not_in_equilibrium"]:
-        steps.append(_reach_equilibrium(verdict["not_in_equilibrium"], study.facts))
+        steps.append(_reach_equilibrium(verdict["not_in_equilibrium"], study))
     if verdict["comparison"]["bound_holds"] is False:
         steps.append(
             "The rule held beyond the bound, which a theorem forbids where its assumptions hold. "
             "See below which of them do not."
         )
-    return steps + on_failed_runs(verdict)
+    return steps + on_failed_runs(study, verdict)
 
 
 def _use(settings, kappa, base, study):
@@ -79,11 +85,12 @@ def _find_the_end(verdict, largest, first_failure):
     return step
 
 
-def _reach_equilibrium(sizes, facts):
+def _reach_equilibrium(sizes, study):
     start = f"At {batch_sizes(sizes)}, equilibrium was not reached"
-    if not facts.weight_decay:
+    if not study.facts.weight_decay:
         return f"{start}: without weight decay there is none, and the bound is a rough guide only."
+    epochs = hyperparameter(study, "epochs", f"{2 * study.facts.epochs:g}")
     return (
-        f"{start}: the means are of training under way. Train longer, as with "
-        f"{flag('epochs', f'{2 * facts.epochs:g}')}, on another workdir."
+        f"{start}: the means are of training under way. Train longer, as with {epochs}, on another "
+        "workdir."
     )

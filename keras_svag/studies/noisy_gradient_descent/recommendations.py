@@ -36,4 +36,4 @@ def recommend(study, verdict):
             f"{flag(f'{study.name}.num_seeds', seeds)} on the same workdir: finished runs are "
             "kept, and intervals become narrower."
         )
-    return steps + on_failed_runs(verdict)
+    return steps + on_failed_runs(study, verdict)

@@ -34,6 +34,9 @@ def build_figures(study, table, details, workdir):
     """The convergence in 1/ell, and the curves at each batch size: a list of `Drawing`."""
     title, ells, closeness = study.facts.title, list(study.ells), study.closeness
     arguments = (table, list(study.batch_sizes), ells, closeness, title)
+    same_sde = "All batch sizes have the same SDE, so their limits should meet. "
+    if study.facts.independent_of_batch is False:  # batch norm
+        same_sde = "The loss depends on the batch size, so each batch size has an SDE of its own. "
     drawings = [
         Drawing(
             "convergence",
@@ -41,7 +44,7 @@ def build_figures(study, table, details, workdir):
             f"Means over the equilibrium window against 1/ell: {title} at the right, its SDE at "
             "the left (hollow: extrapolated from the two largest ell). Flat lines mean "
             f"that the SDE models {title}; the band is a factor C around the limit. "
-            "All batch sizes have the same SDE, so their limits should meet. "
+            f"{same_sde}"
             "Bars: 95 % t intervals over seeds.",
             functools.partial(draw_convergence, *arguments),
         )

@@ -52,4 +52,4 @@ def recommend(study, details):
             f"At {batch_sizes(not_judged)}, there was nothing to compare. Fix the problem named in "
             "the verdict."
         )
-    return steps + on_failed_runs(details)
+    return steps + on_failed_runs(study, details)

@@ -39,4 +39,4 @@ def recommend(study, verdict):
         "To ask whether the SDE models a training run of your own, use the study "
         "trainers.sde_validity."
     )
-    return steps + on_failed_runs(verdict)
+    return steps + on_failed_runs(study, verdict)
