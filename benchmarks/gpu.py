@@ -198,9 +198,11 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     # Several processes share the GPU; JAX would take three quarters of its memory for each.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    from benchmarks import networks
-    from keras_svag.loops import has_accelerator
     from keras_svag.study.records import write_json
+
+    from benchmarks import networks
+    from keras_svag.engine.files.records import write_json
+    from keras_svag.loops import has_accelerator
 
     if not (has_accelerator() or options.quick):
         parser.error("Keras sees no accelerator; --quick shows on a CPU that everything runs.")

@@ -117,7 +117,7 @@ def main(arguments=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from benchmarks.figures import BENCHMARKS
     from benchmarks.timing import FULL, QUICK
-    from keras_svag.study.records import write_json
+    from keras_svag.engine.files.records import write_json
 
     plan = QUICK if options.quick else FULL
     if options.repeats:

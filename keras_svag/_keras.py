@@ -36,6 +36,7 @@ __all__ = [
     "masks_of",
     "share_compiled_state",
     "track_loss",
+    "training_argument",
     "with_masks",
 ]
 
@@ -62,9 +63,14 @@ def has_training_argument(model):
     return model._call_has_training_arg
 
 
+def training_argument(model, training):
+    """`{"training": training}`, or `{}` for a model whose `call` has no such argument."""
+    return {"training": training} if has_training_argument(model) else {}
+
+
 def call_for_training(model, x):
     """Forward pass in training mode, also for a `call` that has no `training` argument."""
-    return model(x, training=True) if has_training_argument(model) else model(x)
+    return model(x, **training_argument(model, True))
 
 
 def join_masks(first, second, joined, join):

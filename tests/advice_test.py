@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import keras_svag
-from keras_svag import scaling
 from keras_svag.advice import advise, find_equilibrium, halves_per_step, optimizer_code
 
 ETA, DECAY, STEPS = 0.2, 5e-3, 25

@@ -1,6 +1,7 @@
 """Every example in a docstring and every Python block of README and guide runs."""
 
 import doctest
+import functools
 import importlib
 import pathlib
 import pkgutil
@@ -22,11 +23,23 @@ MODULES = sorted(
 )
 
 
+@functools.cache
+def some_recipe():
+    def build(seed):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+    x = np.random.default_rng(0).normal(size=(64, 4))
+    sgd = keras.optimizers.SGD(0.1)
+    return keras_svag.Recipe(build, (x, x[:, :1]), sgd, "mse", batch_size=8, epochs=2)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
     module = importlib.import_module(name)
     # The names that examples take for granted; what a module imports, it has.
-    scope = {"keras": keras, "np": np, "keras_svag": keras_svag, **vars(module)}
+    known = {"keras": keras, "np": np, "keras_svag": keras_svag, "recipe": some_recipe()}
+    scope = {**vars(module), **known}
     results = doctest.testmod(module, globs=scope)
     assert results.failed == 0
 

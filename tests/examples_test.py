@@ -1,5 +1,7 @@
 """The examples run, quickly here and as they are in the slow tests."""
 
+import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -57,23 +59,65 @@ def test_finetune():
     assert advice.noise.mean > 0
 
 
-@pytest.mark.slow
-def test_notebook():
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """Function that executes a notebook in an empty folder; returns its cells by their ids."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    notebook = nbformat.read(ROOT / "examples" / "check_sde.ipynb", as_version=4)
-    nbformat.validate(notebook)
-    assert not any(cell.get("outputs") for cell in notebook.cells)  # none that may be of yesterday
-    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": ROOT}})
-    client.execute()
-    cells = {cell.id: cell for cell in notebook.cells}
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
+
+    def execute(name):
+        notebook = nbformat.read(ROOT / "examples" / name, as_version=4)
+        nbformat.validate(notebook)
+        assert not any(cell.get("outputs") for cell in notebook.cells)  # none of yesterday
+        resources = {"metadata": {"path": tmp_path}}
+        nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+        return {cell.id: cell for cell in notebook.cells}
+
+    return execute
+
+
+def printed(cell):
+    return "".join(output["text"] for output in cell.outputs if output.get("name") == "stdout")
+
+
+def shown(cell):
+    [output] = [output for output in cell.outputs if output.output_type == "execute_result"]
+    return output["data"]
+
+
+@pytest.mark.slow
+def test_notebook_of_check_sde(execute):
+    cells = execute("check_sde.ipynb")
     for name in ("check", "again"):
-        [output] = cells[name].outputs
-        assert "data:image/png;base64," in output["data"]["text/html"]
-    printed = "".join(output["text"] for output in cells["verdicts"].outputs)
-    assert printed.count("weight_norm") == 2
-    assert set(printed.split()) & {"valid", "invalid", "inconclusive"}
+        assert "data:image/png;base64," in shown(cells[name])["text/html"]
+    text = printed(cells["verdicts"])
+    assert text.count("weight_norm") == 2
+    assert set(text.split()) & {"valid", "invalid", "inconclusive"}
+
+
+@pytest.mark.slow
+def test_notebook_of_a_recipe(execute, tmp_path):
+    cells = execute("own_recipe.ipynb")
+    workdir = tmp_path / "runs" / "own_recipe"
+    assert "data:image/png;base64," in shown(cells["run"])["text/html"]
+    runs = sorted(path.name for path in (workdir / "runs").iterdir())
+    assert runs == [f"b16_ell{ell}_seed{seed}" for ell in (1, 2, 4) for seed in (0, 1)]
+    assert len({(workdir / "runs" / run / "metrics.jsonl").read_bytes() for run in runs}) == 6
+    # Nothing was trained for the second verdict, which is beside the first.
+    assert float(printed(cells["judge"]).split()[-2]) < 1.0
+    first = json.loads((workdir / "verdict.json").read_text())
+    second = json.loads((workdir / "verdict_closeness-1.2.json").read_text())
+    assert (first["closeness"], second["closeness"]) == (pytest.approx(2**0.5), 1.2)
+    figures = list((workdir / "figures").glob("*.pdf"))
+    assert len(figures) == 2
+    assert all(path.read_bytes().startswith(b"%PDF") for path in figures)
+    table = shown(cells["table"])["text/html"]
+    assert (
+        "weight_norm" in table and table.count("<tr") == 1 + 6
+    )  # the head, and a row for each run
 
 
 @pytest.mark.slow

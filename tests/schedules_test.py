@@ -5,12 +5,9 @@ import numpy as np
 import pytest
 
 import keras_svag
+from keras_svag.config.schedule import build_schedule, validate_schedule
+from keras_svag.recipe.rates import tabulate
 from keras_svag.schedules import Stretched, Triangle, WarmUp, keras_schedule, step, triangle
-from keras_svag.study.schedule import (
-    build_schedule,
-    tabulate,
-    validate_schedule,
-)
 
 TOTAL = 40
 STEPS = np.arange(TOTAL + 1)

@@ -36,10 +36,9 @@ assert "tensorflow" not in sys.modules
 """
 
 STUDY = """
-from keras_svag.study import run_sde_validity
-from tests.study.helpers import study_config
+from tests.studies.helpers import run_study, study_config
 
-run_sde_validity(study_config(num_workers=1), sys.argv[1], ["x"], show_progress=False)
+run_study(study_config(num_workers=1), "sde_validity", sys.argv[1])
 assert "tensorflow" not in sys.modules
 """
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_svag._checks import finite_float
+from keras_svag._keras import training_argument
 
 
 def is_scale_invariant(model, x, factor=10.0, tolerance=1e-4):
@@ -65,7 +66,7 @@ def _outputs(model, x, factor):
         [factor * weight.value for weight in model.trainable_variables],
         [variable.value for variable in model.non_trainable_variables],
         x,
-        training=True,
+        **training_argument(model, True),
     )
     outputs = [keras.ops.convert_to_numpy(leaf) for leaf in keras.tree.flatten(outputs)]
     return np.concatenate([np.ravel(leaf) for leaf in outputs]).astype(np.float64)

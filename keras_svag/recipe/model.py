@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_svag._keras import training_argument
 from keras_svag.loops import layers_of
 from keras_svag.models import is_scale_invariant
 from keras_svag.recipe.arrays import take
@@ -177,7 +178,7 @@ def describe_network(network, inputs):
         A dict that JSON can hold; `weights` and `outputs` agree between machines up to rounding.
     """
     variables = [(list(v.shape), str(v.dtype), v.trainable) for v in network.variables]
-    outputs = network(take(inputs, slice(PROBED_EXAMPLES)), training=False)
+    outputs = network(take(inputs, slice(PROBED_EXAMPLES)), **training_argument(network, False))
     values = [np.ravel(keras.ops.convert_to_numpy(leaf)) for leaf in tree.flatten(outputs)]
     size = float(np.mean(np.abs(np.concatenate(values).astype(np.float64))))
     return {

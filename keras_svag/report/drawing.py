@@ -13,7 +13,7 @@ from keras_svag.engine.execution import DONE
 from keras_svag.engine.files import records
 from keras_svag.engine.state import RunFolder
 
-STYLE = {
+STYLE: typing.Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,

@@ -9,7 +9,7 @@ import sys
 import jinja2
 
 
-def render(study, details, table, setting, figures):
+def render(study, details, table, setting, figures, text):
     """Renders `report.html` from the template beside the study's module.
 
     Args:
@@ -18,6 +18,7 @@ def render(study, details, table, setting, figures):
         table: rows of `results.csv`.
         setting: what `environment.json` holds.
         figures: list of dicts with `file` (a path), `title` and `caption`.
+        text: the table of the study, as it is printed.
 
     Returns:
         A string.
@@ -40,7 +41,7 @@ def render(study, details, table, setting, figures):
         command=shlex.join(setting["command"]),
         cost=_cost(table),
         study=study,
-        text=study.format_table(details),
+        text=text,
         facts=study.facts,
         interval=_format_interval,
         # Every second part is a flag, which is not to be broken after its hyphens.

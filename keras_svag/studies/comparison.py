@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import typing
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -58,8 +59,8 @@ class Comparison:
         second: a `Result`.
     """
 
-    first: object
-    second: object
+    first: typing.Any
+    second: typing.Any
 
     @functools.cached_property
     def differences(self):

@@ -110,7 +110,7 @@ class Result:
             for file, d in zip(files, self._drawings.values())
         ]
         details = records.to_json(self.details)
-        text = page.render(self.study, details, self.table, self.setting, drawn)
+        text = page.render(self.study, details, self.table, self.setting, drawn, repr(self))
         records.write_text(path, text)
 
     def judge(self, closeness=None, window=None, criterion=None):

@@ -7,6 +7,7 @@ from keras_svag.engine.execution import DONE, FAILED
 from keras_svag.engine.files import records
 from keras_svag.engine.spec import RunSpec
 from keras_svag.recipe import TrainingFacts
+from keras_svag.studies.checks import check_records
 from keras_svag.studies.result import VERDICT, Result
 from keras_svag.studies.study import STUDIES
 from keras_svag.studies.workdir import CONFIG, ENVIRONMENT
@@ -42,7 +43,7 @@ def read_study(workdir):
             f"Received: workdir={str(workdir)!r} of version {made_by}. Upgrade keras_svag."
         )
     name = config.pop("study", None)
-    if name not in STUDIES or "facts" not in setting:
+    if name not in list(STUDIES) or "facts" not in setting:
         raise ValueError(
             f"`workdir` must be the folder of a study ({', '.join(STUDIES)}). Received: "
             f"workdir={str(workdir)!r} of study {name!r}"
@@ -93,6 +94,7 @@ def evaluate(study, workdir):
             "`workdir` must hold finished runs to judge. Received: "
             f"workdir={str(workdir)!r} with {len(specs)} of the study's. Wait, or run it."
         )
+    check_records(specs, study.recording, study.window)
     order = {dataclasses.replace(s, seed=0): i for i, s in enumerate(reversed(study.specs({})))}
     specs.sort(key=lambda s: (-order[dataclasses.replace(s, seed=0)], s.seed))
     return study.evaluate(specs, results, workdir)

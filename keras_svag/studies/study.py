@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import typing
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.processes.pool import RunPool
@@ -63,7 +64,7 @@ class Study:
         config: the config that the study was made from, which `config.json` then holds.
     """
 
-    recipe: object = dataclasses.field(kw_only=False)
+    recipe: typing.Any = dataclasses.field(kw_only=False)
     seed: int = 0
     num_seeds: int = 4
     max_num_seeds: int | None = None
@@ -277,7 +278,8 @@ class Study:
             outcome = self._execute(session, workdir)
             if outcome is None:
                 return None
-            result = Result(self, workdir, *outcome, setting)
+            details, table = outcome
+            result = Result(self, workdir, details, table, setting)
             write_results(result, pool.call_all)
         return result
 

@@ -10,10 +10,12 @@ import pytest
 
 import keras_svag
 from configs import cifar10, cifar100, svhn
-from keras_svag.study import linear_scaling, noisy_gradient_descent, paper, sde_validity
-from keras_svag.study.config import LINEAR_SCALING, NOISY_GRADIENT_DESCENT, validate_config
-from keras_svag.study.optimizer import build_optimizer, scaled_learning_rate
-from keras_svag.study.program import build_network
+from keras_svag.config import experiments, validate_config
+from keras_svag.config.experiments import LINEAR_SCALING, NOISY_GRADIENT_DESCENT
+from keras_svag.config.optimizer import build_optimizer
+from keras_svag.config.recipe import build_network
+from keras_svag.recipe import TrainingFacts
+from keras_svag.studies import STUDIES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = {"cifar10": cifar10, "cifar100": cifar100, "svhn": svhn}
@@ -30,50 +32,55 @@ TABLE = [
 ]
 
 
-def runs_of(config, study, num_train):
-    """All runs of a study."""
-    if study == LINEAR_SCALING:
-        return [
-            run for cell in linear_scaling.build_grid(config, num_train).values() for run in cell
-        ]
-    if study == NOISY_GRADIENT_DESCENT:
-        arms = noisy_gradient_descent.build_arms(config, num_train)
-        return [run for arm in arms for run in arm["runs"]]
-    return sde_validity.build_grid(config, num_train)
+def specs_of(config, study, data):
+    """All runs of a study, and the number of training examples."""
+    num_train = config["dataset"]["num_train"] or NUM_TRAIN[data]
+    optimizer, rule = build_optimizer(config)
+    facts = TrainingFacts(
+        type(optimizer).__name__,
+        momentum=0.0,
+        rule=rule,
+        learning_rate=config["learning_rate"],
+        learning_rate_power=1.0,  # plain SGD
+        weight_decay=config["weight_decay"],
+        weight_decay_power=0.0,
+        batch_size=config["base_batch_size"],
+        epochs=config["epochs"],
+        num_train=num_train,
+        sampling=config["sampling"],
+    )
+    fields = {"num_seeds": config["num_seeds"], **config[study]}
+    return STUDIES[study](facts, **fields).specs({}), num_train
 
 
 def passes_over_data(config, study, data):
     """Cost of a study: gradients of single examples, over the number of examples."""
-    config = validate_config(config, study)
-    num_train = config["dataset"]["num_train"] or NUM_TRAIN[data]
-    grid = runs_of(config, study, num_train)
-    gradients = [run.batch_size * run.gradient_evaluations(num_train) for run in grid]
+    specs, num_train = specs_of(validate_config(config, study), study, data)
+    gradients = [spec.batch_size * spec.gradient_evaluations(num_train) for spec in specs]
     return round(sum(gradients) / num_train)
 
 
-class FakeData:
-    """What `build_network` asks of a data set."""
-
-    def __init__(self, name):
-        self.input_shape, self.num_classes = (32, 32, 3), NUM_CLASSES[name]
+def network_of(data, model):
+    return build_network(dict(model), (32, 32, 3), NUM_CLASSES[data], 1.0, seed=0)
 
 
 @functools.cache
 def full_size(data, model):
     """Parameter count of a network at the paper's size."""
-    config = {"model": dict(model), "initial_scale": 1.0}
-    return build_network(config, FakeData(data), seed=0).count_params()
+    return network_of(data, model).count_params()
 
 
 @functools.cache
 def one_step(data, model, optimizer, batch_size, learning_rate):
     """Loss before and after a step, and noise, of a small network on random images."""
-    config = {"model": dict(model), "initial_scale": 1.0, **dict(optimizer)}
-    config["optimizer"] = dict(config["optimizer"])
-    config["weight_decay"] = 0.0  # so that it is the gradient that moves a weight
-    network = keras_svag.from_keras(build_network(config, FakeData(data), seed=0))
+    # No weight decay, so that it is the gradient that moves a weight.
+    config = {**dict(optimizer), "optimizer": dict(dict(optimizer)["optimizer"]), "weight_decay": 0}
+    base, rule = build_optimizer(config)
+    scaled = keras_svag.scale_optimizer(base, batch_size / config["base_batch_size"], rule)
+    assert float(scaled.learning_rate) == pytest.approx(learning_rate)
+    network = keras_svag.from_keras(network_of(data, model))
     network.compile(
-        build_optimizer(config, batch_size, learning_rate),
+        scaled,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         run_eagerly=True,
     )
@@ -131,8 +138,8 @@ def test_the_table_has_every_experiment_of_the_authors_list():
         ("preresnet32", "group", 4.0, "step", 500),
     }
     assert {row[1] for row in TABLE} == set(CONFIGS) and len(TABLE) == len(set(TABLE))
-    figures = {paper.parse_arguments(row[2])["figure"] for row in TABLE}
-    assert figures == set(paper.FIGURES)
+    figures = {experiments.parse_arguments(row[2])["figure"] for row in TABLE}
+    assert figures == set(experiments.FIGURES)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row[1]}:{row[2]}")
@@ -144,11 +151,10 @@ def test_experiment(row):
     network = {"model": tuple(sorted(config["model"].items()))}
     assert full_size(data, network["model"]) > 400_000
     # The learning rate is 0.8 at 128, and in proportion (or as the authors have it).
-    rate = scaled_learning_rate(config, config["base_batch_size"])
-    assert rate == (0.01 if config["model"]["norm"] == "none" else 0.8)
+    assert config["learning_rate"] == (0.01 if config["model"]["norm"] == "none" else 0.8)
 
     tiny = validate_config(CONFIGS[data].get_config(arguments + ",size=tiny"), study)
-    run = runs_of(tiny, study, tiny["dataset"]["num_train"])[0]
+    run = specs_of(tiny, study, data)[0][0]
     optimizer = {
         name: tuple(tiny[name].items()) if name == "optimizer" else tiny[name]
         for name in ("optimizer", "learning_rate", "weight_decay", "base_batch_size")
@@ -177,7 +183,7 @@ def test_each_config_opens_with_commands_that_it_understands(data):
 
 def test_arguments_change_the_config():
     arguments = "figure=svag_convergence,norm=gn,batch_size=1024,width=2,schedule=cosine"
-    config = validate_config(cifar10.get_config(arguments))
+    config = validate_config(cifar10.get_config(arguments), "sde_validity")
     assert config["model"] | {"epsilon": None} == {
         "name": "preresnet",
         "depth": 32,
@@ -188,7 +194,8 @@ def test_arguments_change_the_config():
         "epsilon": None,
     }
     assert config["sde_validity"]["batch_sizes"] == [1024]
-    assert scaled_learning_rate(config, 1024) == pytest.approx(6.4)
+    specs, _ = specs_of(config, "sde_validity", "cifar10")
+    assert specs[0].learning_rate == pytest.approx(6.4)
     assert config["schedule"]["name"] == "cosine" and config["epochs"] == 160.0
     assert cifar100.get_config("").model.width == 4  # the authors' baseline
     assert cifar100.get_config("model=vgg16").model.width == 1
@@ -201,16 +208,16 @@ def test_arguments_change_the_config():
     [
         (
             "figure=linear_scaling,batch_size=64",
-            "`batch_size` is not for figure=linear_scaling.*Received: batch_size=64",
+            "linear_scaling.*batch_size=64",
         ),
-        ("figure=fig1", "`figure` must be one of 'svag_convergence', .*Received: figure='fig1'"),
-        ("figure", "must be a list such as .*Received: 'figure'"),
-        ("depth=32", "must be a list such as .*, of figure, norm, .*Received: 'depth=32'"),
-        ("norm=batch", "`norm` must be one of 'bn', .*Received: norm='batch'"),
-        ("model=lenet", "`model` must be one of 'preresnet8', .*Received: model='lenet'"),
-        ("schedule=poly", "`schedule` must be one of 'step', .*Received: schedule='poly'"),
-        ("size=big", "`size` must be one of 'paper', .*Received: size='big'"),
-        ("batch_size=many", "`batch_size` must be a number. Received: batch_size='many'"),
+        ("figure=fig1", "'svag_convergence'.*figure='fig1'"),
+        ("figure", "Received: 'figure'"),
+        ("depth=32", "figure, norm.*'depth=32'"),
+        ("norm=batch", "'bn'.*norm='batch'"),
+        ("model=lenet", "'preresnet8'.*model='lenet'"),
+        ("schedule=poly", "'step'.*schedule='poly'"),
+        ("size=big", "'paper'.*size='big'"),
+        ("batch_size=many", "number.*batch_size='many'"),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from configs import digits
+from keras_svag.config import validate_config
+from keras_svag.config.recipe import build_recipe
 from keras_svag.datasets import DATASETS, Normalization, PadCropFlip, prepare, tfds
-from keras_svag.study.config import validate_config
-from keras_svag.study.grid import load_dataset_of
 
 MEAN, STD = (0.2860,), (0.3530,)
 # Where whoever works on this project keeps data; no other machine has it.
@@ -51,12 +51,12 @@ def test_a_config_names_it_with_no_new_file(made_up):
         {"name": "tfds", "tfds_name": "fashion_mnist", "mean": MEAN, "std": 0.353}
     )
     with made_up():
-        dataset = load_dataset_of(validate_config(config)["dataset"])
-    assert dataset.input_shape == (28, 28, 1)
-    assert dataset.normalization == Normalization(MEAN, STD)
+        recipe = build_recipe(validate_config(config, "sde_validity"))
+    assert recipe.train_data[0].shape[1:] == (28, 28, 1)
+    assert recipe.preprocess == Normalization(MEAN, STD)
     del config.dataset.mean
     with pytest.raises(ValueError, match="`dataset.mean` must be given"):
-        validate_config(config)
+        validate_config(config, "sde_validity")
 
 
 def test_a_configuration_of_a_data_set(made_up, cache):

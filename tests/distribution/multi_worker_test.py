@@ -13,8 +13,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_svag.study import checkpoints, preemption, records
-from keras_svag.study.runs import RunFolder
+from keras_svag.engine.files import checkpoints, records
+from keras_svag.engine.processes import preemption
+from keras_svag.engine.state import RunFolder
 from tests.trainers.command import ROOT, trainer
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from keras_svag.study import records
+from keras_svag.engine.files import records
 from tests.trainers.command import assert_refused, load, trainer
 
 OPTIONS = [

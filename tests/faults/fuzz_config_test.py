@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 
 from configs import digits, weak_convergence
 from keras_svag._json import to_json
-from keras_svag.study import linear_scaling, noisy_gradient_descent, sde_validity, training
-from keras_svag.study import weak_convergence as weak_study
-from keras_svag.study.config import STUDIES, differences, validate_config
-from keras_svag.study.grid import check_records
+from keras_svag.config import build_study
+from keras_svag.config import study as config_study
+from keras_svag.config.optimizer import build_optimizer
+from keras_svag.optimizers.scaling import find_rule
+from keras_svag.recipe import TrainingFacts
+from keras_svag.studies.checks import check_records
+from keras_svag.studies.identity import differences
 from tests.faults.fuzz_functions_test import GARBAGE, is_ours
 
 NUM_TRAIN = 1437
+STUDIES = ("sde_validity", "linear_scaling", "noisy_gradient_descent", "weak_convergence", "train")
 # More is work that was asked for, not a mistake.
 MANY = 200
 
@@ -71,22 +75,28 @@ def changed_configs(draw):
     return study, config
 
 
-def grid_of(study, config):
-    if study == "train":
-        return [training.build_run(config, NUM_TRAIN)]
-    if study == "noisy_gradient_descent":
-        return [
-            run
-            for arm in noisy_gradient_descent.build_arms(config, NUM_TRAIN)
-            for run in arm["runs"]
-        ]
-    module = {
-        "sde_validity": sde_validity,
-        "linear_scaling": linear_scaling,
-        "weak_convergence": weak_study,
-    }[study]
-    grid = module.build_grid(config, NUM_TRAIN)
-    return [run for cell in grid.values() for run in cell] if isinstance(grid, dict) else grid
+@pytest.fixture
+def no_networks(monkeypatch):
+    """Studies from the numbers of a config alone: a fuzzed network may be of any size."""
+
+    def facts_of(config):
+        optimizer, rule = build_optimizer(config)
+        rule = find_rule(optimizer, rule)
+        return TrainingFacts(
+            type(optimizer).__name__,
+            momentum=float(getattr(optimizer, "momentum", 0.0) or 0.0),
+            rule=rule.name,
+            learning_rate=config["learning_rate"],
+            learning_rate_power=rule.powers["learning_rate"],
+            weight_decay=config["weight_decay"],
+            weight_decay_power=rule.powers.get("weight_decay", 0.0),
+            batch_size=config["base_batch_size"],
+            epochs=config["epochs"],
+            num_train=NUM_TRAIN,
+            sampling=config["sampling"],
+        )
+
+    monkeypatch.setattr(config_study, "build_recipe", facts_of)
 
 
 def is_large(config):
@@ -98,18 +108,19 @@ def is_large(config):
 def check_config(study, config):
     """Takes a config as far as a study does before it builds a network."""
     before = repr(config)
-    valid = validate_config(config, study)
+    valid, _ = build_study(config, study)
     assert repr(config) == before  # the user's own is left alone
     # What was validated and written to `config.json` is accepted, and the same.
-    written = json.loads(json.dumps(to_json(valid), allow_nan=False))
-    again = validate_config(written, study)
-    assert differences(written, to_json(again), ignore=()) == []
-    if not is_large(valid):
-        check_records(valid, grid_of(study, valid))
+    written = json.loads(json.dumps(to_json(valid.describe()), allow_nan=False))
+    name = written.pop("study")
+    again, _ = build_study(written, name)
+    assert differences(written, to_json(again.config), mutable=()) == []
+    if not is_large(valid.config):
+        check_records(valid.specs(valid.first_seeds()), valid.recording, valid.window)
 
 
 @pytest.mark.parametrize("examples", [50, pytest.param(5000, marks=pytest.mark.slow)])
-def test_changed_configs(examples):
+def test_changed_configs(no_networks, examples):
     @settings(settings.get_profile("faults"), max_examples=examples)
     @given(changed_configs())
     def check(pair):
@@ -126,5 +137,5 @@ def test_changed_configs(examples):
 
 @pytest.mark.parametrize("config", [None, 3, "config", [], ["seed"]], ids=repr)
 def test_what_is_no_config(config):
-    with pytest.raises(ValueError, match="`config` must be .* Received: config="):
-        validate_config(config)
+    with pytest.raises(ValueError, match="config.*Received: config="):
+        build_study(config, "sde_validity")

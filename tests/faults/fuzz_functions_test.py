@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_svag
-from keras_svag import advice, scaling, schedules, theory
+from keras_svag import advice, schedules, theory
 from keras_svag.datasets import Sampler
-from keras_svag.study import checkpoints, records, shard
+from keras_svag.engine import shard
+from keras_svag.engine.files import checkpoints, records
+from keras_svag.optimizers import scaling
 from keras_svag.theory import SAMPLING_MODES
 
 PACKAGE = pathlib.Path(keras_svag.__file__).resolve().parent

@@ -1,6 +1,6 @@
 """SIGKILL at random moments: what is resumed ends as if nothing had happened, bit by bit.
 
-The short form is in tests/study/killed_test.py, beside the study that it is compared with.
+The short form is in tests/engine/killed_test.py, beside the study that it is compared with.
 """
 
 import csv

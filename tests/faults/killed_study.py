@@ -21,9 +21,11 @@ import sys
 
 import numpy as np
 
+from keras_svag.config import build_study
+from keras_svag.engine import execution
+from keras_svag.engine.progress import Progress
 from keras_svag.resident import limit_threads
-from keras_svag.study import progress, run_sde_validity, runs
-from tests.study.helpers import study_config
+from tests.studies.helpers import study_config
 
 
 def kill():
@@ -57,7 +59,7 @@ def kill_before_rename(number):
 
 
 def tell_when_training():
-    advance, told = progress.Progress.advance, []
+    advance, told = Progress.advance, []
 
     def tell(self, run, steps):
         advance(self, run, steps)
@@ -65,18 +67,18 @@ def tell_when_training():
             told.append(True)
             print("training", flush=True)
 
-    progress.Progress.advance = tell
+    Progress.advance = tell
 
 
 def note_runs(path):
-    execute = runs._execute
+    finish = execution.finish
 
-    def note(run, *arguments):
+    def note(spec, *arguments):
         with open(path, "a") as file:
-            file.write(f"{run.name}\n")
-        return execute(run, *arguments)
+            file.write(f"{spec.name}\n")
+        return finish(spec, *arguments)
 
-    runs._execute = note
+    execution.finish = note
 
 
 def main(workdir, changes, kind, number):
@@ -92,7 +94,8 @@ def main(workdir, changes, kind, number):
     elif kind == "rename":
         kill_before_rename(int(number))
     tell_when_training()
-    run_sde_validity(study_config(**changes), workdir, ["study"])
+    study, num_workers = build_study(study_config(**changes), "sde_validity")
+    study.run(workdir, num_workers, command=["study"])
     print("finished", flush=True)
 
 

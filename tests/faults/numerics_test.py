@@ -1,16 +1,26 @@
 """Mixed precision, overflow and large ell: what holds and what is noticed."""
 
+import copy
+import functools
+
 import keras
 import numpy as np
 import pytest
 
 import keras_svag
-from keras_svag.study import checkpoints, records, runs
-from keras_svag.study.config import validate_config
-from keras_svag.study.program import Program
-from tests.study.helpers import Interrupted, interrupt_after, study_config
+from keras_svag.engine.compiled import CompiledTraining
+from keras_svag.engine.files import records
+from keras_svag.engine.spec import RunSpec
+from keras_svag.engine.state import RunFolder
+from tests.engine.helpers import (
+    Interrupted,
+    assert_same_end,
+    execute,
+    interrupt_after,
+)
+from tests.studies.helpers import build, study_config
 
-RUN = runs.Run(batch_size=128, learning_rate=3.2, ell=2.0, seed=1, total=22)
+RUN = RunSpec(batch_size=128, learning_rate=3.2, ell=2.0, seed=1, total=22)
 BITS = {"mixed_float16": 11, "mixed_bfloat16": 8}
 LARGEST_FLOAT16 = 65504.0
 
@@ -91,37 +101,37 @@ def test_overflow_skips_the_step_and_lowers_the_scale():
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"], indirect=True)
 @pytest.mark.slow
-def test_study_in_mixed_precision(policy, dataset, tmp_path):
-    config = validate_config(study_config(checkpoint_steps=3))
-    program = Program(config, dataset, 128)
+def test_study_in_mixed_precision(policy, tmp_path):
+    study = build(study_config(checkpoint_steps=3))
+    recording = study.recording
+    program = CompiledTraining(study.recipe, recording, 128)
     is_wrapped = isinstance(program.model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert is_wrapped == (policy == "mixed_float16")
-    get = lambda: program  # noqa: E731
-    runs.execute(RUN, get, config, tmp_path / "whole")
+    execute(RUN, program, recording, tmp_path / "whole")
     assert program.model._svag.ell == RUN.ell
-    rows = records.read_jsonl(runs.RunFolder(tmp_path / "whole", RUN.name).metrics)
+    rows = records.read_jsonl(RunFolder(tmp_path / "whole", RUN.name).metrics)
     assert rows[-1]["step"] == 44 and rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
     assert all(row["gradient_noise"] > 0 for row in rows)
     # Exact resumption holds for the state of loss scaling too.
     with pytest.raises(Interrupted):
-        runs.execute(RUN, get, config, tmp_path / "cut", on_steps=interrupt_after(6))
+        execute(RUN, program, recording, tmp_path / "cut", on_steps=interrupt_after(6))
     program.start(1.0, seed=7)
-    runs.execute(RUN, get, config, tmp_path / "cut")
-    whole, cut = (runs.RunFolder(tmp_path / name, RUN.name) for name in ("whole", "cut"))
-    assert cut.metrics.read_bytes() == whole.metrics.read_bytes()
-    states = [checkpoints.read(f.checkpoint, runs.STATE_GROUPS)[0] for f in (cut, whole)]
-    for group in runs.STATE_GROUPS:
-        for a, b in zip(*(state[group] for state in states), strict=True):
-            np.testing.assert_array_equal(a, b)
+    execute(RUN, program, recording, tmp_path / "cut")
+    assert_same_end(tmp_path / "cut", tmp_path / "whole", RUN)
 
 
 def test_learning_rates_beyond_the_integers_of_float32():
     # A million for ell over 22 effective steps: 22 million steps, which float32 cannot count.
     ell, start = 1e6, 2**24 - 2
-    program = Program.__new__(Program)
-    program.total, program._rates = 22, np.arange(23.0)
+    study = build(study_config())
+    recipe = copy.copy(study.recipe)
+    recipe.schedule = functools.partial(
+        keras.optimizers.schedules.PolynomialDecay, end_learning_rate=0.0
+    )
+    program = CompiledTraining(recipe, study.recording, 128)
     steps = np.arange(start, start + 10**6)
-    told = program.learning_rates(ell, start, start + 10**6)
+    rates = program.learning_rates(ell, start, start + 10**6)
+    told = np.round(22 * (1 - rates / program.learning_rates(ell, 0, 1)))
     # float32 rounds a step to an even one: the rate may change a step too early or too late.
     differ = told != steps // 10**6
     assert differ.sum() <= 2 and told[0] == 16 and told[-1] == 17

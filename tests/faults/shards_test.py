@@ -3,24 +3,14 @@
 import pytest
 
 from configs.digits import get_config
-from keras_svag.study import (
-    linear_scaling,
-    noisy_gradient_descent,
-    records,
-    run_linear_scaling,
-    run_noisy_gradient_descent,
-    run_sde_validity,
-    runs,
-    sde_validity,
-)
-from keras_svag.study.config import validate_config
-from tests.study.synthetic import make_pool
+from keras_svag.engine.files import records
+from keras_svag.engine.state import RunFolder
+from keras_svag.studies import SDEValidity
+from keras_svag.studies import study as study_module
+from tests.studies.helpers import build
+from tests.studies.synthetic import make_pool
 
-STUDIES = {
-    "sde_validity": (sde_validity, run_sde_validity),
-    "linear_scaling": (linear_scaling, run_linear_scaling),
-    "noisy_gradient_descent": (noisy_gradient_descent, run_noisy_gradient_descent),
-}
+STUDIES = ("sde_validity", "linear_scaling", "noisy_gradient_descent")
 
 
 def truth(run):
@@ -33,7 +23,7 @@ def counting_pool(trained):
 
     class CountingPool(base):
         def _execute(self, run):
-            path = runs.RunFolder(self._workdir, run.name).result
+            path = RunFolder(self._workdir, run.name).result
             if not path.exists():
                 trained.append(run.name)
                 records.write_json(path, super()._execute(run))
@@ -49,19 +39,18 @@ def config_of(**changes):
 
 
 @pytest.fixture
-def run_study(monkeypatch):
+def run(monkeypatch):
     """Runs a study in a folder; gives what it returns and the runs that it trained."""
+    for cls in study_module.STUDIES.values():
+        monkeypatch.setattr(cls, "figures", lambda *_: [])  # most of the time otherwise
 
-    def run(name, workdir, shard=None, config=None):
-        module, study = STUDIES[name]
+    def start(name, workdir, shard=None, config=None):
         trained = []
-        monkeypatch.setattr(module, "RunPool", counting_pool(trained))
-        for draw in ("draw_sde_validity", "draw_linear_scaling", "draw_arms"):
-            monkeypatch.setattr(module.figures, draw, lambda *_: [])  # most of the time otherwise
-        verdict = study(config or config_of(), workdir, ["c"], show_progress=False, shard=shard)
-        return verdict, trained
+        monkeypatch.setattr(study_module, "RunPool", counting_pool(trained))
+        study = build(config or config_of(), name)
+        return study.run(workdir, shard=shard, show_progress=False, command=["c"]), trained
 
-    return run
+    return start
 
 
 def verdict_of(workdir):
@@ -70,68 +59,66 @@ def verdict_of(workdir):
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)], ids=str)
 @pytest.mark.parametrize("name", STUDIES)
-def test_shards_one_after_the_other(name, order, tmp_path, run_study):
+def test_shards_one_after_the_other(name, order, tmp_path, run):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    _, expected = run_study(name, whole)
+    _, expected = run(name, whole)
     every = []
     for index in order:
-        verdict, trained = run_study(name, cut, f"{index}/3")
+        result, trained = run(name, cut, f"{index}/3")
         assert trained, index
         every += trained
         is_last = index == order[-1]
-        assert (verdict is not None) == is_last == (cut / "verdict.json").exists()
+        assert (result is not None) == is_last == (cut / "verdict.json").exists()
     # Together they did each run once; the last one found all others and judged.
     assert sorted(every) == sorted(expected)
     assert verdict_of(cut) == verdict_of(whole)
     # Once more, in whatever way: nothing is trained again.
     for shard in ("2/3", None):
-        verdict, trained = run_study(name, cut, shard)
+        result, trained = run(name, cut, shard)
         assert trained == [] and verdict_of(cut) == verdict_of(whole)
 
 
-def test_gathering_does_what_is_missing(tmp_path, run_study):
-    _, expected = run_study("sde_validity", tmp_path / "whole")
-    _, first = run_study("sde_validity", tmp_path / "cut", "1/4")
-    verdict, rest = run_study("sde_validity", tmp_path / "cut")
+def test_gathering_does_what_is_missing(tmp_path, run):
+    _, expected = run("sde_validity", tmp_path / "whole")
+    _, first = run("sde_validity", tmp_path / "cut", "1/4")
+    result, rest = run("sde_validity", tmp_path / "cut")
     assert sorted(first + rest) == sorted(expected) and first and rest
     assert verdict_of(tmp_path / "cut") == verdict_of(tmp_path / "whole")
 
 
-def test_prediction_precedes_the_other_runs_of_any_shard(tmp_path, run_study):
+def test_prediction_precedes_the_other_runs_of_any_shard(tmp_path, run):
     # The first shard does all base runs, whosoever they are, and then its part of the others.
-    _, trained = run_study("linear_scaling", tmp_path, "1/3")
-    config = validate_config(config_of(), "linear_scaling")
-    base = {run.name for run in linear_scaling.build_grid(config, 1437)[8]}
+    _, trained = run("linear_scaling", tmp_path, "1/3")
+    study = build(config_of(), "linear_scaling")
+    base = {spec.name for spec in study.stages(study.specs(study.first_seeds()))[0]}
     assert set(trained[:3]) == base and 0 < len(trained) - 3 < 6
     predicted = (tmp_path / "prediction.json").stat().st_mtime_ns
     for name in trained:
         result = tmp_path / "runs" / name / "result.json"
         assert (result.stat().st_mtime_ns < predicted) == (name in base)
     before = (tmp_path / "prediction.json").read_bytes()
-    _, trained = run_study("linear_scaling", tmp_path, "2/3")
+    _, trained = run("linear_scaling", tmp_path, "2/3")
     assert not base & set(trained) and (tmp_path / "prediction.json").read_bytes() == before
 
 
-def test_more_seeds_are_shared_too(tmp_path, run_study, monkeypatch):
+def test_more_seeds_are_shared_too(tmp_path, run, monkeypatch):
     # Inconclusive at 3 seeds: the grid grows when all runs so far are there, each time for all.
     config = config_of(num_seeds=2, max_num_seeds=4)
-    more = sde_validity._seeds_to_add
 
-    def always(verdict, num_seeds, config):
+    def always(study, details, num_seeds):
         return {size: 4 for size, count in num_seeds.items() if count < 4}
 
-    assert more is not always
-    monkeypatch.setattr(sde_validity, "_seeds_to_add", always)
-    _, expected = run_study("sde_validity", tmp_path / "whole", config=config)
+    monkeypatch.setattr(SDEValidity, "more_seeds", always)
+    _, expected = run("sde_validity", tmp_path / "whole", config=config)
     every = []
     for shard in ("1/2", "2/2", "1/2"):
-        verdict, trained = run_study("sde_validity", tmp_path / "cut", shard, config)
+        result, trained = run("sde_validity", tmp_path / "cut", shard, config)
         every += trained
-    assert verdict is not None and sorted(every) == sorted(expected) and len(set(every)) == 24
+    assert result is not None and sorted(every) == sorted(expected) and len(set(every)) == 24
     assert verdict_of(tmp_path / "cut") == verdict_of(tmp_path / "whole")
 
 
-def test_wrong_shard_leaves_nothing(tmp_path, run_study):
+def test_wrong_shard_leaves_nothing(tmp_path, run):
     with pytest.raises(ValueError, match="`shard` must be i/n"):
-        run_study("sde_validity", tmp_path / "x", "4/3")
+        run("sde_validity", tmp_path / "x", "4/3")
     assert not (tmp_path / "x").exists()

@@ -9,7 +9,8 @@ import time
 import keras
 import pytest
 
-from keras_svag.study import preemption
+from keras_svag.engine.files import lock
+from keras_svag.engine.processes import preemption
 from tests.faults.kill_test import assert_same, left_behind
 from tests.trainers.command import ROOT
 
@@ -69,8 +70,12 @@ def test_worker_processes_write_checkpoints(tmp_path):
         assert time.monotonic() - sent < 60
         assert "was asked to end (SIGTERM). The same command goes on" in errors
         assert "Traceback" not in errors and not (workdir / "verdict.json").exists()
-        # Nobody is left: no locks, no files that are being written.
-        assert not [p for p in workdir.rglob("*") if p.name == "lock" or ".tmp." in p.name]
+        # Nobody is left: no lock is held, no file is being written.
+        for path in workdir.rglob("*"):
+            assert ".tmp." not in path.name
+            if path.name == "lock":
+                with lock.acquire(path) as free:
+                    assert free
     assert codes[0] == 75
     process = start(workdir)
     _, errors = process.communicate()

@@ -6,6 +6,7 @@ import pytest
 
 import keras_svag
 from keras_svag import scale_optimizer
+from keras_svag.config import build_study
 from keras_svag.optimizers import (
     SVAG,
     AmplificationMixin,
@@ -18,10 +19,8 @@ from keras_svag.optimizers import (
     svag_classes,
     svag_version,
 )
-from keras_svag.study.config import validate_config
-from keras_svag.study.optimizer import build_optimizer
 from keras_svag.theory.scaling_rules import ScalingRule
-from tests.study.helpers import study_config
+from tests.studies.helpers import study_config
 
 
 @keras.saving.register_keras_serializable(package="registry_test")
@@ -111,8 +110,9 @@ def test_serialization_round_trip(tmp_path):
 
 
 def test_studies_know_it_by_name():
-    config = validate_config(study_config(optimizer={"name": "SVAGLion", "beta_2": 0.75}))
-    optimizer = build_optimizer(config, 2 * config["base_batch_size"], 0.5)
+    config = study_config(optimizer={"name": "SVAGLion", "beta_2": 0.75})
+    study, _ = build_study(config, "sde_validity")
+    optimizer = study.recipe.optimizer_at(2 * config["base_batch_size"])
     assert type(optimizer) is SVAGLion and optimizer.beta_2 == 0.5
 
 

@@ -48,7 +48,7 @@ def test_rows_out_of_range_are_refused():
 
 THREADS = """
 import os, sys
-from keras_svag.study.pool import limit_threads  # first of all, as in a worker process
+from keras_svag.engine.processes.worker import limit_threads  # first of all, as in a worker process
 import jax, jax.numpy as jnp
 
 def threads():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_svag.datasets.array_cache import write_arrays
-from keras_svag.study import records
+from keras_svag.engine.files import records
 from tests.trainers.command import assert_refused, trainer
 
 CONFIG = "--config=configs/cifar10.py:figure={},norm=gn,size=tiny"

@@ -11,12 +11,12 @@ import keras
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def trainer(*arguments, name="sde_validity", **environment):
+def trainer(*arguments, name="sde_validity", cwd=ROOT, **environment):
     """`python -m trainers.<name>` with arguments; returns the finished process."""
-    variables = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    variables = {**os.environ, "KERAS_BACKEND": keras.backend.backend(), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", f"trainers.{name}", *map(str, arguments)],
-        cwd=ROOT,
+        cwd=cwd,
         env={**variables, **environment},
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs.digits import get_config
-from keras_svag.study import run_sde_validity
+from tests.studies.helpers import run_study
 from tests.trainers.command import trainer
 
 CONFIGS = {
@@ -31,5 +31,5 @@ def test_whole_run(name, tmp_path):
     assert "http://" not in page and "https://" not in page
     assert f"trainers.{name}" in page
     # The folder belongs to this study.
-    with pytest.raises(ValueError, match="`workdir` must be new or belong to the same config"):
-        run_sde_validity(get_config("quick"), workdir, show_progress=False)
+    with pytest.raises(ValueError, match="workdir.*study"):
+        run_study(get_config("quick"), "sde_validity", workdir)

@@ -51,11 +51,11 @@ def test_files(study):
     files = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
     expected = {"config.json", "environment.json", "report.html", "results.csv", "verdict.json"}
     expected |= {f"figures/{name}.png" for name in ("convergence", "curves_b32", "curves_b128")}
-    expected.add("tensorboard/events.out.tfevents.0.keras_svag")
+    expected |= {"tensorboard/events.out.tfevents.0.keras_svag", ".lock"}
     for batch_size, ell in CELLS:
         for seed in (0, 1):
             folder = f"runs/b{batch_size}_ell{ell}_seed{seed}"
-            names = ("metrics.jsonl", "result.json", "checkpoint/latest.npz")
+            names = ("metrics.jsonl", "result.json", "checkpoint/latest.npz", "lock")
             names += ("tensorboard/events.out.tfevents.0.keras_svag",)
             expected |= {f"{folder}/{name}" for name in names}
     assert files == expected
@@ -183,18 +183,16 @@ def test_workdir_of_another_config(study):
     done = trainer(QUICK, f"--workdir={workdir}", "--config.learning_rate=0.1")
     assert_refused(
         done,
-        "`workdir` must be new or belong to the same config",
         "learning_rate: 0.2 -> 0.1",
         "num_checkpoints: 1 -> 2",
-        f"Received: workdir='{workdir}'",
-        "Use another --workdir",
+        f"workdir='{workdir}'",
     )
     assert snapshot(workdir) == before
 
 
 def test_ell_that_is_too_small(tmp_path):
     done = trainer(QUICK, f"--workdir={tmp_path / 'x'}", "--config.sde_validity.ells=(0.4,1.0)")
-    assert_refused(done, "`ell` must be a finite number >= 0.5", "Received: ell=0.4")
+    assert_refused(done, "ell=0.4")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -202,9 +200,9 @@ def test_torch_backend(tmp_path):
     done = trainer(QUICK, f"--workdir={tmp_path / 'x'}", KERAS_BACKEND="torch")
     assert_refused(
         done,
-        "keras_svag needs one of the Keras backends",
-        "Received: backend='torch'",
-        "Set the environment variable KERAS_BACKEND=tensorflow, or KERAS_BACKEND=jax,",
+        "backend='torch'",
+        "KERAS_BACKEND=tensorflow",
+        "KERAS_BACKEND=jax",
     )
     assert list(tmp_path.iterdir()) == []
 

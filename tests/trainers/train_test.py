@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from keras_svag.datasets import digits
-from keras_svag.study import records
+from keras_svag.engine.files import records
 from tests.mlp_oracle import DigitsNet
 from tests.trainers.command import assert_refused, trainer
 
@@ -46,9 +46,9 @@ def test_what_it_prints(trained):
 def test_files(trained):
     workdir, _ = trained
     names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
-    run = ("metrics.jsonl", "result.json", "model.keras", "checkpoint/latest.npz")
+    run = ("metrics.jsonl", "result.json", "model.keras", "checkpoint/latest.npz", "lock")
     run += ("tensorboard/events.out.tfevents.0.keras_svag",)
-    assert names == {"config.json", "environment.json", "result.json"} | {
+    assert names == {".lock", "config.json", "environment.json", "result.json"} | {
         f"{RUN}/{name}" for name in run
     }
     result = json.loads((workdir / "result.json").read_text())
@@ -107,4 +107,10 @@ def test_batch_size_beyond_the_rule_of_the_optimizer_leaves_nothing_behind(tmp_p
     options = [*OPTIONS, "--config.train.batch_size=256"]
     done = trainer(QUICK, f"--workdir={tmp_path / 'x'}", *options, name="train")
     assert_refused(done, "`kappa` must be below 5 for beta_1=0.8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_run_has_no_shards(tmp_path):
+    done = trainer(QUICK, f"--workdir={tmp_path / 'x'}", "--shard=1/4", name="train")
+    assert_refused(done, "--shard", "shard='1/4'")
     assert list(tmp_path.iterdir()) == []

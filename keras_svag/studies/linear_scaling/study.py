@@ -14,6 +14,7 @@ alone, are choices of the config that the theorem says nothing about.
 """
 
 import dataclasses
+import typing
 
 from keras_svag._checks import finite_float, one_of, positive_int, sorted_values
 from keras_svag.engine.files import records
@@ -72,7 +73,7 @@ class LinearScaling(Study):
     ['b8_ell1_seed0', 'b8_ell1_seed1', 'b16_ell1_seed0', 'b16_ell1_seed1']
     """
 
-    batch_sizes: tuple | None = None
+    batch_sizes: typing.Any = None
     criterion: str = CLOSENESS
     tolerance: float = 0.02
     phase: str = AUTO

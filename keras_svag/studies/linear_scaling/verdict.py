@@ -163,8 +163,8 @@ def _decide(cell, base, lost, study):
             return HOLDS
         return FAILS if lost.ci_low > study.tolerance else INCONCLUSIVE
     names = (WEIGHT_NORM,) if study.criterion == WEIGHT_NORM else tuple(COMPARED)
-    samples = ({name: c.column(name) for name in names} for c in (cell, base))
-    return OUTCOMES[theory.judge(*samples, study.closeness).verdict]
+    values, expected = ({name: c.column(name) for name in names} for c in (cell, base))
+    return OUTCOMES[theory.judge(values, expected, study.closeness).verdict]
 
 
 def _reason(criterion, ratios, lost):

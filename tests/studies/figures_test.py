@@ -1,0 +1,102 @@
+"""What the lines of the figures of an SDE-validity study show."""
+
+import math
+
+import numpy as np
+import pytest
+
+from keras_svag.engine.execution import FAILED
+from keras_svag.engine.files import records
+from keras_svag.studies import Result
+from keras_svag.studies.sde_validity import figures
+from keras_svag.studies.titles import curves_of
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def result(finished):
+    return finished[1]
+
+
+@pytest.fixture(scope="module")
+def drawn(result):
+    """Matplotlib figures by name."""
+    assert result.figures == ["convergence", "curves_b128"]
+    return {name: result.plot(name) for name in result.figures}
+
+
+def curves(workdir, ell, column):
+    """Effective steps and, of each seed, the values of a column."""
+    rows = [
+        records.read_jsonl(workdir / "runs" / f"b128_ell{ell:g}_seed{seed}" / "metrics.jsonl")
+        for seed in (0, 1)
+    ]
+    values = [[math.nan if r[column] is None else r[column] for r in run] for run in rows]
+    return [r["effective_step"] for r in rows[0]], np.array(values)
+
+
+@pytest.mark.parametrize("panel", range(6))
+def test_curves(drawn, result, panel):
+    column, label, scale = curves_of(result.table)[panel]
+    axis = drawn["curves_b128"].axes[panel]
+    assert axis.get_title(loc="left") == label and axis.get_yscale() == scale
+    lines = {line.get_label(): line for line in axis.lines}
+    assert list(lines) == ["ell = 1 (SGD)", "ell = 2", "ell = 4"]
+    assert len({str(line.get_color()) for line in lines.values()}) == 3
+    bands = [c for c in axis.collections if len(c.get_paths())]
+    for ell, line, band in zip((1, 2, 4), lines.values(), bands):
+        steps, values = curves(result.workdir, ell, column)
+        if scale == "log":
+            values = np.where(values > 0, values, np.nan)
+        np.testing.assert_array_equal(line.get_xdata(), steps)
+        np.testing.assert_allclose(line.get_ydata(), np.nanmean(values, axis=0))
+        # The band spans the seeds.
+        if np.isfinite(values).all():
+            corners = band.get_paths()[0].vertices[:, 1]
+            for value in (*values.min(axis=0), *values.max(axis=0)):
+                assert np.isclose(corners, value, rtol=1e-12).any()
+
+
+def test_labels_of_the_curves(drawn):
+    figure = drawn["curves_b128"]
+    assert all(axis.get_xlabel() == "effective steps (steps / ell)" for axis in figure.axes[3:])
+    assert figure.get_suptitle() == "batch size 128, learning rate 3.2"
+
+
+@pytest.mark.parametrize("panel", range(4))
+def test_convergence(drawn, result, panel):
+    column, label = figures.LIMITS[panel]
+    axis = drawn["convergence"].axes[panel]
+    assert axis.get_title(loc="left") == label
+    factor = 3.2 if column == "gradient_noise" else 1.0  # eta N, which the batch size leaves
+    values = {
+        ell: factor * np.array([row[column] for row in result.table if row["ell"] == ell])
+        for ell in (1, 2, 4)
+    }
+    (line,) = [line for line in axis.lines if line.get_label() == "B = 128"]
+    np.testing.assert_allclose(line.get_xdata(), [1, 1 / 2, 1 / 4])
+    np.testing.assert_allclose(line.get_ydata(), [values[ell].mean() for ell in (1, 2, 4)])
+    # The hollow point at 1/l = 0 is the limit that the verdict judges by.
+    limit = (2 * values[4] - values[2]).mean()
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "none"]
+    assert len(hollow) == (limit > 0)
+    for point in hollow:
+        np.testing.assert_allclose(point.get_xydata(), [[0, limit]])
+
+
+def test_files_are_images_and_the_same_each_time(result, tmp_path):
+    for path in result.save_figures(folder=tmp_path):
+        data = path.read_bytes()
+        assert data.startswith(PNG)
+        # Drawn at another moment: no date or random name inside.
+        assert data == (result.workdir / "figures" / path.name).read_bytes()
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_to_draw(result, tmp_path):
+    # No run finished: empty axes, but no warning and no crash at the end of a long study.
+    failed = [{**row, "status": FAILED} for row in result.table]
+    empty = Result(result.study, result.workdir, result.details, failed, result.setting)
+    for path in empty.save_figures(folder=tmp_path):
+        assert path.read_bytes().startswith(PNG)

@@ -1,0 +1,203 @@
+"""The sentences on what to do next that follow from a verdict, of each study."""
+
+import dataclasses
+
+import pytest
+
+from keras_svag.recipe import TrainingFacts
+from keras_svag.studies import LinearScaling, NoisyGradientDescent, SDEValidity, WeakConvergence
+
+FACTS = TrainingFacts(
+    optimizer="SVAG",
+    momentum=0.0,
+    rule="linear",
+    learning_rate=0.2,
+    learning_rate_power=1.0,
+    weight_decay=5e-3,
+    weight_decay_power=0.0,
+    batch_size=8,
+    epochs=30.0,
+    num_train=1437,
+    sampling="with_replacement",
+)
+
+
+def steps(cls, facts=None, fields=None, **verdict):
+    """What a study recommends; `facts` and `fields` change the recipe and the study."""
+    recipe = dataclasses.replace(FACTS, **(facts or {}))
+    study = cls(recipe, **{"num_seeds": 4, "max_num_seeds": 16, **(fields or {})})
+    return study.recommend({"study": study.name, "failed_runs": {}, **verdict})
+
+
+def mentions(found, *words):
+    """Whether each sentence has the words listed for it, and there are no others."""
+    assert len(found) == len(words), found
+    for sentence, wanted in zip(found, words):
+        for word in wanted:
+            assert word in sentence, (word, sentence)
+
+
+# SDE validity.
+
+VALID_8 = ("batch size 8", "may be used", "trainers.linear_scaling")
+INVALID_256 = ("batch size 256", "do not argue from the SDE")
+
+
+def entries(**verdicts):
+    return [
+        {
+            "batch_size": int(name[1:]),
+            "verdict": verdict.removesuffix(", not judged"),
+            "ratios": {} if "not judged" in verdict else {"weight_norm": {"mean": 1.0}},
+        }
+        for name, verdict in verdicts.items()
+    ]
+
+
+MORE_SEEDS = ("batch sizes 8, 16 and 32", "open", "--config.max_num_seeds=32", "same workdir")
+SDE = {
+    "valid": ({"b8": "valid"}, [VALID_8]),
+    "invalid": ({"b256": "invalid"}, [INVALID_256]),
+    "valid, then invalid": (
+        {"b8": "valid", "b256": "invalid"},
+        [VALID_8, INVALID_256, ("between batch sizes 8 and 256", "sde_validity.batch_sizes")],
+    ),
+    "inconclusive": (dict.fromkeys(["b8", "b16", "b32"], "inconclusive"), [MORE_SEEDS]),
+    "not judged": ({"b8": "inconclusive, not judged"}, [("batch size 8", "nothing to compare")]),
+}
+
+
+@pytest.mark.parametrize("case", SDE)
+def test_sde_validity(case):
+    verdicts, expected = SDE[case]
+    mentions(steps(SDEValidity, verdicts=entries(**verdicts)), *expected)
+
+
+def test_invalid_below_valid_has_no_end_in_between():
+    found = steps(SDEValidity, verdicts=entries(b8="invalid", b256="valid"))
+    assert not [step for step in found if "in between" in step]
+
+
+# Linear scaling.
+
+
+def scaling(value=4, first_failure=8, open_kappas=(), bound=9.0, bound_holds=True, **others):
+    rows = [
+        {"kappa": kappa, "batch_size": 8 * kappa, "learning_rate": 0.2 * kappa}
+        for kappa in (1, 2, 4, 8)
+    ]
+    return {
+        "base_batch_size": 8,
+        "settings": rows,
+        "observed_max_kappa": {
+            "value": value,
+            "first_failure": first_failure,
+            "inconclusive": list(open_kappas),
+        },
+        "predicted_max_kappa": {"tight": {"ci_high": bound}},
+        "comparison": {"bound_holds": bound_holds},
+        "not_in_equilibrium": [],
+        **others,
+    }
+
+
+USE_32 = ("Batch size 32 with learning rate 0.8", "place of batch size 8 with learning rate 0.2")
+USE_16 = ("Batch size 16 with learning rate 0.4", "place of batch size 8 with learning rate 0.2")
+SIZES = "--config.linear_scaling.batch_sizes"
+ENDS = ("between batch sizes 32 and 64", SIZES, "same workdir")
+NO_END = ("No batch size failed", SIZES)
+SEEDS = ("--config.num_seeds=8", "same workdir")
+LINEAR = {
+    "holds up to kappa": (scaling(), [USE_32, ENDS]),
+    "holds nowhere": (
+        scaling(value=1, first_failure=2),
+        [("Stay at batch size 8",), ("between batch sizes 8 and 16", SIZES)],
+    ),
+    "nothing fails": (scaling(first_failure=None), [USE_32, (*NO_END, "below 72")]),
+    "nothing fails, no bound": (scaling(first_failure=None, bound=None), [USE_32, NO_END]),
+    "open": (
+        scaling(value=2, open_kappas=[4]),
+        [USE_16, ("between batch sizes 16 and 64",), ("batch size 32", "open", *SEEDS)],
+    ),
+    "open, and nothing fails": (
+        scaling(value=2, first_failure=None, open_kappas=[4, 8]),
+        [USE_16, ("batch sizes 32 and 64", "open", *SEEDS)],
+    ),
+    "not in equilibrium": (
+        scaling(not_in_equilibrium=[8, 16]),
+        [USE_32, ENDS, ("batch sizes 8 and 16", "equilibrium was not", "--config.epochs=60")],
+    ),
+    "beyond the bound": (
+        scaling(bound_holds=False),
+        [USE_32, ENDS, ("beyond the bound", "which a theorem forbids")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LINEAR)
+def test_linear_scaling(case):
+    verdict, expected = LINEAR[case]
+    mentions(steps(LinearScaling, **verdict), *expected)
+
+
+def test_no_base_run():
+    failed = {"b8_ell1_seed0": "diverged", "b8_ell1_seed1": "diverged"}
+    found = steps(LinearScaling, **scaling(value=None, failed_runs=failed))
+    assert "Find a learning rate" in found[0] and "batch size 8" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rule"), [("SVAG", "linear"), ("SVAG", "heavy_ball"), ("SVAGAdam", "square_root")]
+)
+def test_other_optimizers_have_more_to_scale(optimizer, rule):
+    facts = {"optimizer": optimizer, "momentum": 0.9 if optimizer == "SVAG" else 0.0, "rule": rule}
+    found = steps(LinearScaling, facts, **scaling())
+    mentions(found[:1], (*USE_32, f"keras_svag.scale_optimizer(optimizer, 4, rule={rule!r})"))
+
+
+def test_more_seeds_than_the_study_allows():
+    found = steps(LinearScaling, fields={"max_num_seeds": 4}, **scaling(open_kappas=[8]))
+    assert "--config.num_seeds=8 --config.max_num_seeds=8" in found[-1]
+
+
+def test_without_weight_decay_longer_runs_do_not_help():
+    found = steps(LinearScaling, {"weight_decay": 0.0}, **scaling(not_in_equilibrium=[8]))
+    assert "without weight decay there is none" in found[-1] and "epochs" not in found[-1]
+
+
+# The other two.
+
+
+def test_noisy_gradient_descent():
+    verdicts = entries(b8="equivalent", b32="different", b128="inconclusive")
+    found = steps(NoisyGradientDescent, fields={"num_seeds": 48}, verdicts=verdicts)
+    seeds = "--config.noisy_gradient_descent.num_seeds=96"
+    mentions(
+        found,
+        ("batch size 8", "may take Gaussian noise"),
+        ("batch size 32", "do not replace"),
+        ("batch size 128", "open", seeds),
+    )
+
+
+OWN = ("trainers.sde_validity",)
+
+
+@pytest.mark.parametrize(
+    ("score", "order", "expected"),
+    [
+        (-3.9, {"ci_low": 0.9, "ci_high": 1.1}, [OWN]),
+        (-4.1, None, [("off the exact recursion",), ("too small", "num_seeds=8"), OWN]),
+        (0.0, {"ci_low": 0.5, "ci_high": 0.9}, [("weak_convergence.ells",), OWN]),
+    ],
+)
+def test_weak_convergence(score, order, expected):
+    verdict = {"simulated": [{"scores": [0.1, score]}], "network": [{"order": order}]}
+    mentions(steps(WeakConvergence, **verdict), *expected)
+
+
+def test_failed_runs():
+    for count, words in ((1, "1 run failed"), (2, "2 runs failed")):
+        failed = {f"b8_ell1_seed{seed}": "diverged" for seed in range(count)}
+        found = steps(SDEValidity, verdicts=entries(b8="valid"), failed_runs=failed)
+        assert words in found[-1] and "--config.learning_rate" in found[-1]

@@ -1,0 +1,155 @@
+"""Tests of keras_svag/report/page.py: one page, self-contained, verdict first."""
+
+import base64
+import copy
+import html.parser
+
+import pytest
+
+from keras_svag.engine.files import records
+from keras_svag.report.page import render
+
+
+class Page(html.parser.HTMLParser):
+    """Text, tags and links of a page; also checks that tags are balanced."""
+
+    VOID = {"meta", "img", "br", "link"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.tags, self.words, self._open = [], [], [], []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] not in ("style", "title"):
+            self.words += data.split()
+
+    @property
+    def text(self):
+        return " ".join(self.words)
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return Page((finished[0] / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def inputs(finished, study):
+    """Arguments of `render` for the finished study; the test may change them."""
+    workdir, result = finished
+    files = [
+        {"file": workdir / "figures" / f"{name}.png", "title": name, "caption": "Lines."}
+        for name in ("convergence", "curves_b128")
+    ]
+    return {
+        "study": study,
+        "details": copy.deepcopy(records.read_json(workdir / "verdict.json")),
+        "figures": files,
+        "setting": records.read_json(workdir / "environment.json"),
+        "table": result.table,
+        "text": repr(result),
+    }
+
+
+def test_page_needs_nothing_from_outside(page, finished):
+    assert len(page.links) == 2
+    for link, name in zip(page.links, ("convergence", "curves_b128")):
+        prefix, data = link.split(",")
+        assert prefix == "data:image/png;base64"
+        assert base64.b64decode(data) == (finished[0] / "figures" / f"{name}.png").read_bytes()
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    text = (finished[0] / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in text and "https://" not in text
+    assert "@import" not in text and "url(" not in text
+
+
+def test_verdict_then_figures_then_tables_then_command(page, finished):
+    verdict = finished[1].details["verdicts"][0]
+    order = [
+        "Is SGD well modelled by its SDE?",
+        verdict["verdict"],
+        "At batch size 128 and learning rate 3.2",
+        "The necessary condition",
+        "What to do next",
+        "At batch size 128, ",
+        "How it is judged",
+        "Figures",
+        "Where amplification leads.",
+        "All settings",
+        "How it was made",
+        "python -m trainers.sde_validity '--workdir=/tmp/two words'",  # fit to be pasted
+        "learning_rate 0.2",
+    ]
+    positions = [page.text.find(words) for words in order]
+    assert -1 not in positions, dict(zip(order, positions))
+    assert positions == sorted(positions)
+
+
+def test_numbers_of_the_table(page, finished):
+    for setting in records.to_json(finished[1].details["settings"]):
+        noise = setting["gradient_noise"]
+        cell = f"{noise['mean']:.4g} [{noise['ci_low']:.3g}, {noise['ci_high']:.3g}]"
+        assert cell in page.text
+    # 22 + 44 + 88 steps, two seeds, two mini-batch gradients a step.
+    assert "6 runs, 308 steps, 616 mini-batch gradients" in page.text
+
+
+def test_words_of_users_are_escaped(inputs):
+    inputs["setting"]["command"] = ["python", "<script>alert(1)</script>"]
+    inputs["details"]["failed_runs"] = {"b8_ell1_seed0": "Run <b>b8</b> failed & stopped"}
+    text = render(**inputs)
+    assert "<script>" not in text and "<b>b8" not in text
+    assert "Run <b>b8</b> failed & stopped" in Page(text).text
+
+
+@pytest.mark.parametrize(
+    ("holds", "words"), [(True, "holds"), (False, "fails"), (None, "cannot be decided")]
+)
+def test_condition_in_words(inputs, holds, words):
+    inputs["details"]["verdicts"][0]["necessary_condition"]["holds"] = holds
+    text = Page(render(**inputs)).text
+    assert f"The necessary condition N/G ≥ 1 {words} (measured on SGD:" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "advice"),
+    [
+        ("valid", "At batch size 128, conclusions from the SDE may be used"),
+        ("invalid", "At batch size 128, do not argue from the SDE"),
+        ("inconclusive", "At batch size 128, the verdict is open"),
+    ],
+)
+def test_advice_goes_with_the_verdict(inputs, verdict, advice):
+    inputs["details"]["verdicts"][0]["verdict"] = verdict
+    page = Page(render(**inputs))
+    assert advice in page.text
+    assert page.tags.count("li") == 1
+
+
+def test_flags_are_kept_together(inputs):
+    inputs["details"]["verdicts"][0]["verdict"] = "inconclusive"
+    seeds = 2 * inputs["study"].max_num_seeds
+    flag = f'with <span class="flag">--config.max_num_seeds={seeds}</span> on the same workdir:'
+    assert flag in render(**inputs)
+
+
+def test_missing_values(inputs):
+    # No ratios, no interval, a cell without a finished run.
+    inputs["details"]["verdicts"][0]["ratios"] = {}
+    settings = inputs["details"]["settings"]
+    settings[0]["weight_norm"] = {"mean": 2.0, "ci_low": None, "ci_high": None}
+    settings[1] = {"batch_size": 128, "learning_rate": 3.2, "ell": 2.0, "num_seeds": 0}
+    text = Page(render(**inputs)).text
+    assert "2 [?, ?]" in text and "128 2 0 – – –" in text
+    assert "None" not in text and "nan" not in text

@@ -1,0 +1,133 @@
+"""Tests of keras_svag/studies/weak_convergence."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs.weak_convergence import get_config
+from keras_svag.studies.weak_convergence.linear_chains import simulate
+from keras_svag.studies.weak_convergence.linear_errors import exact_errors
+from keras_svag.studies.weak_convergence.slope import fit_slope
+from keras_svag.theory import LinearProblem
+from tests.oracles import linear_svag_moments
+from tests.studies.helpers import build, run_study
+
+NAME = "weak_convergence"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Folder and verdict of a finished quick study."""
+    workdir = tmp_path_factory.mktemp("weak")
+    return workdir, run_study(get_config("quick"), NAME, workdir).details
+
+
+def test_order_one_by_exact_moments():
+    # The named problem of the default config: learning rate 0.5, 8 effective steps.
+    rows = exact_errors(build(get_config(), NAME))
+    for row in rows:
+        assert abs(row["order"] - 1) < 0.02
+        scaled = np.array(row["scaled_errors"][-3:])
+        # l e(l) = c1 + c2 / l + ...: its distance to the limit halves too.
+        distance = np.abs(scaled - row["leading_error"])
+        np.testing.assert_allclose(distance[1:] / distance[:-1], 0.5, atol=0.02)
+
+
+def test_slope_of_a_noisy_power_law():
+    # 400 fits of errors 0.3 / l with 5 % noise: the mean slope is -1, and the 95 % intervals hold
+    # it in 95 % of them (standard error 1.1 %, 3 of them).
+    rng = np.random.default_rng(0)
+    ells = np.array([2.0, 4.0, 8.0, 16.0])
+    spread = 0.05 * 0.3 / ells
+    fits = [fit_slope(ells, 0.3 / ells + spread * rng.normal(size=4), spread) for _ in range(400)]
+    covered = np.mean([fit.ci_low <= -1 <= fit.ci_high for fit in fits])
+    assert abs(np.mean([fit.mean for fit in fits]) + 1) < 0.01
+    assert abs(covered - 0.95) < 0.035
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ell", [4, 8, 16, 32])
+def test_simulation_agrees_with_the_exact_recursion(ell):
+    problem = LinearProblem([0.5, 1.5, 1.0, 2.0], [1.0, -1.0, 0.5, 0.2], learning_rate=0.5)
+    x = simulate(problem, ell, 1.5, 8 * ell, num_chains=50_000, seed=0)
+    exact = linear_svag_moments(problem.a, problem.b, 0.5, ell, 1.5, 8 * ell)[-1]
+    for power in (1, 2):
+        standard_error = np.std(x**power) / np.sqrt(len(x))
+        assert abs(np.mean(x**power) - exact[power - 1]) < 4 * standard_error
+
+
+def test_what_a_study_leaves(study):
+    workdir, verdict = study
+    assert json.loads((workdir / "verdict.json").read_text())["study"] == "weak_convergence"
+    for file in ("results.csv", "report.html", "figures/linear.png", "figures/network.png"):
+        assert (workdir / file).stat().st_size > 1000
+    assert len(list((workdir / "runs").iterdir())) == 4 * 3
+    names = [row["quantity"] for row in verdict["network"]]
+    assert names == ["weight_norm", "train_loss", "test_loss", "weight_function"]
+
+
+def test_errors_are_differences_of_the_runs_ends(study):
+    workdir, verdict = study
+
+    def ends(kind, column):
+        rows = []
+        for seed in range(3):
+            text = (workdir / "runs" / f"b64_{kind}_seed{seed}" / "metrics.jsonl").read_text()
+            rows.append(json.loads(text.splitlines()[-1])[column])
+        return np.array(rows)
+
+    for row in verdict["network"]:
+        column = row["quantity"]
+        truth = 2 * ends("gauss8", column) - ends("gauss4", column)
+        expected = [np.mean(ends(k, column) - truth) for k in ("ell1", "ell2")]
+        np.testing.assert_allclose([error.mean for error in row["errors"]], expected)
+        limit = 2 * ends("ell2", column).mean() - ends("ell1", column).mean()
+        np.testing.assert_allclose(row["extrapolated"].mean, limit)
+
+
+def test_simulated_part_is_consistent(study):
+    for row in study[1]["simulated"]:
+        deviation = np.array(row["errors"]) - row["exact_errors"]
+        np.testing.assert_allclose(deviation / row["standard_errors"], row["scores"])
+        assert np.abs(row["scores"]).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("noise_steps", (3.0, 8.0), "noise_steps="),
+        ("noise_steps", (8.0,), "noise_steps="),
+        ("ells", (4.0,), r"ells=\[4.0\]"),
+        ("linear_b", (1.0,), r"linear_b=\[1.0\]"),
+        ("num_chains", 0, "num_chains=0"),
+        ("linear_start", float("nan"), "linear_start=nan"),
+    ],
+)
+def test_wrong_fields_leave_nothing_behind(field, value, message, tmp_path):
+    config = get_config("quick").to_dict()
+    config["weak_convergence"][field] = value
+    with pytest.raises(ValueError, match=message):
+        run_study(config, NAME, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": {"name": "mlp", "norm": "grup"}}, "norm.*'grup'"),
+        (
+            {"sampling": "without_replacement", "base_batch_size": 2000},
+            "1437 .*batch_size=2000",
+        ),
+        (
+            {"equilibrium": (0.0, 0.1), "epochs": 2.0},
+            "window=(.0.0, 0.1)",
+        ),
+    ],
+    ids=["model", "batch size", "window"],
+)
+def test_what_a_run_would_refuse_leaves_nothing_behind(fields, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_study(get_config("quick").to_dict() | fields, NAME, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
