@@ -29,6 +29,7 @@ __all__ = [
     "call_for_training",
     "first_batch_under_strategy",
     "functional_init_arguments",
+    "has_decay_exclusions",
     "has_training_argument",
     "join_masks",
     "loss_for_training",
@@ -49,6 +50,12 @@ def first_batch_under_strategy(model, epoch_iterator):
     """The first batch of a `PyDataset` in `fit` under a strategy of TensorFlow; else `None`."""
     dataset = getattr(epoch_iterator.data_adapter, "py_dataset", None)
     return None if dataset is None or model._distribute_strategy is None else dataset[0]
+
+
+def has_decay_exclusions(optimizer):
+    """Whether `exclude_from_weight_decay` was called on an optimizer."""
+    names = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
+    return any(getattr(optimizer, name, None) for name in names)
 
 
 def has_training_argument(model):

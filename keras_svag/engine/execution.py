@@ -6,6 +6,7 @@ import warnings
 
 from keras_svag.engine.files import checkpoints, lock, records
 from keras_svag.engine.processes import preemption
+from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder, RunState, TrainingDivergedError
 
 # LOCKED is no result: another process is at the run.
@@ -92,7 +93,7 @@ def find_result(spec, recording, folder):
     Returns:
         A dict, or `None`.
     """
-    result = records.read_json(folder.result)
+    result = read_result(folder)
     if result is None or result["status"] != DONE:
         return result
     try:
@@ -107,6 +108,21 @@ def find_result(spec, recording, folder):
         stacklevel=3,
     )
     return None
+
+
+def read_result(folder):
+    """The content of a run's `result.json`; `None` if there is none.
+
+    Raises:
+        DamagedError: if it is no result.
+    """
+    result = records.read_json(folder.result)
+    if result is None:
+        return None
+    names = {"status", "seconds", *(field.name for field in dataclasses.fields(RunSpec))}
+    if not isinstance(result, dict) or not names <= result.keys():
+        raise records.damaged(folder.result, "it is not the result of a run")
+    return result
 
 
 def _train(state, program):

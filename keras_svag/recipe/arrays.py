@@ -71,7 +71,9 @@ def _check_leaf(name, leaf_name, leaf):
             "Generators and tf.data pipelines must be read into arrays first: batches are drawn "
             "by index."
         )
-    array = np.asarray(leaf)
+    # A view, as what is kept on the device belongs to it: an array that is changed in place and
+    # given to another recipe is another one.
+    array = np.asarray(leaf).view()
     if array.dtype.kind not in NUMERIC:
         raise ValueError(
             f"`{name}` must hold numbers. Received: {leaf_name} with dtype {array.dtype}. Turn "
@@ -111,16 +113,26 @@ def take(data, rows):
 
 
 def check_same_examples(train, test):
-    """Raises if test inputs do not look like training inputs: structure, shapes, kinds."""
+    """Raises if test data do not look like training data: structure, shapes, kinds of inputs."""
 
-    def look(x):
-        return [(path, leaf.shape[1:], leaf.dtype.kind) for path, leaf in _leaves_with_path(x)]
+    def look(part, value):
+        return [
+            (path, None if leaf is None else (leaf.shape[1:], part == "x" and leaf.dtype.kind))
+            for path, leaf in _leaves_with_path(value)
+        ]
 
-    if look(train[0]) != look(test[0]) or len(train) < len(test):
+    if len(train) < len(test):
         raise ValueError(
             "`test_data` must have the structure and the shapes of `train_data`. "
-            f"Received: train x {look(train[0])}, test x {look(test[0])}"
+            f"Received: {len(test)} parts, in `train_data` {len(train)}"
         )
+    for part, *values in zip(PARTS, train, test):
+        first, second = (look(part, value) for value in values)
+        if first != second:
+            raise ValueError(
+                "`test_data` must have the structure and the shapes of `train_data`. "
+                f"Received: train {part} {first}, test {part} {second}"
+            )
 
 
 def fingerprint(*data):

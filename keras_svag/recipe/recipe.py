@@ -7,9 +7,9 @@ import keras
 from keras_svag._checks import finite_float, positive_int, shortest_float
 from keras_svag.datasets import Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
-from keras_svag.optimizers.registry import svag_version
+from keras_svag.optimizers.registry import live_config, svag_version
 from keras_svag.optimizers.scaling import AUTO, find_rule, scale_optimizer
-from keras_svag.recipe import arrays, identity
+from keras_svag.recipe import arrays, compiled, identity
 from keras_svag.recipe import model as model_checks
 from keras_svag.recipe.facts import TrainingFacts
 from keras_svag.recipe.rates import tabulate
@@ -111,6 +111,8 @@ class Recipe:
             arrays.check_same_examples(self.train_data, self.test_data)
         self.optimizer = optimizer
         self.svag = svag_version(optimizer)
+        compiled.check_optimizer(optimizer)
+        compiled.check_metrics(metrics)
         self.loss, self.metrics = loss, metrics
         self.batch_size = positive_int("batch_size", batch_size)
         self.epochs = finite_float("epochs", epochs, "a number > 0", 0.0, exclusive=True)
@@ -152,7 +154,10 @@ class Recipe:
     @functools.cached_property
     def network(self):
         """The network of seed 0, after the checks of the model function."""
-        network = model_checks.check_model_function(self.model, self.build)
+        x, *rest = arrays.take(self.train_data, slice(2))
+        network = model_checks.check_model_function(
+            self.model, self.build, (self.inputs(x), *rest), self.compile_arguments()
+        )
         if self.augmentation is not None:
             check_augmentation(self.augmentation, arrays.take(self.train_data[0], slice(4)))
         return network
@@ -214,14 +219,14 @@ class Recipe:
             ValueError: if the rule does not allow this batch size.
         """
         cls, peak = type(self.svag), self.facts.learning_rate
-        base = cls.from_config({**self.svag.get_config(), "learning_rate": peak})
+        base = cls.from_config({**live_config(self.svag), "learning_rate": peak})
         scaled = scale_optimizer(base, batch_size / self.batch_size, self.rule)
         config = {**scaled.get_config(), "learning_rate": self.schedule_at(batch_size)}
         return cls.from_config(config)
 
     def compile_arguments(self):
-        """Loss and metrics for `compile`, instances made anew: metrics have variables."""
-        return {"loss": _anew(self.loss), "metrics": _anew(self.metrics)}
+        """Loss and metrics for `compile`; metrics have variables, and are made anew."""
+        return {"loss": self.loss, "metrics": compiled.anew(self.metrics)}
 
     def fingerprint(self):
         """SHA-256 of the data."""
@@ -231,6 +236,7 @@ class Recipe:
         """What the recipe is, as a dict that JSON can hold: its identity for `config.json`."""
         parts = {
             "source": self.source,
+            "model": identity.describe_function(self.model),
             "batch_size": self.batch_size,
             "epochs": self.epochs,
             "optimizer": identity.describe_optimizer(self.optimizer),
@@ -241,6 +247,7 @@ class Recipe:
             "augment": identity.describe_function(
                 getattr(self.augmentation, "function", self.augmentation)
             ),
+            "num_uniforms": getattr(self.augmentation, "num_uniforms", None),
             "preprocess": identity.describe_function(self.preprocess),
             "sampling": self.sampling,
         }
@@ -249,16 +256,3 @@ class Recipe:
     def describe_network(self):
         """What tells the network of seed 0 from others: see `recipe.model.describe_network`."""
         return model_checks.describe_network(self.network, self.some_inputs(2))
-
-
-def _anew(losses):
-    """The same losses or metrics without state."""
-
-    def copy(item):
-        if isinstance(item, (keras.losses.Loss, keras.metrics.Metric)):
-            return type(item).from_config(item.get_config())
-        return item
-
-    if isinstance(losses, dict):
-        return {name: _anew(item) for name, item in losses.items()}
-    return [_anew(item) for item in losses] if isinstance(losses, (list, tuple)) else copy(losses)

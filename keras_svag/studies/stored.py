@@ -3,9 +3,10 @@
 import dataclasses
 import pathlib
 
-from keras_svag.engine.execution import DONE, FAILED
+from keras_svag.engine.execution import DONE, FAILED, read_result
 from keras_svag.engine.files import records
 from keras_svag.engine.spec import RunSpec
+from keras_svag.engine.state import RunFolder
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies.checks import check_records
 from keras_svag.studies.result import VERDICT, Result
@@ -49,7 +50,12 @@ def read_study(workdir):
             f"workdir={str(workdir)!r} of study {name!r}"
             + ("" if "facts" in setting else ", made before 0.1.0: run it again to go on.")
         )
-    return STUDIES[name].from_json(config, TrainingFacts(**setting["facts"])), setting
+    try:
+        return STUDIES[name].from_json(config, TrainingFacts(**setting["facts"])), setting
+    except (KeyError, TypeError) as error:  # a field is missing, or not one of a study's
+        raise records.damaged(
+            workdir, f"{CONFIG} or {ENVIRONMENT} is not as it was written ({error})"
+        ) from error
 
 
 def _read(workdir, name):
@@ -71,8 +77,8 @@ def finished_runs(workdir):
     specs, results = [], {}
     names = [field.name for field in dataclasses.fields(RunSpec)]
     for path in sorted((pathlib.Path(workdir) / "runs").glob("*/result.json")):
-        result = records.read_json(path)
-        if isinstance(result, dict) and result.get("status") in (DONE, FAILED):
+        result = read_result(RunFolder(workdir, path.parent.name))
+        if result["status"] in (DONE, FAILED):
             spec = RunSpec(**{name: result[name] for name in names})
             specs.append(spec)
             results[spec.name] = result

@@ -80,8 +80,16 @@ def final_columns(table):
 
 
 def read_rows(workdir, name):
-    """The records of a run."""
-    return records.read_jsonl(RunFolder(workdir, name).metrics)
+    """The records of a finished run.
+
+    Raises:
+        DamagedError: if there are none.
+    """
+    path = RunFolder(workdir, name).metrics
+    rows = records.read_jsonl(path)
+    if not rows:
+        raise records.damaged(path, "there is no record of a finished run")
+    return rows
 
 
 def column(rows, name):

@@ -112,7 +112,7 @@ def read_json(path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def write_jsonl(path, rows):
@@ -138,13 +138,14 @@ def read_jsonl(path):
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if not all(isinstance(row, dict) for row in rows):
-        raise _damaged(path, "a line is not a JSON object")
+        raise damaged(path, "a line is not a JSON object")
     return rows
 
 
-def _damaged(path, error):
+def damaged(path, error):
+    """The error for a file that is not what was written."""
     return DamagedError(
         f"`{path}` is damaged: {error}. Restore it, or move it away and give the same command "
         "again, which then writes it anew."

@@ -87,8 +87,10 @@ class _Pickler(cloudpickle.Pickler):
         # Keras would pickle these by saving them, which needs registered classes.
         if isinstance(value, keras.optimizers.Optimizer):
             return _rebuild, (type(value), live_config(value))
-        if isinstance(value, (keras.losses.Loss, keras.metrics.Metric)):
+        if isinstance(value, keras.metrics.Metric):
             return _rebuild, (type(value), value.get_config())
+        if isinstance(value, keras.losses.Loss):
+            return _restore, (type(value), dict(vars(value)))
         return super().reducer_override(value)
 
 
@@ -99,3 +101,9 @@ def _map_array(path):
 
 def _rebuild(cls, config):
     return cls.from_config(config)
+
+
+def _restore(cls, attributes):
+    value = object.__new__(cls)
+    vars(value).update(attributes)
+    return value
