@@ -198,8 +198,6 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     # Several processes share the GPU; JAX would take three quarters of its memory for each.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    from keras_svag.engine.files.records import write_json
-
     from benchmarks import networks
     from keras_svag.engine.files.records import write_json
     from keras_svag.loops import has_accelerator

@@ -5,12 +5,12 @@ import math
 import keras
 import numpy as np
 import pytest
-from keras_svag.optimizers.scaling import scale_optimizer
 
 import keras_svag
 from keras_svag.callbacks import BatchSizeAdvisor
 from keras_svag.datasets import SampledBatches, digits
 from keras_svag.models import mlp
+from keras_svag.optimizers.scaling import scale_optimizer
 from keras_svag.theory import DEFAULT_CLOSENESS
 
 RNG = np.random.default_rng(0)
