@@ -72,7 +72,8 @@ def test_steps_at_ell_one_are_those_of_plain_sgd(case):
     evaluated = program.evaluate()
     loss = plain.evaluate(X, Y, batch_size=NUM_TRAIN, verbose=0, return_dict=True)["loss"]
     assert evaluated["test_loss"] == pytest.approx(loss, rel=1e-4)
-    loss = plain.evaluate(*data, batch_size=NUM_TRAIN, verbose=0, return_dict=True)["loss"]
+    named = dict(zip(("x", "y", "sample_weight"), data))
+    loss = plain.evaluate(**named, batch_size=NUM_TRAIN, verbose=0, return_dict=True)["loss"]
     assert evaluated["train_loss"] == pytest.approx(loss, rel=1e-4)
 
 
