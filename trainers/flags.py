@@ -273,8 +273,9 @@ def _parse(argv):
     for name, value in (("config", config), ("workdir", _WORKDIR.value)):
         if not value:
             _usage_error(
-                f"Flag --{name} must be given. Received: {name}={value!r}. "
-                "Example: --config=configs/digits.py --workdir=/tmp/digits"
+                f"Flag --{name} must be given. Received: {name}={value!r}. Example: "
+                "--config=configs/digits.py --workdir=/tmp/digits, or --recipe=my_file.py:make "
+                "--workdir=/tmp/mine"
             )
     return rest
 
