@@ -82,7 +82,7 @@ class LinearScaling(Study):
     phase: str = AUTO
 
     name = "linear_scaling"
-    title = "Linear scaling rule:"
+    title = "Scaling rule:"
     own_fields = ("batch_sizes", "criterion", "phase", "tolerance")
 
     def validate(self):
@@ -198,7 +198,7 @@ class LinearScaling(Study):
         text.append(details["comparison"]["reason"])
         if details["not_in_equilibrium"]:
             sizes = ", ".join(map(str, details["not_in_equilibrium"]))
-            text.append(f"Equilibrium not reached at B = {sizes}: means over the config's window.")
+            text.append(f"Equilibrium not reached at B = {sizes}: means over the window given.")
         return "\n".join(text)
 
 
