@@ -7,7 +7,7 @@
 batch size and length. Trainers with `--recipe` use this config where no other is given; any field
 is set by `--config.name=value`, such as `--config.sde_validity.batch_sizes=8,64`. What is unset
 follows from the recipe: batch sizes are its own (SDE validity) or 1/2 to 64 times that (linear
-scaling).
+scaling), as far as the data and the scaling rule allow.
 """
 
 import math

@@ -114,6 +114,7 @@ def records_of(workdir):
     [
         ("sde_validity", "convnet", SDE_VALIDITY, 2 * len(ELLS)),
         ("sde_validity", "transformer", SDE_VALIDITY, 2 * len(ELLS)),
+        ("linear_scaling", "convnet", LINEAR_SCALING, 4),
         ("linear_scaling", "transformer", LINEAR_SCALING, 4),
     ],
 )
@@ -130,8 +131,12 @@ def test_killed_and_resumed(name, recipe, options, num_runs, tmp_path):
     assert len(records_of(whole)) == num_runs
     assert records_of(killed) == records_of(whole)
     assert load(killed / "verdict.json") == load(whole / "verdict.json")
-    title = getattr(own_recipes, recipe)().facts.title
-    assert title in (killed / "report.html").read_text("utf-8")
+    title, rule = {"convnet": ("SGD", "linear"), "transformer": ("Adam", "square-root")}[recipe]
+    headings = {
+        "sde_validity": f"Is {title} well modelled by its SDE?",
+        "linear_scaling": f"How far does the {rule} scaling rule hold?",
+    }
+    assert headings[name] in (killed / "report.html").read_text("utf-8")
     # It learned: a tenth of the digits, an eighth of the letters would be guessed.
     lines = [content.splitlines()[-1] for content in records_of(killed).values()]
     assert max(json.loads(line)["test_accuracy"] for line in lines) > 0.5

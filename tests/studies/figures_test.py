@@ -69,7 +69,7 @@ def test_convergence(drawn, result, panel):
     column, label = figures.LIMITS[panel]
     axis = drawn["convergence"].axes[panel]
     assert axis.get_title(loc="left") == label
-    factor = 3.2 if column == "gradient_noise" else 1.0  # eta N, which the batch size leaves
+    factor = 128 if column == "gradient_noise" else 1  # B N, which the batch size leaves
     values = {
         ell: factor * np.array([row[column] for row in result.table if row["ell"] == ell])
         for ell in (1, 2, 4)

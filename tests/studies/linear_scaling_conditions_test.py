@@ -4,9 +4,13 @@ import csv
 import io
 import math
 
+import keras
+import numpy as np
 import pytest
 
+from keras_svag import Recipe
 from keras_svag.engine.files import records
+from keras_svag.studies import LinearScaling
 from tests.studies.helpers import build, scaling_config
 from tests.studies.report_test import Page
 from tests.studies.synthetic import make_pool, scaling_world
@@ -157,3 +161,26 @@ def test_one_seed_gives_no_interval(run_scaling):
     result = run_scaling(scaling_world({}), scaling_config(num_seeds=1, max_num_seeds=1))
     assert set(outcomes(result.details).values()) == {"base", "inconclusive"}
     assert "no interval" in repr(result)
+
+
+def build_network(seed):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "sizes"),
+    [
+        # At most a quarter of 512 examples.
+        (keras.optimizers.SGD(0.01), (1, 2, 4, 8, 16, 32, 64, 128)),
+        # And 1 - kappa (1 - 0.9) must stay above 0: kappa < 10.
+        (keras.optimizers.Adam(1e-3), (1, 2, 4, 8, 16)),
+        (keras.optimizers.SGD(0.01, momentum=0.75), (1, 2, 4)),
+    ],
+)
+def test_any_optimizer_by_default(optimizer, sizes):
+    x = np.random.default_rng(0).normal(size=(512, 4)).astype("float32")
+    recipe = Recipe(build_network, (x, x[:, :1]), optimizer, "mse", batch_size=2, epochs=1)
+    study = LinearScaling(recipe, num_seeds=2, num_records=4)
+    assert tuple(study.batch_sizes) == sizes
+    study.check()

@@ -18,6 +18,8 @@ import typing
 
 from keras_svag._checks import finite_float, one_of, positive_int, sorted_values
 from keras_svag.engine.files import records
+from keras_svag.optimizers.scaling import max_kappa
+from keras_svag.recipe import Recipe
 from keras_svag.report.text import align, format_interval
 from keras_svag.studies.linear_scaling import figures, recommendations, verdict
 from keras_svag.studies.linear_scaling.cells import measure
@@ -54,7 +56,8 @@ class LinearScaling(Study):
     Args:
         recipe: a `keras_svag.Recipe`; its batch size is the base.
         batch_sizes: batch sizes of the sweep. Defaults to `None`: 1/2, 1, 2, ... 64 times that of
-            the recipe, as far as a batch is at most a quarter of the training set.
+            the recipe, as far as a batch is at most a quarter of the training set and the
+            optimizer's scaling rule allows it.
         criterion: what is compared: `"closeness"` (R, B N and G within a factor `closeness`),
             `"weight_norm"` (R alone) or `"test_accuracy"` (lower by at most `tolerance`; needs the
             metric `"accuracy"` and test data). Defaults to `"closeness"`.
@@ -79,7 +82,7 @@ class LinearScaling(Study):
     phase: str = AUTO
 
     name = "linear_scaling"
-    title = "Linear scaling rule:"
+    title = "Scaling rule:"
     own_fields = ("batch_sizes", "criterion", "phase", "tolerance")
 
     def validate(self):
@@ -88,7 +91,7 @@ class LinearScaling(Study):
         sizes = self.batch_sizes
         if sizes is None:
             sizes = [round(base * factor) for factor in FACTORS if base * factor >= 1]
-            sizes = [b for b in sizes if 4 * b <= self.facts.num_train or b == base]
+            sizes = [b for b in sizes if b == base or self._is_sensible(b)]
         self._set(
             "batch_sizes",
             sorted_values(f"{prefix}batch_sizes", sizes, lambda b: positive_int("batch_size", b)),
@@ -99,6 +102,14 @@ class LinearScaling(Study):
             f"{prefix}tolerance", self.tolerance, "a number > 0", 0.0, exclusive=True
         )
         self._set("tolerance", tolerance)
+
+    def _is_sensible(self, batch_size):
+        """Whether a batch size is in the sweep by default: small, and allowed by the rule."""
+        if 4 * batch_size > self.facts.num_train:
+            return False
+        if not isinstance(self.recipe, Recipe):
+            return True
+        return batch_size < max_kappa(self.recipe.svag, self.facts.rule) * self.base_batch_size
 
     @property
     def base_batch_size(self):
@@ -187,7 +198,7 @@ class LinearScaling(Study):
         text.append(details["comparison"]["reason"])
         if details["not_in_equilibrium"]:
             sizes = ", ".join(map(str, details["not_in_equilibrium"]))
-            text.append(f"Equilibrium not reached at B = {sizes}: means over the config's window.")
+            text.append(f"Equilibrium not reached at B = {sizes}: means over the window given.")
         return "\n".join(text)
 
 

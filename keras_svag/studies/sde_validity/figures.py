@@ -24,7 +24,7 @@ from keras_svag.studies.titles import curves_of
 
 LIMITS = (
     ("weight_norm", "R = |x|²"),
-    ("gradient_noise", "learning rate × N"),
+    ("gradient_noise", "batch size × N"),
     ("gradient_signal", "gradient signal G"),
     ("train_loss", "train loss"),
 )
@@ -125,7 +125,8 @@ def draw_convergence(table, batch_sizes, ells, closeness, title):
 
 def _draw_limit(axis, table, batch_size, column, ells, closeness, color, marker):
     done = finished(table, batch_size)
-    factor = _rate(table, batch_size) if column == "gradient_noise" else 1.0
+    # N of one example: the same at all batch sizes that have the same SDE, by any scaling rule.
+    factor = batch_size if column == "gradient_noise" else 1
     values = {ell: {r["seed"]: factor * r[column] for r in done if r["ell"] == ell} for ell in ells}
     values = {ell: by_seed for ell, by_seed in values.items() if by_seed}
     if not values:
