@@ -236,7 +236,6 @@ class Recipe:
         """What the recipe is, as a dict that JSON can hold: its identity for `config.json`."""
         parts = {
             "source": self.source,
-            "model": identity.describe_function(self.model),
             "batch_size": self.batch_size,
             "epochs": self.epochs,
             "optimizer": identity.describe_optimizer(self.optimizer),
@@ -255,4 +254,5 @@ class Recipe:
 
     def describe_network(self):
         """What tells the network of seed 0 from others: see `recipe.model.describe_network`."""
-        return model_checks.describe_network(self.network, self.some_inputs(2))
+        network = model_checks.describe_network(self.network, self.some_inputs(2))
+        return {"function": identity.describe_function(self.model), **network}

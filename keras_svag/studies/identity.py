@@ -14,6 +14,7 @@ MUTABLE_FIELDS = (
     "num_workers",
     "vectorize_seeds",
 )
+EXACT = ("function", "layers", "parameters", "variables")
 # Relative differences between machines: of a network's outputs, and of weights that are drawn.
 _ROUNDING = {"outputs": 1e-2, "weights": 1e-4}
 
@@ -84,8 +85,7 @@ def check_same_environment(workdir, before, now):
     if model and wanted and not _is_same_network(model, wanted):
         raise ValueError(
             "`workdir` must be new or belong to the same model: its runs trained another network "
-            f"({model['parameters']:,} parameters, now {wanted['parameters']:,}; mean output "
-            f"{model['outputs']:g}, now {wanted['outputs']:g}). Received: "
+            f"({_describe(model)}; now {_describe(wanted)}). Received: "
             f"workdir={str(workdir)!r}. Use another --workdir, or the model of before."
         )
     backend = before.get("backend", now["backend"])
@@ -105,8 +105,15 @@ def check_same_environment(workdir, before, now):
         )
 
 
+def _describe(model):
+    return (
+        f"{model['parameters']:,} parameters, layers {model.get('layers')}, mean output "
+        f"{model['outputs']:g}, function {model.get('function')}"
+    )
+
+
 def _is_same_network(a, b):
-    same = all(a.get(name) == b[name] for name in ("parameters", "variables", "layers"))
+    same = all(a.get(name) == b[name] for name in EXACT)
     return same and all(
         math.isclose(a[name], b[name], rel_tol=tolerance, abs_tol=1e-9 + 1e-3 * tolerance)
         for name, tolerance in _ROUNDING.items()
