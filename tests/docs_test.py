@@ -81,7 +81,8 @@ def test_languages_of_blocks(file):
 @pytest.mark.parametrize(
     "file", [page for page in PAGES if "```python" in (ROOT / page).read_text("utf-8")]
 )
-def test_python_blocks(file, capsys):
+def test_python_blocks(file, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for the folders of their studies
     scope = {"__name__": "example"}  # the blocks of a file are one script
     for block in code_blocks((ROOT / file).read_text("utf-8"), "python"):
         exec(compile(block, file, "exec"), scope)
