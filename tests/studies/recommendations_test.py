@@ -23,9 +23,10 @@ FACTS = TrainingFacts(
 
 
 def steps(cls, facts=None, fields=None, **verdict):
-    """What a study recommends; `facts` and `fields` change the recipe and the study."""
+    """What a study of a config recommends; `facts` and `fields` change recipe and study."""
     recipe = dataclasses.replace(FACTS, **(facts or {}))
-    study = cls(recipe, **{"num_seeds": 4, "max_num_seeds": 16, **(fields or {})})
+    options = {"num_seeds": 4, "max_num_seeds": 16, "config": {}, **(fields or {})}
+    study = cls(recipe, **options)
     return study.recommend({"study": study.name, "failed_runs": {}, **verdict})
 
 
@@ -201,3 +202,11 @@ def test_failed_runs():
         failed = {f"b8_ell1_seed{seed}": "diverged" for seed in range(count)}
         found = steps(SDEValidity, verdicts=entries(b8="valid"), failed_runs=failed)
         assert words in found[-1] and "--config.learning_rate" in found[-1]
+
+
+def test_a_recipe_of_ones_own_is_not_told_of_flags_that_cannot_change_it():
+    failed = {"b8_ell1_seed0": "diverged"}
+    fields = {"config": None}
+    verdict = {"verdicts": entries(b8="valid"), "failed_runs": failed}
+    found = steps(SDEValidity, fields=fields, **verdict)
+    assert "learning_rate in the recipe" in found[-1] and "--config" not in found[-1]
