@@ -8,14 +8,18 @@ import os
 import signal
 
 import keras
+import numpy as np
 import pytest
 
+from keras_svag import Recipe
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock, records
 from keras_svag.engine.processes.handle import WorkerProcess
 from keras_svag.engine.processes.pool import RunPool, default_num_workers
+from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
+from tests.engine.helpers import assert_same_end
 from tests.studies.helpers import run_study, study_config
 
 
@@ -198,6 +202,42 @@ def test_run_of_a_worker_that_dies_goes_on_in_a_new_one(recipe, recording, tmp_p
         assert {read_note(note)[0] for note in notes} == {os.getpid()}
     assert (tmp_path / "death0").exists()
     assert [results[spec.name]["status"] for spec in (first, second)] == [execution.DONE] * 2
+
+
+def build_line(seed):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_killed_workers_cost_what_came_after_their_checkpoints(tmp_path):
+    # So small that nothing depends on the number of threads, and with a run of some seconds.
+    x = np.random.default_rng(0).normal(size=(64, 3))
+    recipe = Recipe(build_line, (x, x[:, :1]), keras.optimizers.SGD(0.01), "mse", 4, epochs=1)
+    recording, ell = Recording(num_records=4, checkpoint_steps=1), 2.0**13
+    grid = [RunSpec(4, 0.01, ell, seed, 16) for seed in (0, 1)] + [RunSpec(8, 0.02, ell, 0, 8)]
+    begun, told, killed = [], [], []
+
+    def on_steps(spec, count):
+        begun.append(spec)
+        if spec == grid[0]:
+            told.append(count)
+            if sum(told) >= 3 * ell and not killed:
+                killed.extend(child.pid for child in multiprocessing.active_children())
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+
+    with RunPool(recipe, recording, tmp_path / "killed", num_workers=2) as workers:
+        results = workers.execute(grid, on_steps)
+    assert [results[spec.name]["status"] for spec in grid] == [execution.DONE] * 3
+    # Each worker began with a program of its own, though the two longest runs share one.
+    assert {spec.batch_size for spec in list(dict.fromkeys(begun))[:2]} == {4, 8}
+    # The new worker tells what it found taken; of steps that it takes 512 at a time.
+    assert len(killed) >= 2 and max(told) >= 2 * ell
+    with RunPool(recipe, recording, tmp_path / "whole", num_workers=1) as workers:
+        workers.execute(grid[:1], ignore)
+    assert_same_end(tmp_path / "killed", tmp_path / "whole", grid[0])
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.slow

@@ -76,7 +76,11 @@ class RunPool:
         self._context = multiprocessing.get_context(_start_method())
         # Large arrays lie in files there, which all workers map.
         self._arrays = tempfile.TemporaryDirectory(prefix="keras_svag_")
-        self._payload = transfer.pack(self._recipe, self._arrays.name)
+        try:
+            self._payload = transfer.pack(self._recipe, self._arrays.name)
+        except ValueError:
+            self._arrays.cleanup()
+            raise
         # Pipes, not queues or events: a worker that is killed cannot leave a lock of theirs taken.
         self._end, self._until_end = self._context.Pipe(duplex=False)
         self._workers = [WorkerProcess(self._start) for _ in range(self._num_workers)]
