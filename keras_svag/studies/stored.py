@@ -92,17 +92,20 @@ def evaluate(study, workdir):
             "`workdir` must be the folder of a study with a verdict. Received: "
             f"workdir={str(workdir)!r}, of one run. Read its result.json and metrics.jsonl."
         )
+
+    def cell(spec):
+        return dataclasses.replace(spec, seed=0)
+
     specs, results = finished_runs(workdir)
-    planned = {dataclasses.replace(spec, seed=0) for spec in study.specs({})}
-    specs = [spec for spec in specs if dataclasses.replace(spec, seed=0) in planned]
+    cells = {c: i for i, c in enumerate(dict.fromkeys(map(cell, study.specs({}))))}
+    specs = [spec for spec in specs if cell(spec) in cells]
+    specs.sort(key=lambda spec: (cells[cell(spec)], spec.seed))
     if not study.can_judge(specs):
         raise ValueError(
             "`workdir` must hold finished runs to judge. Received: "
             f"workdir={str(workdir)!r} with {len(specs)} of the study's. Wait, or run it."
         )
     check_records(specs, study.recording, study.window)
-    order = {dataclasses.replace(s, seed=0): i for i, s in enumerate(reversed(study.specs({})))}
-    specs.sort(key=lambda s: (-order[dataclasses.replace(s, seed=0)], s.seed))
     return study.evaluate(specs, results, workdir)
 
 
