@@ -1,6 +1,8 @@
 """What the tests of the studies share."""
 
 import contextlib
+import csv
+import io
 import os
 import pathlib
 
@@ -71,3 +73,16 @@ def scaling_config(batch_sizes=(4, 16, 32, 64), base=8, **changes):
     config["learning_rate"] *= base / config["base_batch_size"]
     optimizer = {"name": "SVAG"}
     return config | {"base_batch_size": base, "optimizer": optimizer} | changes
+
+
+def read_table(workdir):
+    """Rows of results.csv, numbers as floats."""
+
+    def number(text):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    rows = csv.DictReader(io.StringIO((workdir / "results.csv").read_text()))
+    return [{name: number(text) for name, text in row.items()} for row in rows]

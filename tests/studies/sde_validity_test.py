@@ -1,7 +1,5 @@
 """Tests of keras_svag/studies/sde_validity: the whole study, from config to verdict."""
 
-import csv
-import io
 import json
 import math
 import shutil
@@ -14,7 +12,7 @@ from keras_svag.datasets import DATASETS
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption
 from keras_svag.studies import SDEValidity
-from tests.studies.helpers import files_of, run_study, study_config
+from tests.studies.helpers import files_of, read_table, run_study, study_config
 from tests.studies.synthetic import make_pool
 
 QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
@@ -22,19 +20,6 @@ QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
 
 def run(config, workdir, command=("python", "study.py")):
     return run_study(config, "sde_validity", workdir, command)
-
-
-def read_table(workdir):
-    """Rows of results.csv, numbers as floats."""
-
-    def number(text):
-        try:
-            return float(text)
-        except ValueError:
-            return text
-
-    rows = csv.DictReader(io.StringIO((workdir / "results.csv").read_text()))
-    return [{name: number(text) for name, text in row.items()} for row in rows]
 
 
 def column(rows, name):

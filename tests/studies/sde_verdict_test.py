@@ -1,7 +1,5 @@
 """Tests of keras_svag/studies/sde_validity: verdicts on studies whose truth is known."""
 
-import csv
-import io
 import math
 
 import pytest
@@ -11,7 +9,7 @@ from keras_svag.engine.files import records
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies import SDEValidity
 from keras_svag.studies.sde_validity.verdict import confidence_of_each_look
-from tests.studies.helpers import build, run_study, study_config
+from tests.studies.helpers import build, read_table, run_study, study_config
 from tests.studies.synthetic import make_pool
 
 FACTS = TrainingFacts(
@@ -21,19 +19,6 @@ FACTS = TrainingFacts(
 
 def run(config, workdir, command=("python", "study.py")):
     return run_study(config, "sde_validity", workdir, command)
-
-
-def read_table(workdir):
-    """Rows of results.csv, numbers as floats."""
-
-    def number(text):
-        try:
-            return float(text)
-        except ValueError:
-            return text
-
-    rows = csv.DictReader(io.StringIO((workdir / "results.csv").read_text()))
-    return [{name: number(text) for name, text in row.items()} for row in rows]
 
 
 @pytest.fixture
