@@ -13,12 +13,12 @@ import keras
 import numpy as np
 
 import keras_svag
-from benchmarks import memory, networks, pytorch, resident, startup
+from benchmarks import device_loop, memory, networks, pytorch, startup
 from benchmarks.processes import Peer, in_fresh_process
 from benchmarks.tensorflow import BareLoop, gradient_side, step_side
 from benchmarks.timing import Figure, Side, alternate, compare, figure_of, timed
-from keras_svag.compilation.tensorflow import ALL_BUT_CONVOLUTIONS, NOTHING, WHOLE, xla_share
-from keras_svag.resident import ResidentLoop
+from keras_svag.device_loop import DeviceTrainLoop
+from keras_svag.xla_policy.tensorflow import ALL_BUT_CONVOLUTIONS, NOTHING, WHOLE, jit_scope_of
 
 # Steps in one program or group; as many as a study takes at a time is 512.
 STEPS = 512
@@ -38,8 +38,8 @@ def _fit_side(name, model, data, batch_size, callbacks=None):
     return Side(name, timed(run), len(data[0]) // batch_size)
 
 
-def _resident_side(name, model, data, rows):
-    loop = ResidentLoop(model, data, len(rows))
+def _device_side(name, model, data, rows):
+    loop = DeviceTrainLoop(model, data, len(rows))
     return Side(name, timed(lambda count: [loop.run(rows) for _ in range(count)]), len(rows))
 
 
@@ -61,7 +61,7 @@ def against_plain_steps(plan):
     for name, batch_size, options in _settings(plan):
         title = _title(name, batch_size, **options)
         data = networks.examples(name, 2 * batch_size)
-        chosen = xla_share(networks.plain(name, **options))
+        chosen = jit_scope_of(networks.plain(name, **options))
         for share in dict.fromkeys([WHOLE, chosen]):
             figures.append(_step_against_plain(plan, name, data, options, title, share))
         # A step with convolutions takes so long that reading batches beside it costs nothing.
@@ -93,7 +93,7 @@ def _fit_against_plain(plan, name, batch_size, options, title, k):
 
 
 def bare_loop_and_ours(batch_size, steps=STEPS, count=1437):
-    """The two sides of b: `ResidentLoop` and the hand-written loop, from the same weights.
+    """The two sides of b: `DeviceTrainLoop` and the hand-written loop, from the same weights.
 
     Returns:
         A tuple `(model, loop, bare, rows)`.
@@ -104,7 +104,7 @@ def bare_loop_and_ours(batch_size, steps=STEPS, count=1437):
     bare = BareLoop(
         model.get_weights(), data, networks.LEARNING_RATE, networks.ELL, networks.WEIGHT_DECAY
     )
-    return model, ResidentLoop(model, data, steps), bare, rows
+    return model, DeviceTrainLoop(model, data, steps), bare, rows
 
 
 def against_bare_loop(plan):
@@ -116,7 +116,7 @@ def against_bare_loop(plan):
         batch_sizes = []  # the loop by hand is one of TensorFlow
     for batch_size in batch_sizes:
         _, loop, bare, rows = bare_loop_and_ours(batch_size, steps)
-        ours = Side("resident loop", timed(_repeat(loop.run, rows)), steps)
+        ours = Side("device loop", timed(_repeat(loop.run, rows)), steps)
         floor = Side("bare loop", timed(_repeat(bare.run, rows)), steps)
         title = _title(MLP, batch_size)
         figures.append(compare("b", title, ours, floor, plan, target="<= 1.3"))
@@ -162,7 +162,7 @@ def _against_pytorch(plan, name, batch_size, options):
     data = networks.examples(name, networks.COUNT)
     rows = networks.row_table(networks.COUNT, steps, batch_size)
     layouts = {"": False, ", channels last": True} if name == PRERESNET else {"": False}
-    ours = Peer(resident.build, name, batch_size, steps, options)
+    ours = Peer(device_loop.build, name, batch_size, steps, options)
     theirs = {
         f"PyTorch{words}": Peer(
             pytorch.build, networks.pytorch_setting(name, data, channels_last, **options), rows
@@ -202,7 +202,7 @@ def cost_of_noise(plan):
         steps = 2 if name == PRERESNET else 16 if plan.quick else STEPS
         rows = networks.row_table(count, steps, batch_size)
         sides = [
-            _resident_side(
+            _device_side(
                 f"noise {word}", networks.svag(name, measure_noise=on, **options), data, rows
             )
             for word, on in (("on", True), ("off", False))
@@ -294,7 +294,7 @@ def _growth_of_time(plan):
         rows = networks.row_table(1437, steps, batch_size)
         words = ", ".join(f"{key}={value:g}" for key, value in options.items())
         name = f"B={batch_size}, {words}"
-        return _resident_side(name, networks.svag(MLP, **options), data, rows)
+        return _device_side(name, networks.svag(MLP, **options), data, rows)
 
     figures = []
     for key, value in changes:
@@ -308,7 +308,7 @@ def _growth_with_ell(plan):
     """One program, of which ell is a variable: two programs may differ by where they lie."""
     model = networks.svag(MLP, ell=1.0)
     rows = networks.row_table(1437, STEPS, 8)
-    loop = ResidentLoop(model, networks.examples(MLP, 1437), len(rows))
+    loop = DeviceTrainLoop(model, networks.examples(MLP, 1437), len(rows))
 
     def side(ell):
         def run(count):
@@ -419,8 +419,8 @@ def convolutions(plan):
 
 
 def _side_compiled_as(share, options, data, rows):
-    with unittest.mock.patch("keras_svag.resident.tensorflow.xla_share", lambda model: share):
-        return _resident_side(f"{share} by XLA", networks.svag(PRERESNET, **options), data, rows)
+    with unittest.mock.patch("keras_svag.device_loop.tensorflow.jit_scope_of", lambda model: share):
+        return _device_side(f"{share} by XLA", networks.svag(PRERESNET, **options), data, rows)
 
 
 BENCHMARKS = {

@@ -97,13 +97,13 @@ def check_same_steps(work):
     Raises:
         RuntimeError: if it is more than `LARGEST_DIFFERENCE`.
     """
-    from benchmarks import networks, pytorch, resident
+    from benchmarks import device_loop, networks, pytorch
     from benchmarks.processes import in_fresh_process
 
     rows = networks.row_table(networks.COUNT, CHECKED_STEPS, work.batch_size)
     theirs = in_fresh_process(pytorch.kernels_after, _setting(work), rows)
     arguments = (NETWORK, work.batch_size, CHECKED_STEPS, work.options)
-    before, ours = in_fresh_process(resident.kernels_after, *arguments)
+    before, ours = in_fresh_process(device_loop.kernels_after, *arguments)
 
     def distance(first, second):
         return math.sqrt(sum(np.sum((first[name] - second[name]) ** 2) for name in first))
@@ -134,7 +134,7 @@ def measure(work, plan):
     Returns:
         A list of `Figure`: ours against PyTorch in each of its forms, and noise on against off.
     """
-    from benchmarks import networks, pytorch, resident
+    from benchmarks import device_loop, networks, pytorch
     from benchmarks.processes import Peer
 
     forms = {"PyTorch": {}, "PyTorch, channels last": {"channels_last": True}}
@@ -143,9 +143,9 @@ def measure(work, plan):
     rows = networks.row_table(networks.COUNT, work.steps, work.batch_size)
     arguments = (NETWORK, work.batch_size, work.steps)
     peers = {
-        "ours": Peer(resident.build, *arguments, work.options),
+        "ours": Peer(device_loop.build, *arguments, work.options),
         "ours, noise off": Peer(
-            resident.build, *arguments, work.options | {"measure_noise": False}
+            device_loop.build, *arguments, work.options | {"measure_noise": False}
         ),
         **{name: Peer(pytorch.build, _setting(work, **form), rows) for name, form in forms.items()},
     }
@@ -200,7 +200,7 @@ def main(arguments=None):
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from benchmarks import networks
     from keras_svag.engine.files.records import write_json
-    from keras_svag.loops import has_accelerator
+    from keras_svag.xla_policy import has_accelerator
 
     if not (has_accelerator() or options.quick):
         parser.error("Keras sees no accelerator; --quick shows on a CPU that everything runs.")

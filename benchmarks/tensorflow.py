@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from benchmarks.timing import Side, timed
 from keras_svag import svag_coefficients
-from keras_svag.compilation.tensorflow import WHOLE, compiled
 from keras_svag.models.normalization import EPSILON, GROUPS
+from keras_svag.xla_policy.tensorflow import WHOLE, compiled
 
 
 def step_side(name, model, batch, rounds=1, share=WHOLE):
@@ -17,7 +17,7 @@ def step_side(name, model, batch, rounds=1, share=WHOLE):
         model: a compiled `keras.Model`.
         batch: tuple of arrays.
         rounds: how many steps in one round. Defaults to `1`.
-        share: what XLA is to compile of it, as `xla_share` gives it. Defaults to `WHOLE`.
+        share: what XLA is to compile of it, as `jit_scope_of` gives it. Defaults to `WHOLE`.
 
     Returns:
         A `Side`.

@@ -152,3 +152,9 @@ def reject_unknown(prefix, fields, known, owner="the config"):
                 f"`{prefix}{name}` is not a field of {owner}; there are {', '.join(known)}. "
                 f"Received: {prefix}{name}={fields[name]!r}"
             )
+
+
+def english_list(words):
+    """Joins words as a sentence does: "R, N and G"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

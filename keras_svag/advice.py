@@ -28,7 +28,7 @@ from keras_svag.theory import (
 from keras_svag.theory.scaling_rules import AUTO, HEAVY_BALL, LINEAR, SQUARE_ROOT
 
 # What the theorem assumes; a word for each where it does not hold, and where that is not known.
-PREMISES = {
+ASSUMPTIONS = {
     "SGD without momentum": ("the optimizer is not SGD without momentum", ""),
     "ell = 1": ("ell is not 1", ""),
     "no clipping, no overwritten weights": ("gradients are clipped or weights overwritten", ""),
@@ -116,7 +116,7 @@ class Advice:
         if self.is_theorem:
             return "by a theorem"
         reasons = (
-            PREMISES[name][value is None] for name, value in self.premises.items() if not value
+            ASSUMPTIONS[name][value is None] for name, value in self.premises.items() if not value
         )
         return f"as a heuristic ({', '.join(filter(None, reasons))})"
 

@@ -14,6 +14,8 @@ from keras_svag.theory import DEFAULT_CLOSENESS, validate_closeness
 from keras_svag.theory.scaling_rules import AUTO
 from keras_svag.trainer import SVAGModel
 
+__all__ = ["BatchSizeAdvisor"]
+
 # Readings cost about as much as a small network's step: at most one in so many steps.
 _STEPS_PER_READING, _READINGS_PER_EPOCH = 25, 10
 

@@ -356,4 +356,4 @@ SCHEDULES = {
     "triangle": triangle,
 }
 # Given by the study, not by its config.
-GIVEN_TO_SCHEDULES = ("learning_rate", "total", "base_total")
+RESERVED_SCHEDULE_ARGUMENTS = ("learning_rate", "total", "base_total")

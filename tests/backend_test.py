@@ -165,4 +165,4 @@ def names_of(tree):
 
 def test_module_of_the_backend():
     name = keras.backend.backend()
-    assert backend_module("keras_svag.resident").__name__ == f"keras_svag.resident.{name}"
+    assert backend_module("keras_svag.device_loop").__name__ == f"keras_svag.device_loop.{name}"

@@ -53,7 +53,7 @@ class SVAGLion(AmplificationMixin, keras.optimizers.Lion):
 STUDY = '''
 import dataclasses
 from keras_svag.studies import Study
-from keras_svag.studies.table import column, failed_runs
+from keras_svag.studies.base.table import column, failed_runs
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinalLoss(Study):

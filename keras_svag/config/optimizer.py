@@ -7,7 +7,7 @@ from keras_svag.optimizers.registry import get_svag_class, svag_classes
 from keras_svag.optimizers.scaling import AUTO, scale_optimizer
 
 # Arguments that come from other fields of the config.
-GIVEN_TO_OPTIMIZERS = ("self", "learning_rate", "ell", "weight_decay", "kwargs", "name")
+RESERVED_OPTIMIZER_ARGUMENTS = ("self", "learning_rate", "ell", "weight_decay", "kwargs", "name")
 
 
 def validate_optimizer(config):
@@ -33,7 +33,7 @@ def validate_optimizer(config):
             f"Received: optimizer={fields!r}"
         )
     cls = get_svag_class(one_of("optimizer.name", fields["name"], names))
-    known = [a for a in inspect.signature(cls).parameters if a not in GIVEN_TO_OPTIMIZERS]
+    known = [a for a in inspect.signature(cls).parameters if a not in RESERVED_OPTIMIZER_ARGUMENTS]
     owner = f"optimizer {fields['name']!r}"
     reject_unknown("optimizer.", fields, ["name", "rule", *known], owner)
     try:

@@ -3,7 +3,7 @@
 import inspect
 
 from keras_svag._checks import one_of, reject_unknown
-from keras_svag.schedules import GIVEN_TO_SCHEDULES, SCHEDULES, warm_up
+from keras_svag.schedules import RESERVED_SCHEDULE_ARGUMENTS, SCHEDULES, warm_up
 
 WARM_UP = {"warm_up": "fraction", "warm_up_factor": "factor", "warm_up_gradual": "gradual"}
 # Any number of steps will do to see whether a schedule can be built.
@@ -47,7 +47,9 @@ def validate_schedule(fields):
 
 
 def _arguments(function):
-    return [a for a in inspect.signature(function).parameters if a not in GIVEN_TO_SCHEDULES]
+    return [
+        a for a in inspect.signature(function).parameters if a not in RESERVED_SCHEDULE_ARGUMENTS
+    ]
 
 
 def build_schedule(fields, learning_rate, total, base_total):

@@ -9,7 +9,7 @@ from keras_svag.config.validate import (
     to_plain,
     validate_config,
 )
-from keras_svag.studies.study import COMMON
+from keras_svag.studies.base.study import COMMON
 
 # Fields of a recipe that a config may repeat.
 REPEATED = {

@@ -35,7 +35,7 @@ FIELDS = (
 # Fields that may be left out.
 OPTIONAL = {"checkpoint_steps": None, "vectorize_seeds": None}
 # Arguments of a model's function that are not for the config.
-GIVEN_TO_MODELS = ("input_shape", "num_classes", "seed")
+RESERVED_MODEL_ARGUMENTS = ("input_shape", "num_classes", "seed")
 
 
 def validate_config(config, study):
@@ -82,7 +82,7 @@ def validate_config(config, study):
     config["closeness"] = validate_closeness(config["closeness"])
     one_of("sampling", config["sampling"], SAMPLING_MODES)
     _check_options("dataset", config["dataset"], DATASETS)
-    _check_options("model", config["model"], MODELS, GIVEN_TO_MODELS)
+    _check_options("model", config["model"], MODELS, RESERVED_MODEL_ARGUMENTS)
     config["schedule"] = validate_schedule(config["schedule"])
     config["equilibrium"] = increasing_fractions("equilibrium", config["equilibrium"])
     if len(config["equilibrium"]) != 2:

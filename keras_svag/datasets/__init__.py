@@ -2,14 +2,12 @@
 
 from keras_svag.datasets.augmentation import PadCropFlip
 from keras_svag.datasets.batches import SampledBatches
-from keras_svag.datasets.cifar10 import cifar10
-from keras_svag.datasets.cifar100 import cifar100
 from keras_svag.datasets.dataset import Dataset
 from keras_svag.datasets.digits import digits
+from keras_svag.datasets.images import cifar10, cifar100, svhn
 from keras_svag.datasets.normalization import Normalization
 from keras_svag.datasets.sampling import SAMPLING_MODES, Sampler
-from keras_svag.datasets.svhn import svhn
-from keras_svag.datasets.tfds import tfds
+from keras_svag.datasets.tfds.by_name import tfds
 from keras_svag.datasets.uniform import UniformAugmentation
 
 DATASETS = {

@@ -31,10 +31,10 @@ class PadCropFlip:
     Example:
 
     >>> augmentation = PadCropFlip()
-    >>> draws = augmentation.draw(seed=0, start=5, stop=8, length=16)
-    >>> draws.shape
+    >>> params = augmentation.draw(seed=0, start=5, stop=8, length=16)
+    >>> params.shape
     (3, 16, 3)
-    >>> augmentation.apply(np.ones((16, 32, 32, 3), np.uint8), draws[0]).shape
+    >>> augmentation.apply(np.ones((16, 32, 32, 3), np.uint8), params[0]).shape
     (16, 32, 32, 3)
     """
 
@@ -82,12 +82,12 @@ class PadCropFlip:
         flips = words % np.uint64(2 if self.flip else 1)
         return np.stack([rows, columns, flips], axis=-1).astype(np.uint8)
 
-    def apply(self, x, draws):
+    def apply(self, x, params):
         """Augments a batch; works inside compiled programs.
 
         Args:
             x: images of shape `(b, height, width, channels)` and any dtype.
-            draws: integers of shape `(b, 3)`, a step of what `draw` gave.
+            params: integers of shape `(b, 3)`, a step of what `draw` gave.
 
         Returns:
             Images of the same shape and dtype: a NumPy array if both arguments are, else a tensor
@@ -96,20 +96,20 @@ class PadCropFlip:
         Raises:
             ValueError: if the shapes are not as described.
         """
-        if len(x.shape) != 4 or len(draws.shape) != 2 or draws.shape[-1] != 3:
+        if len(x.shape) != 4 or len(params.shape) != 2 or params.shape[-1] != 3:
             raise ValueError(
-                "`x` must have the shape (b, height, width, channels), and `draws` (b, 3). "
-                f"Received: x.shape={tuple(x.shape)}, draws.shape={tuple(draws.shape)}"
+                "`x` must have the shape (b, height, width, channels), and `params` (b, 3). "
+                f"Received: x.shape={tuple(x.shape)}, params.shape={tuple(params.shape)}"
             )
-        numpy = isinstance(x, np.ndarray) and isinstance(draws, np.ndarray)
+        numpy = isinstance(x, np.ndarray) and isinstance(params, np.ndarray)
         ops = np if numpy else keras.ops
         # Only the size of the batch may be unknown while a program is traced.
         count = x.shape[0] if numpy else ops.shape(x)[0]
         height, width, channels = x.shape[1:]
-        draws = draws.astype(np.int32) if numpy else ops.cast(draws, "int32")
-        row = draws[:, 0, None] + np.arange(height, dtype=np.int32)
+        params = params.astype(np.int32) if numpy else ops.cast(params, "int32")
+        row = params[:, 0, None] + np.arange(height, dtype=np.int32)
         column = np.arange(width, dtype=np.int32)
-        column = draws[:, 1, None] + ops.where(draws[:, 2, None] > 0, column[::-1], column)
+        column = params[:, 1, None] + ops.where(params[:, 2, None] > 0, column[::-1], column)
         # One gather of pixels from all images in a row: 2 ms for 256 images of 32x32 on a CPU,
         # where a chain of selects takes 30.
         border = (self.padding, self.padding)

@@ -8,7 +8,7 @@ machine and give it as `data_dir` there.
 
 import argparse
 
-from keras_svag.datasets.tfds_arrays import prepare_images
+from keras_svag.datasets.tfds.arrays import prepare_images
 
 
 def main(argv=None):

@@ -33,10 +33,10 @@ class UniformAugmentation:
     >>> def shift(x, u):
     ...     return x + 0.1 * (u - 0.5)
     >>> augmentation = UniformAugmentation(shift, num_uniforms=1)
-    >>> draws = augmentation.draw(seed=0, start=5, stop=8, length=16)
-    >>> draws.shape
+    >>> params = augmentation.draw(seed=0, start=5, stop=8, length=16)
+    >>> params.shape
     (3, 16, 1)
-    >>> augmentation.apply(np.ones((16, 1), np.float32), draws[0]).shape
+    >>> augmentation.apply(np.ones((16, 1), np.float32), params[0]).shape
     (16, 1)
     """
 
@@ -81,18 +81,18 @@ class UniformAugmentation:
             words[row] = stream.random_raw(length * self.num_uniforms).reshape(words.shape[1:])
         return (words >> np.uint64(64 - BITS)).astype(np.float32) * np.float32(2.0**-BITS)
 
-    def apply(self, x, draws):
+    def apply(self, x, params):
         """Augments a batch; works inside compiled programs.
 
         Args:
             x: array or structure of arrays, of `b` examples.
-            draws: array of shape `(b, num_uniforms)`, a step of what `draw` gave.
+            params: array of shape `(b, num_uniforms)`, a step of what `draw` gave.
 
         Returns:
             What `function` makes of them: NumPy arrays if all arguments are, else tensors.
         """
-        result = self.function(x, draws)
-        if all(isinstance(leaf, np.ndarray) for leaf in tree.flatten((x, draws))):
+        result = self.function(x, params)
+        if all(isinstance(leaf, np.ndarray) for leaf in tree.flatten((x, params))):
             return tree.map_structure(keras.ops.convert_to_numpy, result)
         return result
 
@@ -135,11 +135,11 @@ def check_augmentation(augmentation, x):
             other numbers when it is called again.
     """
     x = tree.map_structure(_as_fed, x)
-    draws = augmentation.draw(seed=0, start=0, stop=1, length=len(tree.flatten(x)[0]))[0]
-    draws = keras.ops.convert_to_tensor(draws)
+    params = augmentation.draw(seed=0, start=0, stop=1, length=len(tree.flatten(x)[0]))[0]
+    params = keras.ops.convert_to_tensor(params)
     try:
-        _Traced(augmentation.apply).trace(x, draws)
-        first, second = augmentation.apply(x, draws), augmentation.apply(x, draws)
+        _Traced(augmentation.apply).trace(x, params)
+        first, second = augmentation.apply(x, params), augmentation.apply(x, params)
     except Exception as error:
         raise ValueError(
             "`augment` must be a function of a batch and of uniform numbers that works inside "

@@ -4,9 +4,9 @@ from keras_svag.distribution.placement import (
     check_batch_size,
     is_distributed,
     num_replicas,
-    resident,
+    to_device,
 )
-from keras_svag.distribution.processes import is_chief, on_any_process
+from keras_svag.distribution.processes import any_process, is_chief
 from keras_svag.distribution.scope import STRATEGIES, ProcessLostError, strategy_scope
 from keras_svag.distribution.shared_folder import process_workdir
 
@@ -17,8 +17,8 @@ __all__ = [
     "is_chief",
     "is_distributed",
     "num_replicas",
-    "on_any_process",
+    "any_process",
     "process_workdir",
-    "resident",
+    "to_device",
     "strategy_scope",
 ]

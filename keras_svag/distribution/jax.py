@@ -6,7 +6,7 @@ import keras
 PROCESS_ERRORS = (jax.errors.JaxRuntimeError, ValueError)
 
 
-def tells_of_lost_process(error):
+def is_lost_process_error(error):
     """Whether one of `PROCESS_ERRORS` comes from the other processes of a cluster."""
     words = ("gloo", "connection", "heartbeat", "deadline_exceeded", "unavailable", "peer")
     return any(word in str(error).lower() for word in words)
@@ -138,6 +138,6 @@ def _placed(arrays, cut):
     return jax.tree.map(lambda a: keras.distribution.distribute_tensor(a, layout), arrays)
 
 
-def resident(array):
+def to_device(array):
     """The array on the device, or whole on every device of the distribution."""
     return replicated(array) if is_distributed() else jax.numpy.asarray(array)

@@ -15,16 +15,16 @@ def num_replicas():
     return backend.num_replicas()
 
 
-def resident(array):
+def to_device(array):
     """Puts an array where programs read it: on the device, under a strategy on all of them.
 
     Args:
         array: NumPy array, or what this function gave.
 
     Returns:
-        What `keras_svag.resident.ResidentLoop` takes as data.
+        What `keras_svag.device_loop.DeviceTrainLoop` takes as data.
     """
-    return backend.resident(array)
+    return backend.to_device(array)
 
 
 def check_batch_size(batch_size):

@@ -8,7 +8,7 @@ def is_chief():
     return backend.process_index() == 0
 
 
-def on_any_process(flag):
+def any_process(flag):
     """Whether something holds on any process of this run.
 
     All processes must ask at the same place of the program: each waits for all others there.

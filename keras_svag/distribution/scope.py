@@ -67,6 +67,6 @@ def strategy_scope(strategy=NONE, tpu=None):
         try:
             yield backend.num_replicas()
         except backend.PROCESS_ERRORS as error:
-            if strategy == MULTI_WORKER and backend.tells_of_lost_process(error):
+            if strategy == MULTI_WORKER and backend.is_lost_process_error(error):
                 raise ProcessLostError from error
             raise

@@ -14,7 +14,7 @@ PROCESS_ERRORS = (
 )
 
 
-def tells_of_lost_process(error):
+def is_lost_process_error(error):
     """Whether one of `PROCESS_ERRORS` comes from the other processes of a cluster."""
     words = ("collective", "peer", "worker", "task", "connection", "deadline", "heartbeat")
     return any(word in str(error).lower() for word in words)
@@ -149,7 +149,7 @@ def share(array):
     return tf.ensure_shape(part, [size, *array.shape[1:]])
 
 
-def resident(array):
+def to_device(array):
     """The array as a tensor, or as a variable that every replica has on its own device."""
     if isinstance(array, tf.Variable):
         return array

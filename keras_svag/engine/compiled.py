@@ -9,16 +9,16 @@ from keras import tree
 
 from keras_svag import _keras
 from keras_svag.datasets import Sampler
-from keras_svag.distribution import check_batch_size, resident
+from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop, VmappedTrainLoop
+from keras_svag.distribution import check_batch_size, to_device
 from keras_svag.recipe.arrays import example_size, take
 from keras_svag.recipe.rates import tabulate
-from keras_svag.resident import ResidentEvaluation, ResidentLoop, StackedLoop
 from keras_svag.trainer import from_keras
 
 MAX_STEPS_PER_CALL = 512
 MAX_SAMPLERS = 64
 # Where a call of the program is one step. After each piece a run may be asked to end.
-STEPS_PER_PIECE = 16
+STEPS_PER_SEGMENT = 16
 # What one forward pass without training, or one chunk of a full-batch gradient, may hold.
 MAX_EXAMPLES, MAX_NUMBERS = 2048, 2**20
 
@@ -50,7 +50,9 @@ class CompiledTraining:
         train = self._make_evaluation(recipe.train_data)
         self._evaluations = {"train": train}
         if recipe.test_data is not None:
-            self._evaluations["test"] = self._make_evaluation(recipe.test_data, like=train)
+            self._evaluations["test"] = self._make_evaluation(
+                recipe.test_data, share_program_with=train
+            )
         self._initial_optimizer = values_of(self.model.optimizer.variables)
         # A sampler keeps the tables of two epochs; runs side by side have one each.
         self._sampler = functools.lru_cache(maxsize=MAX_SAMPLERS)(self._make_sampler)
@@ -58,18 +60,20 @@ class CompiledTraining:
     def _check_strategy(self):
         check_batch_size(self._batch_size)
 
-    def _make_loop(self, kind=ResidentLoop):
+    def _make_loop(self, kind=DeviceTrainLoop):
         data = tree.map_structure(_on_device, self.recipe.train_data, none_is_leaf=True)
         return kind(self.model, data, MAX_STEPS_PER_CALL, self.recipe.inputs)
 
     @functools.cached_property
-    def stacked_loop(self):
-        """The train step for several runs side by side: a `StackedLoop`, if the backend has it."""
-        return self._make_loop(StackedLoop)
+    def vmapped_loop(self):
+        """The train step for several runs side by side: a `VmappedTrainLoop`, if the backend has it."""
+        return self._make_loop(VmappedTrainLoop)
 
-    def _make_evaluation(self, data, like=None):
+    def _make_evaluation(self, data, share_program_with=None):
         part = take(data, slice(self._recording.evaluation_size or None))
-        return ResidentEvaluation(self.model, part, self._piece, self.recipe.inputs, like)
+        return DeviceEvaluation(
+            self.model, part, self._piece, self.recipe.inputs, share_program_with
+        )
 
     @property
     def num_traces(self):
@@ -77,9 +81,9 @@ class CompiledTraining:
         return self._loop.num_traces
 
     @property
-    def steps_per_piece(self):
+    def steps_per_segment(self):
         """Largest number of steps to ask for at once: a run can be interrupted in between."""
-        return MAX_STEPS_PER_CALL if self._loop.inside_xla else STEPS_PER_PIECE
+        return MAX_STEPS_PER_CALL if self._loop.fuses_steps else STEPS_PER_SEGMENT
 
     def start(self, ell, seed):
         """Puts the program at the beginning of a run.
@@ -88,8 +92,8 @@ class CompiledTraining:
             ell: amplification.
             seed: decides the initial weights.
         """
-        fresh = self.recipe.build(seed)
-        assign(self.model.variables[: len(fresh.variables)], values_of(fresh.variables))
+        network = self.recipe.build(seed)
+        assign(self.model.variables[: len(network.variables)], values_of(network.variables))
         assign(self.model.optimizer.variables, self._initial_optimizer)
         # Not `optimizer`: under mixed_float16 that is the loss scaling around it.
         self.model._svag.ell = ell
@@ -115,21 +119,21 @@ class CompiledTraining:
             return (rows,)
         return rows, augmentation.draw(seed, start, stop, rows.shape[1])
 
-    def advance(self, rows, draws=None, fresh=True):
+    def advance(self, rows, augment_params=None, reset_metrics=True):
         """Takes one step for each row of example indices.
 
         Args:
             rows: int array of shape `(steps, 2 B)`.
-            draws: what `augmentation.draw` gave. Defaults to `None`: no
+            augment_params: what `augmentation.draw` gave. Defaults to `None`: no
                 augmentation.
-            fresh: whether means begin here; otherwise those of the call before go on. Defaults to
+            reset_metrics: whether means begin here; otherwise those of the call before go on. Defaults to
                 `True`.
 
         Returns:
             A tuple `(steps, logs)`: steps taken (fewer if the loss stopped being finite) and the
             means of loss, accuracy, noise and signal.
         """
-        return self._loop.run(rows, draws, fresh)
+        return self._loop.run(rows, augment_params, reset_metrics)
 
     def evaluate(self):
         """Loss and metrics on `evaluation_size` training and test examples, not augmented.
@@ -198,7 +202,7 @@ def _on_device(array):
         return None
     key = id(array)
     if key not in _tensors:
-        _tensors[key] = resident(array)
+        _tensors[key] = to_device(array)
         weakref.finalize(array, _tensors.pop, key, None)
     return _tensors[key]
 

@@ -5,7 +5,7 @@ from keras_svag.engine.compiled import CompiledTraining
 from keras_svag.gaussian_noise import GaussianNoiseLoop
 from keras_svag.theory import standard_normals
 
-STEPS_PER_PIECE = 64
+STEPS_PER_SEGMENT = 64
 
 
 class CompiledGaussianTraining(CompiledTraining):
@@ -28,20 +28,20 @@ class CompiledGaussianTraining(CompiledTraining):
         return GaussianNoiseLoop(self.model, recipe.train_data, self._piece, prepare=recipe.inputs)
 
     @property
-    def steps_per_piece(self):
+    def steps_per_segment(self):
         """See `CompiledTraining`; here a step reads the whole training set."""
-        return STEPS_PER_PIECE if self._loop.inside_xla else 1
+        return STEPS_PER_SEGMENT if self._loop.fuses_steps else 1
 
     def draw(self, seed, start, stop):
         """Standard normal numbers, one for each step and example."""
         return (standard_normals(self.recipe.num_train, seed, start, stop),)
 
-    def advance(self, rows, fresh=True):
+    def advance(self, rows, reset_metrics=True):
         """Takes one step for each row of standard normal numbers.
 
         Args:
             rows: array of shape `(steps, n)`.
-            fresh: as in `CompiledTraining`.
+            reset_metrics: as in `CompiledTraining`.
 
         Returns:
             A tuple `(steps, logs)`, as in `CompiledTraining`, of loss and accuracy.
@@ -55,7 +55,7 @@ class CompiledGaussianTraining(CompiledTraining):
             self.learning_rates(noise_steps, start, start + len(rows)),
             noise_steps,
             self.recipe.facts.weight_decay,
-            fresh,
+            reset_metrics,
         )
         optimizer.iterations.assign(start + steps)
         return steps, logs

@@ -130,8 +130,8 @@ def _train(state, program):
     state.begin()
     while not state.is_done:
         # The logs are means since the record before, in however many pieces.
-        taken, logs = program.advance(*state.draw(), fresh=state.is_fresh)
+        steps_done, logs = program.advance(*state.draw(), reset_metrics=state.starts_record)
         is_preempted = preemption.is_requested()
-        state.record(taken, logs, is_preempted)
+        state.record(steps_done, logs, is_preempted)
         if is_preempted and not state.is_done:
             raise preemption.PreemptedError()

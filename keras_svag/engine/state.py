@@ -57,7 +57,7 @@ class RunState:
     """A run in progress: which steps come next, its rows so far, and what it writes.
 
     Call `resume` and `begin`; then, until it `is_done`, let the program take the steps of `draw`
-    (with reset metrics if it `is_fresh`) and `record` what came of them.
+    (with reset metrics if it `starts_record`) and `record` what came of them.
 
     Args:
         spec: the `RunSpec`.
@@ -99,7 +99,7 @@ class RunState:
         return self.step >= self.spec.steps
 
     @property
-    def is_fresh(self):
+    def starts_record(self):
         """Whether a record begins here."""
         return self.step == self._record_start
 
@@ -112,9 +112,9 @@ class RunState:
         return self._saves[bisect.bisect(self._saves, self.step)]
 
     @property
-    def _piece_end(self):
+    def _segment_end(self):
         # Pieces are counted from the start of the record, wherever the run was resumed.
-        piece = self._program.steps_per_piece
+        piece = self._program.steps_per_segment
         end = self.step + piece - (self.step - self._record_start) % piece
         return min(self._ends[len(self._rows)], self._next_save, end)
 
@@ -124,13 +124,13 @@ class RunState:
         Returns:
             A tuple: the arguments of the program's `advance`.
         """
-        return self._program.draw(self._seed, self.step, self._piece_end)
+        return self._program.draw(self._seed, self.step, self._segment_end)
 
-    def record(self, taken, logs, save=False):
+    def record(self, steps_done, logs, save=False):
         """Takes note of the steps of `draw`; writes a row and a checkpoint if it is time.
 
         Args:
-            taken: int, number of steps taken.
+            steps_done: int, number of steps taken.
             logs: dict of their means since the row before.
             save: whether to write a checkpoint in any case. Defaults to `False`.
 
@@ -141,8 +141,8 @@ class RunState:
         weight_norm = self._program.weight_norm()
         if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
             records.write_jsonl(self.folder.metrics, self._rows)
-            raise TrainingDivergedError(self.spec.name, self.step + taken - 1)
-        start, end, next_save = self.step, self._piece_end, self._next_save
+            raise TrainingDivergedError(self.spec.name, self.step + steps_done - 1)
+        start, end, next_save = self.step, self._segment_end, self._next_save
         if end == self._ends[len(self._rows)]:
             self._add_row(logs, weight_norm)
         self.on_steps(end - start)

@@ -15,20 +15,20 @@ import warnings
 import keras
 import numpy as np
 
+from keras_svag.device_loop import VmappedTrainLoop
 from keras_svag.distribution import is_distributed
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock
 from keras_svag.engine.processes import preemption
 from keras_svag.engine.spec import SVAG
 from keras_svag.engine.state import RunFolder, RunState, TrainingDivergedError
-from keras_svag.loops import has_accelerator, has_convolutions
-from keras_svag.resident import StackedLoop
 from keras_svag.trainer.structures import map_arrays
+from keras_svag.xla_policy import has_accelerator, has_convolutions
 
 SMALLEST_GROUP = 2
 
 
-def is_vectorized(wanted, num_workers):
+def should_vectorize(wanted, num_workers):
     """Whether runs go in groups.
 
     Args:
@@ -39,7 +39,7 @@ def is_vectorized(wanted, num_workers):
         ValueError: if it is wanted and cannot be.
     """
     if wanted is None:
-        can = StackedLoop is not None and not is_distributed() and num_workers <= 1
+        can = VmappedTrainLoop is not None and not is_distributed() and num_workers <= 1
         return can and has_accelerator()
     if not isinstance(wanted, bool):
         raise ValueError(
@@ -52,7 +52,7 @@ def is_vectorized(wanted, num_workers):
 
 
 def _check_possible(num_workers):
-    if StackedLoop is None:
+    if VmappedTrainLoop is None:
         raise ValueError(
             f"`vectorize_seeds` must be None or False on {keras.backend.backend()}, which cannot "
             "vectorize a train step. Received: vectorize_seeds=True. Use KERAS_BACKEND=jax and "
@@ -71,7 +71,7 @@ def _check_possible(num_workers):
         )
 
 
-def groups_of(grid):
+def group_by_seed(grid):
     """Sorts runs by what they share: all but the seed.
 
     Args:
@@ -130,10 +130,10 @@ def execute_group(
             for run in group
         ]
         try:
-            trainings = _line_up(trainings, program.stacked_loop)
+            trainings = _align(trainings, program.vmapped_loop)
             return _train(trainings, program) if trainings else {}
         finally:
-            program.stacked_loop.release()
+            program.vmapped_loop.release()
 
 
 def _is_free(run, recording, workdir, locks):
@@ -146,7 +146,7 @@ def _is_free(run, recording, workdir, locks):
     return held and execution.find_result(run, recording, folder) is None
 
 
-def _line_up(trainings, loop):
+def _align(trainings, loop):
     """Those that stand at the same step, which become the members of the loop."""
     members = []
     for training in trainings:
@@ -176,14 +176,14 @@ def _train(trainings, program):
     while going and not _any(going).is_done:
         try:
             draws = _draw(going, len(trainings))
-            outcomes = program.stacked_loop.run(*draws, fresh=_any(going).is_fresh)
+            outcomes = program.vmapped_loop.run(*draws, reset_metrics=_any(going).starts_record)
         except MemoryError as error:
-            _give_up(going.values(), error)
+            _abandon(going.values(), error)
             return results
         # Asked once, so that all have a checkpoint at the same step.
         is_preempted = preemption.is_requested()
         for place, training in list(going.items()):
-            program.stacked_loop.select(place)
+            program.vmapped_loop.select(place)
             try:
                 training.record(*outcomes[place], save=is_preempted)
             except TrainingDivergedError as error:
@@ -210,7 +210,7 @@ def _draw(going, members):
     return map_arrays(lambda *arrays: np.stack(arrays, axis=1), *columns)
 
 
-def _give_up(trainings, error):
+def _abandon(trainings, error):
     warnings.warn(
         f"{len(trainings)} runs go on one by one from their last checkpoints: {error}. Use "
         "--config.vectorize_seeds=False to do so from the start.",

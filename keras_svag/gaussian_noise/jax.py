@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from keras_svag.resident.jax import reset_metrics
+from keras_svag.device_loop.jax import reset_metrics_if
 from keras_svag.trainer.jax import assign, compiled, stateless, values_of
 from keras_svag.trainer.structures import map_arrays
 
@@ -27,9 +27,9 @@ class BackendPrograms:
         # The data are arguments too: JAX would compile a copy of what it closes over.
         return jax.device_get(self._program(self._chunks, self._rest, *arguments))
 
-    def _many_steps(self, chunks, rest, weights, rates, decay, count, fresh):
+    def _many_steps(self, chunks, rest, weights, rates, decay, count, reset_metrics):
         self.num_traces += 1
-        reset_metrics(self._model, fresh)
+        reset_metrics_if(self._model, reset_metrics)
         one_step = stateless(self._one_step, self._variables)
 
         def body(carry):
@@ -37,12 +37,12 @@ class BackendPrograms:
             loss, values = one_step(values, chunks, rest, weights[step], rates[step], decay)
             return step + 1, loss, values
 
-        def go_on(carry):
+        def cond_fn(carry):
             step, loss, _ = carry
             return (step < count) & jnp.isfinite(loss)
 
         start = (jnp.int32(0), jnp.float32(0), values_of(self._variables))
-        step, _, values = jax.lax.while_loop(go_on, body, start)
+        step, _, values = jax.lax.while_loop(cond_fn, body, start)
         assign(self._variables, values)
         return step, self._model.get_metrics_result()
 

@@ -9,12 +9,12 @@ from keras import ops
 from keras_svag import _keras
 from keras_svag._backend import backend_module
 from keras_svag._checks import finite_float, positive_int
+from keras_svag.device_loop.loop import padded
 from keras_svag.gaussian_noise.checks import check_loss_per_example
 from keras_svag.gaussian_noise.weighted import weighted_gradients
-from keras_svag.loops import loops_inside_xla
-from keras_svag.resident.loop import padded
 from keras_svag.theory import gaussian_loss_weights
 from keras_svag.trainer.structures import first_leaf, map_arrays
+from keras_svag.xla_policy import should_fuse_steps
 
 BackendPrograms: typing.Any = backend_module(__package__).BackendPrograms
 
@@ -35,7 +35,7 @@ class GaussianNoiseLoop(BackendPrograms):
     the SDE of SGD.
 
     The data stay on the device. The gradient is summed chunk by chunk, so that memory does not grow
-    with the data beyond the data themselves. Where the network allows (see `loops_inside_xla`) many
+    with the data beyond the data themselves. Where the network allows (see `should_fuse_steps`) many
     steps run in one compiled program, else one chunk. B, m, eta, the weight decay and the number of
     steps are data to the program: it is compiled once for all of them.
 
@@ -57,8 +57,8 @@ class GaussianNoiseLoop(BackendPrograms):
         steps_per_call: largest number of steps in one call of the program. Defaults to `64`.
         prepare: function of a chunk's inputs x that gives what the model is to see, such as
             normalised images. Defaults to `None`: x.
-        inside_xla: whether the loops are inside the compiled program. Defaults to `None`: by
-            `loops_inside_xla`.
+        fuse_steps: whether the loops are inside the compiled program. Defaults to `None`: by
+            `should_fuse_steps`.
 
     Raises:
         ValueError: if an argument is out of range, or the model has no loss per example.
@@ -75,7 +75,7 @@ class GaussianNoiseLoop(BackendPrograms):
     """
 
     def __init__(
-        self, model, data, chunk_size=512, steps_per_call=64, prepare=None, inside_xla=None
+        self, model, data, chunk_size=512, steps_per_call=64, prepare=None, fuse_steps=None
     ):
         self._model = model
         self._prepare = prepare
@@ -85,7 +85,7 @@ class GaussianNoiseLoop(BackendPrograms):
         # Otherwise the first call would trace twice: metrics make their variables when called.
         _keras.build_for_training(model, self._prepared(map_arrays(lambda a: a[:1], data)))
         check_loss_per_example(model, self._prepared, data)
-        self._inside_xla = loops_inside_xla(model) if inside_xla is None else inside_xla
+        self._fuse_steps = should_fuse_steps(model) if fuse_steps is None else fuse_steps
         self._whole = self._num_examples // self._chunk_size * self._chunk_size
         self.num_traces = 0
         self._compile(
@@ -94,9 +94,9 @@ class GaussianNoiseLoop(BackendPrograms):
         )
 
     @property
-    def inside_xla(self):
+    def fuses_steps(self):
         """Whether the loops are inside the compiled program."""
-        return self._inside_xla
+        return self._fuse_steps
 
     def _shape_of_chunks(self, array):
         return (-1, self._chunk_size, *array.shape[1:])
@@ -128,9 +128,9 @@ class GaussianNoiseLoop(BackendPrograms):
             [t + ops.cast(g, t.dtype) * share for t, g in zip(total_gradients, gradients)],
         ]
 
-    def _one_by_one(self, weights, rates, decay, count, fresh):
+    def _one_by_one(self, weights, rates, decay, count, reset_metrics):
         """What the one program does, with the loops in Python around compiled chunks."""
-        if fresh:
+        if reset_metrics:
             self._model.reset_metrics()
         step, loss = 0, 0.0
         while step < count and np.isfinite(loss):
@@ -149,7 +149,15 @@ class GaussianNoiseLoop(BackendPrograms):
             total = self._add_chunk(total, chunk, ops.convert_to_tensor(part))
         return total
 
-    def run(self, normals, batch_size, learning_rate, noise_steps=1, weight_decay=0.0, fresh=True):
+    def run(
+        self,
+        normals,
+        batch_size,
+        learning_rate,
+        noise_steps=1,
+        weight_decay=0.0,
+        reset_metrics=True,
+    ):
         """Takes one step for each row of standard normals.
 
         Args:
@@ -158,7 +166,7 @@ class GaussianNoiseLoop(BackendPrograms):
             learning_rate: eta of that run (not divided by m): a float, or one for each step.
             noise_steps: m, steps in the time of one SGD step, a number > 0. Defaults to `1`.
             weight_decay: of that run, decoupled. Defaults to `0.0`.
-            fresh: whether the metrics begin here; otherwise they go on from where they are.
+            reset_metrics: whether the metrics begin here; otherwise they go on from where they are.
                 Defaults to `True`.
 
         Returns:
@@ -172,7 +180,7 @@ class GaussianNoiseLoop(BackendPrograms):
         normals = self._checked_normals(normals)
         rates = _checked_rates(learning_rate, len(normals))
         decay = np.float32(finite_float("weight_decay", weight_decay, "a number >= 0", 0.0))
-        take_steps = self._call if self._inside_xla else self._one_by_one
+        take_steps = self._call if self._fuse_steps else self._one_by_one
         done = 0
         while True:
             part = slice(done, done + self._steps_per_call)
@@ -182,9 +190,9 @@ class GaussianNoiseLoop(BackendPrograms):
                 padded(array, self._steps_per_call).astype(np.float32)
                 for array in (weights, rates[part] / noise_steps)
             ]
-            taken, logs = take_steps(*rows, decay, count, fresh and done == 0)
-            done += int(taken)
-            if int(taken) < count or done >= len(normals):
+            steps_done, logs = take_steps(*rows, decay, count, reset_metrics and done == 0)
+            done += int(steps_done)
+            if int(steps_done) < count or done >= len(normals):
                 return done, {name: float(value) for name, value in logs.items()}
 
     def _checked_normals(self, normals):

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from keras_svag.compilation.tensorflow import compiled, xla_share
-from keras_svag.resident.tensorflow import reset_metrics
+from keras_svag.device_loop.tensorflow import reset_metrics_if
 from keras_svag.trainer.structures import map_arrays
+from keras_svag.xla_policy.tensorflow import compiled, jit_scope_of
 
 
 class BackendPrograms:
@@ -17,26 +17,26 @@ class BackendPrograms:
     def _compile(self, chunks, rest):
         self._chunks, self._rest = map_arrays(tf.constant, (chunks, rest))
         self._program = compiled(self._many_steps)
-        share = xla_share(self._model)
+        share = jit_scope_of(self._model)
         self._add_chunk = compiled(self._add_share, share)
         self._move = compiled(self._take_step, share)
 
     def _call(self, *arguments):
         return self._program(*map(tf.constant, arguments))
 
-    def _many_steps(self, weights, rates, decay, count, fresh):
+    def _many_steps(self, weights, rates, decay, count, reset_metrics):
         self.num_traces += 1
-        reset_metrics(self._model, fresh)
+        reset_metrics_if(self._model, reset_metrics)
 
         def body(step, loss):
             loss, gradients = self._full_gradient(weights[step])
             self._take_step(gradients, rates[step], decay)
             return step + 1, loss
 
-        def go_on(step, loss):
+        def cond_fn(step, loss):
             return (step < count) & tf.math.is_finite(loss)
 
-        step, _ = tf.while_loop(go_on, body, [tf.constant(0), tf.constant(0.0)])
+        step, _ = tf.while_loop(cond_fn, body, [tf.constant(0), tf.constant(0.0)])
         return step, self._model.get_metrics_result()
 
     def _full_gradient(self, weights):

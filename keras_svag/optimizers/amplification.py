@@ -287,7 +287,7 @@ class AmplificationMixin:
         stored = [self._stored_gradients[self._get_variable_index(v)] for v in trainable_variables]
         # What is stored is the sum over replicas (the mean of `replicas` times each), so that all
         # hold the same and a checkpoint has all of it; Keras sums over replicas again.
-        replicas = backend.num_replicas()
+        replicas = backend.num_gradient_shards()
 
         def store_first():
             for accumulator, gradient in zip(stored, grads):

@@ -36,6 +36,6 @@ def either(condition, if_true, if_false, variables):
         variable.assign(value)
 
 
-def num_replicas():
+def num_gradient_shards():
     """Number of replicas whose gradients are summed: gradients are global ones here."""
     return 1

@@ -37,6 +37,6 @@ def either(condition, if_true, if_false, variables):
     replica.merge_call(of_all_replicas, args=(condition, if_true, if_false))
 
 
-def num_replicas():
+def num_gradient_shards():
     """Number of replicas whose gradients are summed."""
     return tf.distribute.get_strategy().num_replicas_in_sync

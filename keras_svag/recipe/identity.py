@@ -7,7 +7,7 @@ from keras import tree
 
 from keras_svag._checks import shortest_float
 from keras_svag.optimizers.registry import live_config
-from keras_svag.recipe.meaning import has_own_source, plain, short_digest, without_names
+from keras_svag.recipe.canonical import has_own_source, plain, short_digest, without_names
 
 __all__ = ["describe_function", "describe_losses", "describe_optimizer", "short_digest"]
 

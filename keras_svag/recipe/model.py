@@ -8,10 +8,10 @@ import numpy as np
 from keras import tree
 
 from keras_svag._keras import training_argument
-from keras_svag.loops import layers_of
 from keras_svag.models import is_scale_invariant
 from keras_svag.recipe.arrays import take
-from keras_svag.recipe.meaning import plain, short_digest, without_names
+from keras_svag.recipe.canonical import plain, short_digest, without_names
+from keras_svag.xla_policy import layers_of
 
 SOME_EXAMPLES = 16  # enough to see whether a network is scale invariant
 PROBED_EXAMPLES = 2
@@ -36,7 +36,7 @@ def call_model_function(function, seed, inputs):
     except Exception as error:
         raise ValueError(
             "`model` must be a function of an int seed that returns a keras.Model. Received: "
-            f"model={_name_of(function)}, which raised {words_of(error)}"
+            f"model={_name_of(function)}, which raised {error_text(error)}"
         ) from error
     if not isinstance(network, keras.Model):
         raise ValueError(
@@ -54,7 +54,7 @@ def _call(function, network, inputs):
     except Exception as error:
         raise ValueError(
             "`model` must return a network that takes the inputs of `train_data`. Received: "
-            f"model={_name_of(function)}, whose network raised {words_of(error)}"
+            f"model={_name_of(function)}, whose network raised {error_text(error)}"
         ) from error
 
 
@@ -113,11 +113,11 @@ def _check_loss(function, network, batch, compile_arguments):
         raise ValueError(
             "`loss` and `metrics` must go with the targets of `train_data` and the outputs of "
             f"`model`. Received: loss={compile_arguments['loss']!r}, "
-            f"metrics={compile_arguments['metrics']!r}, which raised {words_of(error)}"
+            f"metrics={compile_arguments['metrics']!r}, which raised {error_text(error)}"
         ) from error
 
 
-def words_of(error):
+def error_text(error):
     """An error in one line, without the colors that Keras gives it."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     return f"{type(error).__name__}: {' '.join(text.split())}"

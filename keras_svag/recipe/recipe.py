@@ -9,7 +9,7 @@ from keras_svag.datasets import Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
 from keras_svag.optimizers.registry import live_config, svag_version
 from keras_svag.optimizers.scaling import AUTO, find_rule, scale_optimizer
-from keras_svag.recipe import arrays, compiled, identity
+from keras_svag.recipe import arrays, compile_arguments, identity
 from keras_svag.recipe import model as model_checks
 from keras_svag.recipe.facts import TrainingFacts
 from keras_svag.recipe.rates import tabulate
@@ -111,8 +111,8 @@ class Recipe:
             arrays.check_same_examples(self.train_data, self.test_data)
         self.optimizer = optimizer
         self.svag = svag_version(optimizer)
-        compiled.check_optimizer(optimizer)
-        compiled.check_metrics(metrics)
+        compile_arguments.check_optimizer(optimizer)
+        compile_arguments.check_metrics(metrics)
         self.loss, self.metrics = loss, metrics
         self.batch_size = positive_int("batch_size", batch_size)
         self.epochs = finite_float("epochs", epochs, "a number > 0", 0.0, exclusive=True)
@@ -226,7 +226,7 @@ class Recipe:
 
     def compile_arguments(self):
         """Loss and metrics for `compile`; metrics have variables, and are made anew."""
-        return {"loss": self.loss, "metrics": compiled.anew(self.metrics)}
+        return {"loss": self.loss, "metrics": compile_arguments.copy_metrics(self.metrics)}
 
     def fingerprint(self):
         """SHA-256 of the data."""

@@ -1,8 +1,9 @@
 """Recipes from files: `my_file.py:make_recipe`."""
 
+import importlib.util
 import pathlib
+import sys
 
-from keras_svag.recipe.files import import_file
 from keras_svag.recipe.recipe import Recipe
 
 
@@ -60,3 +61,21 @@ def _raised(text, what, error):
         "`recipe` must name a function that returns a keras_svag.Recipe. Received: "
         f"recipe={text!r}, where {what} raised {type(error).__name__}: {error}"
     )
+
+
+def import_file(name, file):
+    """Executes a Python file as the module `name`, once, as a script of its folder would be."""
+    if name in sys.modules:
+        return sys.modules[name]
+    folder = str(pathlib.Path(file).resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

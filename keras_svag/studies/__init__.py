@@ -3,14 +3,14 @@
 `SDEValidity(recipe).run(workdir)` and its like train; `load(workdir)` reads what is there.
 """
 
+from keras_svag.studies.base.result import Result
+from keras_svag.studies.base.study import STUDIES, Study
 from keras_svag.studies.comparison import Comparison, compare
 from keras_svag.studies.linear_scaling import LinearScaling
 from keras_svag.studies.noisy_gradient_descent import NoisyGradientDescent
 from keras_svag.studies.one_call import check_linear_scaling, check_sde
-from keras_svag.studies.result import Result
 from keras_svag.studies.sde_validity import SDEValidity
 from keras_svag.studies.stored import load
-from keras_svag.studies.study import STUDIES, Study
 from keras_svag.studies.training import Training
 from keras_svag.studies.weak_convergence import WeakConvergence
 

@@ -8,8 +8,8 @@ from keras_svag.engine.execution import DONE, FAILED
 from keras_svag.engine.files import records
 from keras_svag.engine.progress import describe_seconds
 from keras_svag.engine.state import RunFolder
+from keras_svag.studies.base.workdir import ENVIRONMENT
 from keras_svag.studies.stored import evaluate, finished_runs, read_study
-from keras_svag.studies.workdir import ENVIRONMENT
 
 # A run whose files have not changed for so long is not being worked on.
 STALE_SECONDS = 600

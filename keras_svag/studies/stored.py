@@ -8,10 +8,10 @@ from keras_svag.engine.files import records
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
 from keras_svag.recipe import TrainingFacts
-from keras_svag.studies.checks import check_records
-from keras_svag.studies.result import VERDICT, Result
-from keras_svag.studies.study import STUDIES
-from keras_svag.studies.workdir import CONFIG, ENVIRONMENT
+from keras_svag.studies.base.checks import check_records
+from keras_svag.studies.base.result import VERDICT, Result
+from keras_svag.studies.base.study import STUDIES
+from keras_svag.studies.base.workdir import CONFIG, ENVIRONMENT
 from keras_svag.version import __version__
 
 

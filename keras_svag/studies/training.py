@@ -9,10 +9,10 @@ from keras_svag.engine.files import records
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
-from keras_svag.studies.session import Session
-from keras_svag.studies.study import Study
-from keras_svag.studies.table import read_rows
-from keras_svag.studies.workdir import claim
+from keras_svag.studies.base.session import Session
+from keras_svag.studies.base.study import Study
+from keras_svag.studies.base.table import read_rows
+from keras_svag.studies.base.workdir import claim
 from keras_svag.theory import validate_ell
 
 MODEL_FILE = "model.keras"

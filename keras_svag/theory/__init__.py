@@ -4,12 +4,6 @@ Plain functions of numbers and records, in NumPy and SciPy. R is the squared wei
 gradient noise, G the gradient signal, C the closeness. Derivations are in `docs/theory.md`.
 """
 
-from keras_svag.theory.balance import (
-    equilibrium_weight_norm,
-    weight_norm_imbalance,
-    with_weight_decay,
-    yaida_ratio,
-)
 from keras_svag.theory.coefficients import (
     MIN_ELL,
     svag_coefficients,
@@ -25,8 +19,27 @@ from keras_svag.theory.conditions import (
     sde_condition,
     sde_threshold,
 )
-from keras_svag.theory.drift import relative_drift
-from keras_svag.theory.equilibrium import (
+from keras_svag.theory.equilibrium.balance import (
+    equilibrium_weight_norm,
+    weight_norm_imbalance,
+    with_weight_decay,
+    yaida_ratio,
+)
+from keras_svag.theory.equilibrium.measurement import (
+    lengths_inside,
+    mean_rows,
+    measure_window,
+    window_means,
+)
+from keras_svag.theory.equilibrium.relaxation import (
+    MIN_ROWS,
+    RELAXATION_TIMES,
+    candidate_starts,
+    constant_rate_stretch,
+    relaxation_steps,
+)
+from keras_svag.theory.equilibrium.stationarity import EquilibriumTest, equilibrium_test
+from keras_svag.theory.equilibrium.window import (
     TOLERANCE,
     Window,
     examine_window,
@@ -35,22 +48,10 @@ from keras_svag.theory.equilibrium import (
     is_steady,
     shows_no_drift,
 )
-from keras_svag.theory.equivalence import EQUIVALENCE_CONFIDENCE, Equivalence, compare
+from keras_svag.theory.exact.linear_problem import LinearProblem
+from keras_svag.theory.exact.moments import Moments
+from keras_svag.theory.exact.quadratic import Quadratic
 from keras_svag.theory.gaussian_noise import gaussian_loss_weights, standard_normals
-from keras_svag.theory.intervals import (
-    CONFIDENCE,
-    Interval,
-    difference_interval,
-    exponential,
-    mean_interval,
-    ratio_interval,
-    ratio_of_means,
-    standard_error,
-    t_interval,
-    t_quantile,
-)
-from keras_svag.theory.linear_problem import LinearProblem
-from keras_svag.theory.moments import Moments
 from keras_svag.theory.outcomes import (
     BAD,
     BASE,
@@ -66,9 +67,7 @@ from keras_svag.theory.outcomes import (
     tone,
     worst,
 )
-from keras_svag.theory.quadratic import Quadratic
 from keras_svag.theory.quantities import NAMES, NOISE, QUANTITIES, SIGNAL, WEIGHT_NORM
-from keras_svag.theory.running_means import RunningMeans
 from keras_svag.theory.sampling_corrections import (
     correct_noise,
     correct_signal,
@@ -83,15 +82,22 @@ from keras_svag.theory.sampling_modes import (
     WITH_REPLACEMENT,
     WITHOUT_REPLACEMENT,
 )
-from keras_svag.theory.series import AUTOCOVARIANCE, BATCH_MEANS, SeriesMean, series_mean
-from keras_svag.theory.stationarity import EquilibriumTest, equilibrium_test
-from keras_svag.theory.stretches import (
-    MIN_ROWS,
-    RELAXATION_TIMES,
-    candidate_starts,
-    constant_rate_stretch,
-    relaxation_steps,
+from keras_svag.theory.statistics.drift import relative_drift
+from keras_svag.theory.statistics.equivalence import EQUIVALENCE_CONFIDENCE, Equivalence, compare
+from keras_svag.theory.statistics.intervals import (
+    CONFIDENCE,
+    Interval,
+    difference_interval,
+    exponential,
+    mean_interval,
+    ratio_interval,
+    ratio_of_means,
+    standard_error,
+    t_interval,
+    t_quantile,
 )
+from keras_svag.theory.statistics.running_means import RunningMeans
+from keras_svag.theory.statistics.series import AUTOCOVARIANCE, BATCH_MEANS, SeriesMean, series_mean
 from keras_svag.theory.validity import (
     DEFAULT_CLOSENESS,
     Verdict,
@@ -100,7 +106,6 @@ from keras_svag.theory.validity import (
     judge,
     validate_closeness,
 )
-from keras_svag.theory.windows import lengths_inside, mean_rows, measure_window, window_means
 
 __all__ = [
     "AUTOCOVARIANCE",

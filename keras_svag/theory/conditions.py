@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from keras_svag._checks import one_of
-from keras_svag.theory.intervals import CONFIDENCE, Interval, ratio_of_means
+from keras_svag.theory.statistics.intervals import CONFIDENCE, Interval, ratio_of_means
 from keras_svag.theory.validity import DEFAULT_CLOSENESS, validate_closeness
 
 TIGHT, PAPER = "tight", "paper"

@@ -11,11 +11,10 @@ import math
 
 import numpy as np
 
-from keras_svag._checks import finite_float
-from keras_svag._words import join
-from keras_svag.theory.intervals import CONFIDENCE, Interval, ratio_interval
+from keras_svag._checks import english_list, finite_float
 from keras_svag.theory.outcomes import INCONCLUSIVE, INVALID, VALID
 from keras_svag.theory.quantities import NAMES, QUANTITIES
+from keras_svag.theory.statistics.intervals import CONFIDENCE, Interval, ratio_interval
 
 DEFAULT_CLOSENESS = math.sqrt(2.0)
 
@@ -93,7 +92,7 @@ def judge(sgd, limit, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
     ]
     measured = _measured_closeness(ratios.values())
     if outside:
-        listed = join([f"{_name(q)} (ratio {ratios[q].mean:.3g})" for q in outside])
+        listed = english_list([f"{_name(q)} (ratio {ratios[q].mean:.3g})" for q in outside])
         reason = f"differs from the SDE by more than a factor {closeness:.3g} in {listed}."
         return Verdict(INVALID, reason, measured, ratios)
     if not undecided:
@@ -113,11 +112,11 @@ def _why_undecided(ratios, closeness):
     causes, remedies = [], []
     if wide:
         subject, verb, them = ("intervals", "are", "them") if wide[1:] else ("interval", "is", "it")
-        causes.append(f"the {subject} of {join(wide)} {verb} too wide")
+        causes.append(f"the {subject} of {english_list(wide)} {verb} too wide")
         remedies.append(f"More seeds or longer runs would narrow {them}.")
     if missing:
         where = "in some seed of SGD or of the SDE"
-        causes.append(f"{join(missing)} came out negative or zero {where}")
+        causes.append(f"{english_list(missing)} came out negative or zero {where}")
         remedies.append("Longer runs or larger ell would make such values rarer.")
     return (
         f"was neither shown to agree with the SDE within a factor {closeness:.3g} nor to differ by "

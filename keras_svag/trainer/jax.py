@@ -5,7 +5,7 @@ import keras
 
 from keras_svag import _keras
 from keras_svag.distribution.jax import num_replicas, replicated
-from keras_svag.multi_step.jax import with_steps_inside_xla
+from keras_svag.fused_steps.jax import fuse_steps
 from keras_svag.trainer.step import SplitBatchStep
 from keras_svag.trainer.structures import first_leaf, map_arrays
 
@@ -159,7 +159,7 @@ class BackendStep(SplitBatchStep):
         """
         if self.train_function is None or force:
             super().make_train_function(force=True)
-            self.train_function = with_steps_inside_xla(self, self.train_function)
+            self.train_function = fuse_steps(self, self.train_function)
         return self.train_function
 
     def train_step(self, state, data):

@@ -6,9 +6,9 @@ import keras
 from keras import ops
 
 from keras_svag import _keras
-from keras_svag.loops import has_accelerator
 from keras_svag.trainer.noise import noise_and_signal
 from keras_svag.trainer.structures import join_halves
+from keras_svag.xla_policy import has_accelerator
 
 
 class SplitBatchStep:

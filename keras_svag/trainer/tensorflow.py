@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_svag import _keras
-from keras_svag.multi_step.tensorflow import with_steps_inside_xla
+from keras_svag.fused_steps.tensorflow import fuse_steps
 from keras_svag.optimizers.tensorflow import densify
 from keras_svag.trainer.step import SplitBatchStep
 from keras_svag.trainer.structures import first_leaf, map_arrays
@@ -122,7 +122,7 @@ class BackendStep(SplitBatchStep):
         """
         if self.train_function is None or force:
             super().make_train_function(force=True)
-            self.train_function = with_steps_inside_xla(self, self.train_function)
+            self.train_function = fuse_steps(self, self.train_function)
             self.train_function = with_logs_of_all_replicas(self, self.train_function)
         return self.train_function
 

@@ -7,7 +7,7 @@ from benchmarks import networks, pytorch
 from benchmarks.figures import bare_loop_and_ours, separate_measurement_batches
 from benchmarks.processes import in_fresh_process
 from benchmarks.tensorflow import gradient_side
-from keras_svag.resident import ResidentLoop
+from keras_svag.device_loop import DeviceTrainLoop
 
 pytestmark = pytest.mark.requires_tensorflow
 
@@ -39,7 +39,7 @@ def test_pytorch_takes_the_steps_of_ours(name, options):
     theirs = in_fresh_process(pytorch.kernels_after, setting, rows)
     model = networks.svag(name, **options)
     before = networks.kernels_of(model)
-    ResidentLoop(model, data, 3).run(rows)
+    DeviceTrainLoop(model, data, 3).run(rows)
     ours = networks.kernels_of(model)
     assert ours.keys() == theirs.keys()
     for layer, kernel in ours.items():

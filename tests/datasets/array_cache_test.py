@@ -1,4 +1,4 @@
-"""Tests of keras_svag/datasets/array_cache.py: what is read is what was written, or an error."""
+"""Tests of keras_svag/datasets/tfds/cache.py: what is read is what was written, or an error."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from keras_svag.datasets import array_cache
-from keras_svag.datasets.array_cache import (
+from keras_svag.datasets.tfds import cache
+from keras_svag.datasets.tfds.cache import (
     ARRAYS,
     holds_arrays,
     read_arrays,
@@ -94,7 +94,7 @@ def test_pickles_are_not_read(tmp_path):
     path = tmp_path / "cached" / "train_y.npy"
     np.save(path, np.array([{}], object), allow_pickle=True)
     meta = json.loads((tmp_path / "cached" / "meta.json").read_text())
-    meta["arrays"]["train_y"]["sha256"] = array_cache._digest(path)
+    meta["arrays"]["train_y"]["sha256"] = cache._digest(path)
     (tmp_path / "cached" / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(ValueError, match="train_y.npy: .*"):
         read_arrays(tmp_path / "cached", "made_up")

@@ -33,10 +33,10 @@ def all_draws(padding):
 @pytest.fixture(scope="module")
 def enumerated():
     # Every crop and flip of images of 3x4, all different, none with a black pixel.
-    draws = all_draws(padding=2)
+    params = all_draws(padding=2)
     x = np.random.default_rng(0).permutation(50 * 3 * 4 * 2).reshape(50, 3, 4, 2) + 1
-    expected = np.stack([crop_by_loops(image, 2, *draw) for image, draw in zip(x, draws.tolist())])
-    return x, draws, expected
+    expected = np.stack([crop_by_loops(image, 2, *draw) for image, draw in zip(x, params.tolist())])
+    return x, params, expected
 
 
 DTYPES = ["uint8", "int32", "float32", "bfloat16"]
@@ -48,9 +48,9 @@ def cast(array, dtype):
 
 
 def test_numpy_against_loops(enumerated):
-    x, draws, expected = enumerated
+    x, params, expected = enumerated
     for dtype in ("uint8", "int64", "float32"):
-        got = PadCropFlip(2).apply((x % 251).astype(dtype), draws)
+        got = PadCropFlip(2).apply((x % 251).astype(dtype), params)
         assert type(got) is np.ndarray and got.dtype == dtype
         np.testing.assert_array_equal(got, (expected % 251).astype(dtype))
 
@@ -58,31 +58,31 @@ def test_numpy_against_loops(enumerated):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("jit", [None, False, True], ids=["eager", "graph", "xla"])
 def test_tensors_against_loops(enumerated, jit, dtype):
-    x, draws, expected = enumerated
+    x, params, expected = enumerated
     apply = PadCropFlip(2).apply
-    got = (apply if jit is None else tf.function(apply, jit_compile=jit))(cast(x, dtype), draws)
+    got = (apply if jit is None else tf.function(apply, jit_compile=jit))(cast(x, dtype), params)
     assert got.dtype.name == dtype and got.shape == x.shape
     np.testing.assert_array_equal(got, cast(expected, dtype))
 
 
 def test_batch_of_unknown_size(enumerated):
-    x, draws, expected = enumerated
+    x, params, expected = enumerated
     apply = tf.function(
         PadCropFlip(2).apply,
         input_signature=[tf.TensorSpec((None, 3, 4, 2), tf.int64), tf.TensorSpec((None, 3))],
     )
     for count in (50, 7):
-        got = apply(x[:count], draws[:count].astype(np.float32))
+        got = apply(x[:count], params[:count].astype(np.float32))
         np.testing.assert_array_equal(got, expected[:count])
 
 
 def test_xla_equals_numpy_on_drawn_images():
     augmentation = PadCropFlip()
     x = np.random.default_rng(0).integers(256, size=(64, 32, 32, 3), dtype=np.uint8)
-    draws = augmentation.draw(seed=1, start=0, stop=1, length=64)[0]
-    expected = augmentation.apply(x, draws)
+    params = augmentation.draw(seed=1, start=0, stop=1, length=64)[0]
+    expected = augmentation.apply(x, params)
     np.testing.assert_array_equal(
-        tf.function(augmentation.apply, jit_compile=True)(x, draws), expected
+        tf.function(augmentation.apply, jit_compile=True)(x, params), expected
     )
     assert (expected != x).any(axis=(1, 2, 3)).mean() > 0.9  # 1 of 162 is the image itself
 
@@ -90,8 +90,8 @@ def test_xla_equals_numpy_on_drawn_images():
 def test_image_itself():
     x = np.arange(2 * 5 * 5).reshape(2, 5, 5, 1)
     for padding in (0, 3):
-        draws = np.array([[padding, padding, 0], [padding, padding, 1]])
-        got = PadCropFlip(padding).apply(x, draws)
+        params = np.array([[padding, padding, 0], [padding, padding, 1]])
+        got = PadCropFlip(padding).apply(x, params)
         np.testing.assert_array_equal(got, np.stack([x[0], x[1, :, ::-1]]))
     nothing = PadCropFlip(0, flip=False).draw(0, 0, 9, 5)
     assert not nothing.any()
@@ -103,27 +103,27 @@ def test_image_itself():
 def test_draws_are_uniform_and_independent_in_every_place():
     # Cells of 9 x 9 x 2, and pairs of flips: of neighbouring places, and of one step and the next.
     steps, length = 2000, 8
-    draws = PadCropFlip().draw(seed=3, start=0, stop=steps, length=length).astype(int)
-    assert draws.shape == (steps, length, 3)
-    assert draws.min() == 0 and draws.max(axis=(0, 1)).tolist() == [8, 8, 1]
-    cells = draws @ [18, 2, 1]
-    flips = draws[..., 2]
+    params = PadCropFlip().draw(seed=3, start=0, stop=steps, length=length).astype(int)
+    assert params.shape == (steps, length, 3)
+    assert params.min() == 0 and params.max(axis=(0, 1)).tolist() == [8, 8, 1]
+    cells = params @ [18, 2, 1]
+    flips = params[..., 2]
     counts = [
         np.bincount(cells.ravel(), minlength=162),
         *(np.bincount(cells[:, place], minlength=162) for place in range(length)),
         np.bincount((2 * flips[:, ::2] + flips[:, 1::2]).ravel(), minlength=4),
         np.bincount((2 * flips[0:-1:2] + flips[1::2]).ravel(), minlength=4),
-        np.bincount((9 * draws[:, ::2, 0] + draws[:, 1::2, 0]).ravel(), minlength=81),
-        np.bincount((9 * draws[0:-1:2, :, 1] + draws[1::2, :, 1]).ravel(), minlength=81),
+        np.bincount((9 * params[:, ::2, 0] + params[:, 1::2, 0]).ravel(), minlength=81),
+        np.bincount((9 * params[0:-1:2, :, 1] + params[1::2, :, 1]).ravel(), minlength=81),
     ]
     # Thirteen tests at 0.1 % each; seed fixed.
     assert min(scipy.stats.chisquare(count).pvalue for count in counts) > 1e-3
 
 
 def test_without_flip():
-    draws = PadCropFlip(padding=2, flip=False).draw(seed=0, start=0, stop=400, length=5)
-    assert not draws[..., 2].any()
-    cells = draws[..., 0].astype(int) * 5 + draws[..., 1]
+    params = PadCropFlip(padding=2, flip=False).draw(seed=0, start=0, stop=400, length=5)
+    assert not params[..., 2].any()
+    cells = params[..., 0].astype(int) * 5 + params[..., 1]
     assert scipy.stats.chisquare(np.bincount(cells.ravel(), minlength=25)).pvalue > 1e-3
 
 
@@ -193,13 +193,13 @@ def test_wrong_draw(arguments, message):
 
 
 def test_largest_padding_fits_its_type():
-    draws = PadCropFlip(127).draw(0, 0, 1, 5000)
-    assert draws.max(axis=(0, 1)).tolist() == [254, 254, 1]
+    params = PadCropFlip(127).draw(0, 0, 1, 5000)
+    assert params.max(axis=(0, 1)).tolist() == [254, 254, 1]
 
 
 @pytest.mark.parametrize(
     "shapes", [((4, 8, 8), (4, 3)), ((4, 8, 8, 1), (4, 2)), ((4, 8, 8, 1), (3,))], ids=str
 )
 def test_wrong_shapes(shapes):
-    with pytest.raises(ValueError, match="`draws` .b, 3.. Received: x.shape="):
+    with pytest.raises(ValueError, match="`params` .b, 3.. Received: x.shape="):
         PadCropFlip().apply(*(np.zeros(shape, np.uint8) for shape in shapes))

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_svag.datasets import Normalization
-from keras_svag.datasets.cifar10 import MEAN, STD
+from keras_svag.datasets.images import CIFAR_MEAN as MEAN
+from keras_svag.datasets.images import CIFAR_STD as STD
 
 NORMALIZATION = Normalization(MEAN, STD)
 

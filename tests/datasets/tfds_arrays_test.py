@@ -1,4 +1,4 @@
-"""Tests of keras_svag/datasets/tfds_arrays.py: what is cached, when it is used, and what fails."""
+"""Tests of keras_svag/datasets/tfds/arrays.py: what is cached, when it is used, and what fails."""
 
 import importlib.util
 import os
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_svag.datasets import Dataset, cifar10, cifar100
-from keras_svag.datasets.tfds_arrays import cache_folder, resolve_data_dir
+from keras_svag.datasets.tfds.arrays import cache_folder, resolve_data_dir
 from tests.backends import run_code
 
 
@@ -66,7 +66,7 @@ def test_data_prepared_anew_are_read_anew(made_up, offline, cache, tmp_path):
 
 def test_cache_of_other_contents_is_replaced(cache, tmp_path, monkeypatch):
     # Stands for what tensorflow_datasets reads, whose metadata change from one time to the next.
-    from keras_svag.datasets import tfds_arrays
+    from keras_svag.datasets.tfds import arrays
 
     def read(name, data_dir, download=False):
         x = np.full((10, 32, 32, 3), len(read_so_far), np.uint8)
@@ -75,7 +75,7 @@ def test_cache_of_other_contents_is_replaced(cache, tmp_path, monkeypatch):
         return Dataset(name, x, y, x, y, num_classes=10)
 
     read_so_far = []
-    monkeypatch.setattr(tfds_arrays, "_read_tfds", read)
+    monkeypatch.setattr(arrays, "_read_tfds", read)
     for text, value in (("{}", 0), ("{}", 0), ('{"new": 1}', 1), ('{"new": 1}', 1)):
         put_version(tmp_path, "3.0.2", text)
         assert (cifar10(tmp_path).train_x == value).all()

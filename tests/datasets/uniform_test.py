@@ -85,10 +85,10 @@ def test_numbers_depend_on_seed_step_and_place_alone(numbers):
 
 def test_seeds_and_steps_give_other_numbers():
     augmentation = UniformAugmentation(shift)
-    draws = [augmentation.draw(seed, 0, 20, 5) for seed in (0, 1, 2**63, 2**64 - 1)]
-    assert draws[0].shape == (20, 5, 4)  # four unless told otherwise
+    params = [augmentation.draw(seed, 0, 20, 5) for seed in (0, 1, 2**63, 2**64 - 1)]
+    assert params[0].shape == (20, 5, 4)  # four unless told otherwise
     # 1,600 of 2^24: some pairs may be equal by chance (0.08 on average), but never many.
-    assert len(np.unique(draws)) > 1590
+    assert len(np.unique(params)) > 1590
 
 
 @pytest.mark.parametrize(

@@ -116,14 +116,14 @@ def paired():
 def resident():
     """The loop of the studies: weights, logs, and an evaluation with a rest that is not shared."""
     import keras_svag
-    from keras_svag.resident import ResidentEvaluation, ResidentLoop
+    from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop
 
     data = some_digits()
     model = compiled(keras_svag.from_keras(network()))
-    loop = ResidentLoop(model, data, steps_per_call=32)
+    loop = DeviceTrainLoop(model, data, steps_per_call=32)
     steps, logs = loop.run(indices(STEPS))
     part = tuple(array[:103] for array in data)
-    evaluated = ResidentEvaluation(model, part, batch_size=40).run()
+    evaluated = DeviceEvaluation(model, part, batch_size=40).run()
     return {
         **named("resident", model.get_weights()),
         **{f"resident_{name}": value for name, value in logs.items()},
@@ -136,12 +136,12 @@ def resident():
 def batch_norm():
     """Batch norm: trained weights, moving averages, an evaluation that uses them."""
     import keras_svag
-    from keras_svag.resident import ResidentEvaluation, ResidentLoop
+    from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop
 
     data = some_digits()
     model = compiled(keras_svag.from_keras(network(norm="batch")), learning_rate=0.05)
-    ResidentLoop(model, data, steps_per_call=32).run(indices(12, seed=2))
-    evaluated = ResidentEvaluation(model, data, batch_size=NUM_TRAIN).run()
+    DeviceTrainLoop(model, data, steps_per_call=32).run(indices(12, seed=2))
+    evaluated = DeviceEvaluation(model, data, batch_size=NUM_TRAIN).run()
     return {**named("bn", model.get_weights()), "bn_loss": evaluated["loss"]}
 
 
@@ -163,13 +163,13 @@ def small_network(activation, *layers):
 def synchronized():
     """Batch norm with the statistics of the whole half, which JAX has always."""
     import keras_svag
-    from keras_svag.resident import ResidentLoop
+    from keras_svag.device_loop import DeviceTrainLoop
 
     on_request = {"synchronized": True} if keras.backend.backend() == "tensorflow" else {}
     batch_norm = keras.layers.BatchNormalization(momentum=0.9, **on_request)
     model = keras_svag.from_keras(small_network("relu", batch_norm))
     compiled(model, learning_rate=0.05)
-    ResidentLoop(model, some_digits(), steps_per_call=32).run(indices(12, seed=2))
+    DeviceTrainLoop(model, some_digits(), steps_per_call=32).run(indices(12, seed=2))
     return named("sync", model.get_weights())
 
 
@@ -192,14 +192,14 @@ def sampled():
 def mixed_precision():
     """Training in float16, whose optimizer Keras wraps in loss scaling."""
     import keras_svag
-    from keras_svag.resident import ResidentLoop
+    from keras_svag.device_loop import DeviceTrainLoop
 
     keras.config.set_dtype_policy("mixed_float16")
     # Smooth: where ReLU has a corner a rounded number may fall on its other side.
     model = compiled(keras_svag.from_keras(small_network("tanh")))
     keras.config.set_dtype_policy("float32")
     before = model.get_weights()
-    _, logs = ResidentLoop(model, some_digits(), steps_per_call=32).run(indices(20, seed=5))
+    _, logs = DeviceTrainLoop(model, some_digits(), steps_per_call=32).run(indices(20, seed=5))
     return {
         **named("half", model.get_weights()),
         **named("half_moved", [b - a for a, b in zip(before, model.get_weights())]),
@@ -212,7 +212,7 @@ def mixed_precision():
 def overflow():
     """Steps whose gradient overflows in the last replica alone: after each, what there is."""
     import keras_svag
-    from keras_svag.resident import ResidentLoop
+    from keras_svag.device_loop import DeviceTrainLoop
 
     inputs = keras.Input((3,))
     dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", dtype="mixed_float16")
@@ -226,7 +226,7 @@ def overflow():
     # Of four replicas the last one has the last quarter; the loss of zeros has no gradient.
     x[: -B // 2], y[: -B // 2] = 0.0, 0.0
     data = (x.astype("float32"), y.astype("float32"))
-    loop = ResidentLoop(model, data, steps_per_call=1)
+    loop = DeviceTrainLoop(model, data, steps_per_call=1)
     results = {"iterations": [], "scale": [], "kernel": [], "noise": []}
     for _ in range(20):
         _, logs = loop.run(np.arange(2 * B)[None])
@@ -250,10 +250,10 @@ def each_replicas(variable):
 def frozen():
     """N and G of chunks of steps that change nothing."""
     import keras_svag
-    from keras_svag.resident import ResidentLoop
+    from keras_svag.device_loop import DeviceTrainLoop
 
     model = compiled(keras_svag.from_keras(network()), learning_rate=0.0)
-    loop = ResidentLoop(model, some_digits(), FROZEN_CHUNK)
+    loop = DeviceTrainLoop(model, some_digits(), FROZEN_CHUNK)
     rows = indices(FROZEN_STEPS, seed=3).reshape(-1, FROZEN_CHUNK, 2 * B)
     logs = [loop.run(chunk)[1] for chunk in rows]
     return {

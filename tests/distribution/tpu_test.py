@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import keras_svag
+from keras_svag.device_loop import DeviceTrainLoop
 from keras_svag.distribution import strategy_scope
 from keras_svag.models import mlp
-from keras_svag.resident import ResidentLoop
 
 B = 8
 
@@ -61,7 +61,7 @@ def test_many_steps_lower_for_tpu():
     from keras_svag.trainer.jax import values_of
 
     model = compiled_network()
-    loop = ResidentLoop(model, some_batch(), steps_per_call=4)
+    loop = DeviceTrainLoop(model, some_batch(), steps_per_call=4)
     rows = np.zeros((4, 2 * B), np.int32)
     loop.run(rows)
     arguments = (values_of(loop._variables), loop._data, rows, None, 4, True)

@@ -115,7 +115,7 @@ def test_goes_on_from_between_two_records(program, recording, uninterrupted, tmp
 
 def test_long_records_are_taken_in_pieces(program, recording, uninterrupted, tmp_path, monkeypatch):
     # What is drawn at once does not grow with ell, nor the time until a run can be interrupted.
-    monkeypatch.setattr(type(program), "steps_per_piece", 3)
+    monkeypatch.setattr(type(program), "steps_per_segment", 3)
     steps = []
     execute(RUN, program, recording, tmp_path, on_steps=steps.append)
     assert max(steps) == 3 and sum(steps) == RUN.steps
@@ -133,7 +133,7 @@ def test_sigterm_writes_a_checkpoint_and_loses_nothing(
     program, recording, uninterrupted, tmp_path, monkeypatch, watched, at
 ):
     # In pieces of three steps, so that most of them end between two records.
-    monkeypatch.setattr(type(program), "steps_per_piece", 3)
+    monkeypatch.setattr(type(program), "steps_per_segment", 3)
     steps = []
     preempt = preempt_after(at)
     with pytest.raises(preemption.PreemptedError, match="asked to end"):

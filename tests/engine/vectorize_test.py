@@ -8,7 +8,7 @@ import pytest
 from keras_svag.distribution import strategy_scope
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.spec import GAUSSIAN, RunSpec
-from keras_svag.engine.vmap_seeds import groups_of, is_vectorized
+from keras_svag.engine.vmap_seeds import group_by_seed, should_vectorize
 
 needs_jax = pytest.mark.requires_jax
 
@@ -19,9 +19,9 @@ def test_groups_differ_in_the_seed_alone():
     gaussian = [dataclasses.replace(run, method=GAUSSIAN) for run in seeds]
     changes = ({"ell": 1.0}, {"learning_rate": 0.1}, {"batch_size": 16}, {"total": 51})
     others = [dataclasses.replace(base, **change) for change in changes]
-    assert groups_of([*gaussian, *seeds, *others]) == [seeds]
+    assert group_by_seed([*gaussian, *seeds, *others]) == [seeds]
     pair = [dataclasses.replace(others[0], seed=seed) for seed in (0, 5)]
-    assert groups_of([seeds[0], pair[0], seeds[1], pair[1]]) == [seeds[:2], pair]
+    assert group_by_seed([seeds[0], pair[0], seeds[1], pair[1]]) == [seeds[:2], pair]
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ def test_groups_differ_in_the_seed_alone():
 @needs_jax
 def test_only_accelerators_do_so_unasked(monkeypatch, wanted, workers, device, expected):
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: [device])
-    assert is_vectorized(wanted, workers) is expected
+    assert should_vectorize(wanted, workers) is expected
 
 
 @pytest.mark.requires_tensorflow
 def test_tensorflow_does_not(monkeypatch):
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
-    assert not is_vectorized(None, 1)
+    assert not should_vectorize(None, 1)
 
 
 @needs_jax
@@ -54,14 +54,14 @@ def test_refused_on_jax(recipe, recording, tmp_path):
     with strategy_scope("mirrored"):
         with pytest.raises(ValueError, match="under a strategy.*--strategy=none"):
             RunPool(recipe, recording, tmp_path, vectorize_seeds=True)
-        assert not is_vectorized(None, 0)
+        assert not should_vectorize(None, 0)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [1, "yes", 0.0, []], ids=str)
 def test_refused_of_another_kind(value):
     with pytest.raises(ValueError, match="`vectorize_seeds` must be True, False, or None.*Rec"):
-        is_vectorized(value, 0)
+        should_vectorize(value, 0)
 
 
 @pytest.mark.requires_tensorflow

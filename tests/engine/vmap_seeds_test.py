@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_svag.datasets.augmentation import PadCropFlip
+from keras_svag.device_loop import VmappedTrainLoop
 from keras_svag.engine import vmap_seeds
 from keras_svag.engine.compiled import CompiledTraining
 from keras_svag.engine.files import lock, records
@@ -20,7 +21,6 @@ from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
 from keras_svag.models import preresnet
 from keras_svag.recipe import Recipe
-from keras_svag.resident import StackedLoop
 from tests.engine.conftest import forget_request
 from tests.engine.helpers import (
     Interrupted,
@@ -102,10 +102,10 @@ def test_group_leaves_what_its_runs_leave_alone(program, recording, alone, tmp_p
         assert_same_end(tmp_path, alone, run)
         assert records.read_json(RunFolder(tmp_path, run.name).result) == results[run.name]
     # Another ell is data to the same program.
-    traces = program.stacked_loop.num_traces
+    traces = program.vmapped_loop.num_traces
     others = [dataclasses.replace(run, ell=1.0) for run in GROUP]
     execute_group(others, program, recording, tmp_path)
-    assert program.stacked_loop.num_traces == traces
+    assert program.vmapped_loop.num_traces == traces
     first, second = (final_state(tmp_path, run)[0]["model"][0] for run in GROUP[:2])
     assert not np.allclose(first, second, rtol=0.1)
 
@@ -146,7 +146,7 @@ def test_convolutions_batch_norm_and_augmentation(dataset, tmp_path):
 def test_sigterm_saves_all_at_one_step_and_each_goes_on_alone_or_together(
     program, recording, alone, tmp_path, monkeypatch, watched
 ):
-    monkeypatch.setattr(type(program), "steps_per_piece", 3)
+    monkeypatch.setattr(type(program), "steps_per_segment", 3)
     told = []
 
     def on_steps(run, count):
@@ -251,14 +251,14 @@ def test_pool_does_groups_first_and_the_rest_one_by_one(recipe, recording, tmp_p
 
 @needs_jax
 def test_no_room_for_all_at_once(recipe, recording, alone, tmp_path, monkeypatch):
-    run_loop, count = StackedLoop.run, itertools.count(1)
+    run_loop, count = VmappedTrainLoop.run, itertools.count(1)
 
     def fail_at_sixth(*args, **kwargs):
         if next(count) == 6:
             raise MemoryError("the device has no room")
         return run_loop(*args, **kwargs)
 
-    monkeypatch.setattr(StackedLoop, "run", fail_at_sixth)
+    monkeypatch.setattr(VmappedTrainLoop, "run", fail_at_sixth)
     steps = dict.fromkeys(GROUP, 0)
 
     def on_steps(run, count):

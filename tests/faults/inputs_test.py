@@ -10,7 +10,7 @@ from keras_svag import check_sde
 from keras_svag.datasets import DATASETS, digits
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import describe_cost
-from keras_svag.studies.checks import check_runs
+from keras_svag.studies.base.checks import check_runs
 from tests.studies.helpers import build, run_study, study_config
 
 

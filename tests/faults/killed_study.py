@@ -22,9 +22,9 @@ import sys
 import numpy as np
 
 from keras_svag.config import build_study
+from keras_svag.device_loop import limit_threads
 from keras_svag.engine import execution
 from keras_svag.engine.progress import Progress
-from keras_svag.resident import limit_threads
 from tests.studies.helpers import study_config
 
 

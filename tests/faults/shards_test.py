@@ -6,7 +6,7 @@ from configs.digits import get_config
 from keras_svag.engine.files import records
 from keras_svag.engine.state import RunFolder
 from keras_svag.studies import SDEValidity
-from keras_svag.studies import study as study_module
+from keras_svag.studies.base import study as study_module
 from tests.studies.helpers import build
 from tests.studies.synthetic import make_pool
 

@@ -364,7 +364,7 @@ def test_loops_in_python_take_the_same_steps(loop):
     normals = standard_normals(N, seed=3, start=0, stop=9)
     expected, expected_logs = train(loop, normals, 2, 0.3, 2, 0.1)
     x, y = examples()
-    options = {"prepare": lambda x: x / 4, "inside_xla": False}
+    options = {"prepare": lambda x: x / 4, "fuse_steps": False}
     outside = GaussianNoiseLoop(compiled(tanh_net()), (4 * x, y), 4, 5, **options)
     got, logs = train(outside, normals, 2, 0.3, 2, 0.1)
     # The same sums in other programs: float32 rounding over nine steps.

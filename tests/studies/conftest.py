@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_svag.studies import study as study_module
+from keras_svag.studies.base import study as study_module
 from tests.studies.helpers import build, run_study, scaling_config, study_config
 from tests.studies.synthetic import make_pool
 

@@ -8,8 +8,8 @@ import pytest
 from keras_svag.engine.execution import FAILED
 from keras_svag.engine.files import records
 from keras_svag.studies import Result
+from keras_svag.studies.base.titles import curves_of
 from keras_svag.studies.sde_validity import figures
-from keras_svag.studies.titles import curves_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

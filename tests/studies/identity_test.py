@@ -9,7 +9,7 @@ import pytest
 from keras_svag import Recipe
 from keras_svag.engine.files import records
 from keras_svag.studies import SDEValidity
-from keras_svag.studies.workdir import claim
+from keras_svag.studies.base.workdir import claim
 from tests.studies.helpers import assert_refused, files_of
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")

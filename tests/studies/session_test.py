@@ -7,8 +7,8 @@ from keras_svag.engine.execution import DONE, FAILED
 from keras_svag.engine.files import records
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import GAUSSIAN, SVAG, RunSpec, describe_cost
-from keras_svag.studies import checks
-from keras_svag.studies.session import Session
+from keras_svag.studies.base import checks
+from keras_svag.studies.base.session import Session
 from tests.studies.helpers import build, study_config
 
 

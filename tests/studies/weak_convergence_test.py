@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from configs.weak_convergence import get_config
-from keras_svag.studies.weak_convergence.linear_chains import simulate
 from keras_svag.studies.weak_convergence.linear_errors import exact_errors
+from keras_svag.studies.weak_convergence.linear_simulation import simulate
 from keras_svag.studies.weak_convergence.slope import fit_slope
 from keras_svag.theory import LinearProblem
 from tests.oracles import linear_svag_moments

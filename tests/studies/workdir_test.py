@@ -12,9 +12,9 @@ import keras
 import pytest
 
 from keras_svag.engine.files import lock, records
-from keras_svag.studies.identity import MUTABLE_FIELDS, differences
-from keras_svag.studies.result import Result, write_results
-from keras_svag.studies.workdir import claim, default_command, environment
+from keras_svag.studies.base.identity import MUTABLE_FIELDS, differences
+from keras_svag.studies.base.result import Result, write_results
+from keras_svag.studies.base.workdir import claim, default_command, environment
 from tests.studies.helpers import assert_refused, build, files_of, read_only, study_config
 
 # Studies that a config writes down.

@@ -53,7 +53,7 @@ def test_train_step_is_pure():
 DATA_PARALLEL = """
 import json
 import keras, numpy as np, keras_svag
-from keras_svag.multi_step import StepsInsideXLA
+from keras_svag.fused_steps import FusedSteps
 
 def train(steps=1):
     keras.utils.set_random_seed(0)
@@ -66,7 +66,7 @@ def train(steps=1):
     x, y = rng.normal(size=(48, 3)).astype("float32"), rng.normal(size=(48, 1))
     logs = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history
     # One program of many steps is for one device.
-    assert not isinstance(model.train_function, StepsInsideXLA)
+    assert not isinstance(model.train_function, FusedSteps)
     return {"logs": logs, "weights": [w.tolist() for w in model.get_weights()]}
 
 outcomes = [train()]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_svag.datasets.array_cache import write_arrays
+from keras_svag.datasets.tfds.cache import write_arrays
 from keras_svag.engine.files import records
 from tests.trainers.command import assert_refused, trainer
 

@@ -21,8 +21,8 @@ from keras_svag.distribution import is_distributed
 from keras_svag.engine import execution
 from keras_svag.engine.processes import preemption, transfer, worker
 from keras_svag.engine.processes.handle import POLL_SECONDS, WorkerProcess
-from keras_svag.engine.vmap_seeds import groups_of, is_vectorized
-from keras_svag.loops import has_accelerator
+from keras_svag.engine.vmap_seeds import group_by_seed, should_vectorize
+from keras_svag.xla_policy import has_accelerator
 
 ATTEMPTS = 2
 
@@ -63,7 +63,7 @@ class RunPool:
                 "--strategy=none to have runs side by side."
             )
         self._recipe, self._arguments = recipe, (recording, workdir)
-        self._is_vectorized = is_vectorized(vectorize_seeds, num_workers)
+        self._is_vectorized = should_vectorize(vectorize_seeds, num_workers)
         self._wanted = bool(vectorize_seeds)
         self._num_workers = num_workers or (1 if self._is_vectorized else default_num_workers())
         self._workers = []
@@ -166,7 +166,7 @@ class RunPool:
     def _execute_groups(self, waiting, on_steps):
         """Executes side by side, on JAX, what differs in the seed alone; the rest is left."""
         results = {}
-        for group in groups_of(waiting):
+        for group in group_by_seed(waiting):
             preemption.raise_if_requested()
             results |= self._worker.execute_group(group, on_steps, self._wanted)
         return results

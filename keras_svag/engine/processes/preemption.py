@@ -3,7 +3,7 @@
 import signal
 import threading
 
-from keras_svag.distribution import on_any_process
+from keras_svag.distribution import any_process
 
 # EX_TEMPFAIL of sysexits.h, "try again later". Not 143, which shells report of any process that
 # SIGTERM has killed: this one says that the checkpoints are written.
@@ -36,7 +36,7 @@ def is_requested():
     The processes of a `multi_worker` run take their steps together, so they ask together, too, and
     end together when SIGTERM has come to any of them.
     """
-    return on_any_process(any(is_asked() for is_asked in _sources))
+    return any_process(any(is_asked() for is_asked in _sources))
 
 
 def raise_if_requested():

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_svag.optimizers.registry import live_config
-from keras_svag.recipe.files import import_file
+from keras_svag.recipe.source import import_file
 
 # Smaller arrays go through the pipe.
 SHARED_BYTES = 2**16

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import threading
 
+from keras_svag.device_loop import limit_threads
 from keras_svag.engine import execution
 from keras_svag.engine.compiled import CompiledTraining
 from keras_svag.engine.compiled_gaussian import CompiledGaussianTraining
@@ -13,7 +14,6 @@ from keras_svag.engine.processes import preemption, transfer
 from keras_svag.engine.spec import GAUSSIAN, SVAG
 from keras_svag.engine.state import restore_last
 from keras_svag.engine.vmap_seeds import execute_group
-from keras_svag.resident import limit_threads
 
 PROGRAMS = {SVAG: CompiledTraining, GAUSSIAN: CompiledGaussianTraining}
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_svag.engine.execution import DONE
-from keras_svag.studies.table import column, read_rows, summarize_runs
+from keras_svag.studies.base.table import column, read_rows, summarize_runs
 from keras_svag.theory import (
     Window,
     correct_noise,

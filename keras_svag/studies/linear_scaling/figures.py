@@ -15,7 +15,7 @@ from keras_svag.report.drawing import (
     ordered_color,
     set_plain_log_scale,
 )
-from keras_svag.studies.titles import main_metric_curve
+from keras_svag.studies.base.titles import main_metric_curve
 
 SCALING = (
     ("scaled_noise", "B N (batch size × gradient noise)"),

@@ -2,7 +2,7 @@
 
 import math
 
-from keras_svag.studies.sentences import (
+from keras_svag.studies.base.sentences import (
     add_sizes,
     batch_sizes,
     flag,

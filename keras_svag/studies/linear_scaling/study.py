@@ -21,13 +21,13 @@ from keras_svag.engine.files import records
 from keras_svag.optimizers.scaling import max_kappa
 from keras_svag.recipe import Recipe
 from keras_svag.report.text import align, format_interval
+from keras_svag.studies.base.study import Study
+from keras_svag.studies.base.titles import end_quantities, end_titles
 from keras_svag.studies.linear_scaling import figures, recommendations, verdict
 from keras_svag.studies.linear_scaling.cells import measure
 from keras_svag.studies.linear_scaling.prediction import predict, write_prediction
-from keras_svag.studies.study import Study
-from keras_svag.studies.titles import end_quantities, end_titles
 from keras_svag.theory import BASE, FAILS, FIXED_ORDER, HOLDS, INCONCLUSIVE, correct_noise
-from keras_svag.theory.windows import AUTO, GIVEN
+from keras_svag.theory.equilibrium.measurement import AUTO, GIVEN
 
 CLOSENESS, WEIGHT_NORM, TEST_ACCURACY = "closeness", "weight_norm", "test_accuracy"
 CRITERIA = (CLOSENESS, WEIGHT_NORM, TEST_ACCURACY)

@@ -12,7 +12,7 @@ from keras_svag.report.drawing import (
     load_curves,
     mean_ignoring_gaps,
 )
-from keras_svag.studies.titles import main_metric_curve
+from keras_svag.studies.base.titles import main_metric_curve
 
 
 def build_figures(arms, table, workdir):

@@ -1,6 +1,6 @@
 """What somebody who has read the verdict can do next."""
 
-from keras_svag.studies.sentences import batch_sizes, flag, on_failed_runs
+from keras_svag.studies.base.sentences import batch_sizes, flag, on_failed_runs
 from keras_svag.theory import DIFFERENT, EQUIVALENT, INCONCLUSIVE
 
 

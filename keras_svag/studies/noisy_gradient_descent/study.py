@@ -11,10 +11,10 @@ import dataclasses
 
 from keras_svag._checks import as_list, finite_float, positive_int, sorted_values
 from keras_svag.report.text import align
-from keras_svag.studies.checks import require_plain_sgd
+from keras_svag.studies.base.checks import require_plain_sgd
+from keras_svag.studies.base.study import Study
+from keras_svag.studies.base.titles import end_titles
 from keras_svag.studies.noisy_gradient_descent import arms, figures, recommendations, verdict
-from keras_svag.studies.study import Study
-from keras_svag.studies.titles import end_titles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import itertools
 import math
 
 from keras_svag.engine.execution import DONE
-from keras_svag.studies.table import column, failed_runs, final_columns, pair_by_seed
+from keras_svag.studies.base.table import column, failed_runs, final_columns, pair_by_seed
 from keras_svag.theory import (
     DIFFERENT,
     EQUIVALENCE_CONFIDENCE,

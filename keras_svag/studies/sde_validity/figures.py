@@ -20,7 +20,7 @@ from keras_svag.report.drawing import (
     set_log_scale,
     set_plain_log_scale,
 )
-from keras_svag.studies.titles import curves_of
+from keras_svag.studies.base.titles import curves_of
 
 LIMITS = (
     ("weight_norm", "R = |x|²"),

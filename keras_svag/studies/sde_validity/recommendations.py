@@ -1,6 +1,6 @@
 """What somebody who has read the verdict can do next."""
 
-from keras_svag.studies.sentences import add_sizes, batch_sizes, flag, on_failed_runs
+from keras_svag.studies.base.sentences import add_sizes, batch_sizes, flag, on_failed_runs
 from keras_svag.theory import INCONCLUSIVE, INVALID, VALID
 
 

@@ -9,9 +9,9 @@ import dataclasses
 from keras_svag._checks import positive_int, sorted_values
 from keras_svag.engine.files import records
 from keras_svag.report.text import align, format_interval
+from keras_svag.studies.base.study import Study
+from keras_svag.studies.base.titles import WINDOW_TITLES, end_quantities, end_titles
 from keras_svag.studies.sde_validity import figures, recommendations, verdict
-from keras_svag.studies.study import Study
-from keras_svag.studies.titles import WINDOW_TITLES, end_quantities, end_titles
 from keras_svag.theory import CONFIDENCE, INCONCLUSIVE, judge, validate_ell
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_svag import theory
 from keras_svag.engine.execution import DONE
-from keras_svag.studies.table import column, failed_runs, pair_by_seed, summarize_quantities
+from keras_svag.studies.base.table import column, failed_runs, pair_by_seed, summarize_quantities
 from keras_svag.theory import Interval, Verdict
 
 

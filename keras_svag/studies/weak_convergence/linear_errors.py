@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption
-from keras_svag.studies.weak_convergence.linear_chains import simulate
+from keras_svag.studies.weak_convergence.linear_simulation import simulate
 from keras_svag.studies.weak_convergence.slope import fit_slope
 from keras_svag.theory import Interval, LinearProblem, svag_steps
 

@@ -5,7 +5,7 @@ import numpy as np
 from keras_svag import theory
 from keras_svag.engine.execution import DONE
 from keras_svag.engine.spec import GAUSSIAN, SVAG
-from keras_svag.studies.table import read_rows
+from keras_svag.studies.base.table import read_rows
 from keras_svag.studies.weak_convergence.slope import fit_slope
 
 TITLES = {

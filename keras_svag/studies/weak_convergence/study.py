@@ -8,9 +8,9 @@ import dataclasses
 
 from keras_svag._checks import as_list, finite_float, positive_int, sorted_values
 from keras_svag.engine.spec import GAUSSIAN, SVAG
-from keras_svag.studies.checks import require_plain_sgd
-from keras_svag.studies.study import Study
-from keras_svag.studies.table import failed_runs
+from keras_svag.studies.base.checks import require_plain_sgd
+from keras_svag.studies.base.study import Study
+from keras_svag.studies.base.table import failed_runs
 from keras_svag.studies.weak_convergence import figures, recommendations
 from keras_svag.studies.weak_convergence.linear_errors import exact_errors, kept_errors
 from keras_svag.studies.weak_convergence.network_errors import TITLES, network_errors

@@ -1,1 +1,0 @@
-"""How programs of TensorFlow are compiled."""

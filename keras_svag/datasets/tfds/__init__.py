@@ -1,0 +1,1 @@
+"""Image data sets of tensorflow_datasets, read as arrays."""

@@ -1,0 +1,123 @@
+"""Many steps, or a whole evaluation, in compiled programs of TensorFlow."""
+
+import tensorflow as tf
+from keras import tree
+
+from keras_svag import _keras
+from keras_svag.distribution.tensorflow import (
+    average_statistics,
+    is_distributed,
+    num_replicas,
+    share,
+    to_device,
+)
+from keras_svag.trainer.structures import first_leaf, map_arrays
+from keras_svag.xla_policy.tensorflow import WHOLE, compiled, jit_scope_of
+
+
+def limit_threads(count):
+    """Limits TensorFlow to `count` threads; must come before its first operation."""
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
+def reset_metrics_if(model, condition):
+    """Resets a model's metrics inside a compiled program if `condition` (a tensor) holds."""
+    # Inside the program: outside, one assignment a variable costs more than a hundred steps.
+    tf.cond(condition, lambda: (model.reset_metrics(), 0)[1], lambda: 0)
+
+
+class BackendLoop:
+    """What is compiled of a `DeviceTrainLoop`.
+
+    `_compile(data)` puts the data on the device and makes the program. `_call` takes `count` steps,
+    the metrics being reset if `reset_metrics`; it gives steps steps_done, loss and logs. Under a strategy each
+    replica has all data and gathers its share of each batch.
+    """
+
+    def _compile(self, data):
+        self._strategy = tf.distribute.get_strategy()
+        self._data = tree.map_structure(to_device, data)
+        share = WHOLE if self._fuse_steps else jit_scope_of(self._model)
+        self._program = compiled(self._many_steps, share)
+
+    def _batch(self, row, augment_params):
+        batch = tree.map_structure(lambda a: tf.gather(tf.convert_to_tensor(a), row), self._data)
+        return self._prepared(batch, augment_params)
+
+    def _one_step(self, row, augment_params):
+        batch = self._batch(*map_arrays(share, (row, augment_params)))
+        return tf.cast(self._model.train_step(batch)["loss"], tf.float32)
+
+    def _many_steps(self, rows, augment_params, count, reset_metrics):
+        self.num_traces += 1
+        strategy = self._strategy
+        strategy.run(lambda: reset_metrics_if(self._model, reset_metrics))
+
+        def body(step, loss):
+            del loss
+            params = map_arrays(lambda a: a[step], augment_params)
+            losses = strategy.run(self._one_step, args=(rows[step], params))
+            return step + 1, strategy.reduce("MEAN", losses, axis=None)
+
+        def cond_fn(step, loss):
+            # `loss` is the running mean: once not finite it stays so, and the loop ends there.
+            return (step < count) & tf.math.is_finite(loss)
+
+        start = (tf.constant(0), tf.constant(0.0))
+        step, loss = tf.while_loop(cond_fn, body, start) if self._fuse_steps else body(*start)
+        if is_distributed():
+            # Else each replica keeps the moving averages of its own share, and one is evaluated.
+            statistics = self._model.non_trainable_variables
+            strategy.run(lambda: average_statistics(statistics))
+        logs = {**self._model.get_metrics_result(), **self._model._noise_logs()}
+        return step, loss, logs
+
+    def _call(self, rows, augment_params, count, reset_metrics):
+        rows, augment_params = map_arrays(tf.constant, (rows, augment_params))
+        if is_distributed() and not self.num_traces:
+            # Variables that are made while replicas are traced cannot be theirs together.
+            batch = self._batch(rows[0], map_arrays(lambda a: a[0], augment_params))
+            _keras.build_for_training(self._model, batch)
+        return self._program(rows, augment_params, tf.constant(count), tf.constant(reset_metrics))
+
+
+class BackendEvaluation:
+    """What is compiled of a `DeviceEvaluation`.
+
+    `_call` evaluates a batch, the metrics being reset if `reset_metrics`, and gives the logs.
+    """
+
+    def _on_device(self, array):
+        return tf.constant(array)
+
+    def _compiled(self):
+        self._strategy = tf.distribute.get_strategy()
+        one_batch = self._one_batch_of_replicas if is_distributed() else self._one_batch
+        return compiled(one_batch, jit_scope_of(self._model))
+
+    def _one_batch(self, batch, reset_metrics):
+        self.num_traces += 1
+        reset_metrics_if(self._model, reset_metrics)
+        return self._model.test_step(self._prepared(batch))
+
+    def _one_batch_of_replicas(self, batch, reset_metrics):
+        self.num_traces += 1
+        self._strategy.run(lambda: reset_metrics_if(self._model, reset_metrics))
+        self._strategy.run(self._one_share, args=(batch,))
+        return self._model.get_metrics_result()
+
+    def _one_share(self, batch):
+        def evaluate(part):
+            self._model.test_step(self._prepared(part))
+            return 0
+
+        if first_leaf(batch).shape[0] % num_replicas() == 0:
+            evaluate(map_arrays(share, batch))
+        else:
+            # A rest that cannot be shared equally counts once.
+            index = tf.distribute.get_replica_context().replica_id_in_sync_group
+            tf.cond(tf.equal(index, 0), lambda: evaluate(batch), lambda: 0)
+
+    def _call(self, batch, reset_metrics):
+        return self._program(batch, tf.constant(reset_metrics))

@@ -1,0 +1,9 @@
+"""Many train steps of `fit` in one compiled program (`steps_per_execution`)."""
+
+from keras_svag._backend import backend_module
+
+backend = backend_module(__package__)
+FusedSteps = backend.FusedSteps
+fuse_steps = backend.fuse_steps
+
+__all__ = ["FusedSteps", "fuse_steps"]

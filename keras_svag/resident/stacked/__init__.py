@@ -1,7 +1,0 @@
-"""Train steps of several runs of one model side by side; `None` where the backend has no such."""
-
-from keras_svag._backend import backend_module
-
-StackedLoop = backend_module(__package__).StackedLoop
-
-__all__ = ["StackedLoop"]

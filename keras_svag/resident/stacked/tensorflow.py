@@ -1,3 +1,0 @@
-"""What TensorFlow does not have: a train step vectorised over the values of its variables."""
-
-StackedLoop = None

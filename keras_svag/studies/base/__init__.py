@@ -1,0 +1,1 @@
+"""The `Study` class and its parts: grid, table, verdict, files, report."""

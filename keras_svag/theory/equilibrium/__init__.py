@@ -1,0 +1,1 @@
+"""Equilibrium of R, N and G: identities, tests, and the window to average over."""

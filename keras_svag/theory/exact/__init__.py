@@ -1,0 +1,1 @@
+"""Problems whose SVAG and SDE moments are known exactly."""
