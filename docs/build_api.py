@@ -1,52 +1,34 @@
-"""Writes the API reference from the docstrings, as HTML; a warning is an error.
+"""Builds the API reference of the public modules as HTML; warnings are errors.
 
 python -m docs.build_api build/docs
 """
 
 import pathlib
-import pkgutil
 import sys
 import warnings
+from unittest import mock
 
 import pdoc
 
 import keras_svag
 
-# Modules of one backend, behind those that users import.
-HIDDEN = ("jax", "tensorflow")
+# Public modules of the package. A page shows what the `__all__` of its module exports.
+MODULES = ("callbacks", "datasets", "models", "optimizers", "studies", "theory")
 
 
-def modules():
-    """Names of all modules that have a page."""
-    found = [info.name for info in pkgutil.walk_packages(keras_svag.__path__, "keras_svag.")]
-    parts = {name: name.split(".") for name in ("keras_svag", *found)}
-    return [
-        name
-        for name, words in parts.items()
-        if words[-1] not in HIDDEN and not any(word.startswith("_") for word in words)
-    ]
-
-
-def build(folder, names):
-    """Writes a page for each module.
-
-    Args:
-        folder: where the pages shall be.
-        names: names of modules, or paths of files.
-
-    Raises:
-        UserWarning: if pdoc warns, of a module that cannot be imported or an annotation that it
-            cannot read.
-    """
+def build(folder, module="keras_svag"):
+    """Writes the pages of a module or file; raises a `UserWarning` if pdoc warns."""
     pdoc.render.configure(docformat="google")
+    # Files of the package behind its public modules.
+    internal = rf"!keras_svag\.(?!({'|'.join(MODULES)})$)"
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=UserWarning, module=r"pdoc\..*")
-        # A function of the name of its module, such as `keras_svag.datasets.cifar10`.
-        warnings.filterwarnings("ignore", message="The module specification .* already been added")
         for name in keras_svag.__all__:
-            getattr(keras_svag, name)  # pdoc does not see what is loaded on first use
-        pdoc.pdoc(*names, output_directory=pathlib.Path(folder))
+            getattr(keras_svag, name)  # pdoc does not see lazily imported names
+        # pdoc finds the submodules that are in `__all__`, and no others.
+        with mock.patch.object(keras_svag, "__all__", [*keras_svag.__all__, *MODULES]):
+            pdoc.pdoc(module, internal, output_directory=pathlib.Path(folder))
 
 
 if __name__ == "__main__":
-    build(sys.argv[1], modules())
+    build(sys.argv[1])
