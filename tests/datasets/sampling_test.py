@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from keras_svag.datasets import SAMPLING_MODES, Sampler
-from keras_svag.theory import (
+from keras_svag.theory.sampling_modes import (
     FIXED_ORDER,
     MODES_WITHOUT_SDE,
     SHUFFLED_EPOCHS,
-    WITH_REPLACEMENT,
     WITHOUT_REPLACEMENT,
+    WITH_REPLACEMENT,
 )
 
 SDE_MODES = [mode for mode in SAMPLING_MODES if mode not in MODES_WITHOUT_SDE]

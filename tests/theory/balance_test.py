@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/balance.py, by enumeration and on a toy that is scale invariant."""
+"""Tests of keras_svag/theory/equilibrium/balance.py, by enumeration and on a toy."""
 
 import itertools
 import math

@@ -1,19 +1,18 @@
-"""Tests of keras_svag/theory/windows.py, on trajectories of R whose equilibrium is known."""
+"""Tests of keras_svag/theory/equilibrium/measurement.py, on R whose equilibrium is known."""
 
 import math
 
 import numpy as np
 import pytest
 
-from keras_svag.theory import (
-    RELAXATION_TIMES,
-    constant_rate_stretch,
-    identity_ratio,
+from keras_svag.theory.equilibrium.measurement import (
     lengths_inside,
     mean_rows,
     measure_window,
     window_means,
 )
+from keras_svag.theory.equilibrium.relaxation import RELAXATION_TIMES, constant_rate_segment
+from keras_svag.theory.equilibrium.window import identity_ratio
 
 ETA, DECAY = 0.2, 5e-3
 TOTAL, RECORDS = 6000, 60
@@ -165,7 +164,7 @@ def test_missing_values_are_left_out():
     ],
 )
 def test_stretch_of_one_learning_rate(rates, stretch):
-    assert constant_rate_stretch([{"learning_rate": rate} for rate in rates]) == stretch
+    assert constant_rate_segment([{"learning_rate": rate} for rate in rates]) == stretch
 
 
 # Means over a window.
