@@ -16,8 +16,8 @@ from keras_svag.theory.sampling_modes import (
     SAMPLING_MODES,
     SHUFFLED_EPOCHS,
     TWO_SHUFFLED_STREAMS,
-    WITHOUT_REPLACEMENT,
     WITH_REPLACEMENT,
+    WITHOUT_REPLACEMENT,
 )
 
 _WARNINGS = {

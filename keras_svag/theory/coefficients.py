@@ -25,8 +25,7 @@ def svag_coefficients(ell: float) -> tuple[float, float]:
     ([Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470)).
 
     Args:
-        ell: Amplification, a float >= 0.5. 1 gives plain SGD, (1, 0); 0.5 gives the mean of both
-            halves, (0.5, 0.5).
+        ell: Amplification, a float >= 0.5. 1 is plain SGD, 0.5 is SGD on the whole batch.
 
     Returns:
         A tuple of floats `(r1, r2)`.
@@ -47,7 +46,7 @@ def svag_coefficients(ell: float) -> tuple[float, float]:
 def svag_steps(sgd_steps: int, ell: float) -> int:
     """Number of SVAG steps that cover the continuous time of `sgd_steps` SGD steps.
 
-    An SVAG step advances time by `eta / ell`, so the run takes `ell` times as many steps, rounded.
+    An SVAG step advances time by `eta / ell`: it takes `ell` times as many steps, rounded.
 
     Args:
         sgd_steps: Number of steps of the SGD run, an integer >= 0.
@@ -71,8 +70,7 @@ def svag_steps(sgd_steps: int, ell: float) -> int:
 def svag_epochs(sgd_epochs: int, ell: float) -> int:
     """Number of epochs of `fit` in which SVAG trains as long as SGD.
 
-    SVAG takes `ell` times the steps and reads two batches in each: `2 ell` times the epochs,
-    rounded up.
+    `ell` times the steps, each of which reads two batches: `2 ell` times the epochs, rounded up.
 
     Args:
         sgd_epochs: Number of epochs of the SGD run, an integer >= 0.

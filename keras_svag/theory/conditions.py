@@ -19,10 +19,8 @@ TIGHT, PAPER = "tight", "paper"
 def sde_threshold(closeness: float = DEFAULT_CLOSENESS) -> float:
     """Smallest noise-to-signal ratio N/G at which SGD can be C-close to its SDE.
 
-    In equilibrium of a scale-invariant loss with weight decay, SGD has
-    `(2 lambda - eta lambda^2) R = eta (G + N)` and its SDE `2 lambda R' = eta N'`. If R, N, G are
-    within a factor C, then `(G' + N') / C <= G + N <= C N'` up to a term in `eta lambda`, hence
-    `N'/G' >= 1 / (C^2 - 1)`; the same holds for the N and G of SGD.
+    In equilibrium of a scale-invariant loss with weight decay, N/G must be at least
+    `1 / (C^2 - 1)`, for the N and G of SGD as for those of the SDE.
 
     Args:
         closeness: C, a float > 1. Defaults to `sqrt(2)`.
@@ -68,23 +66,20 @@ def sde_condition(
 ) -> Condition:
     """Tests the condition of `sde_threshold` on measured N and G.
 
-    It is necessary, not sufficient: if it fails, SGD is not C-close to its SDE; if it holds,
-    nothing follows. It assumes equilibrium, a scale-invariant loss, weight decay and no momentum;
-    otherwise it is a heuristic.
+    It is necessary, not sufficient, and assumes equilibrium, a scale-invariant loss, weight decay
+    and no momentum; otherwise it is a heuristic.
 
     Args:
-        noise: N of SGD (or of its SDE) in equilibrium: one number per seed, or per batch of a long
-            run (`RunningMeans.batches`).
+        noise: N of SGD in equilibrium: one number per seed, or per `RunningMeans.batches`.
         signal: G of the same runs.
         closeness: C, a float > 1. Defaults to `sqrt(2)`.
-        confidence: Confidence of the two-sided Fieller interval of N/G, in (0, 1); `holds` is
-            wrong with half the remaining probability. Defaults to `0.95`.
+        confidence: Confidence of the two-sided interval of N/G, in (0, 1). Defaults to `0.95`.
 
     Returns:
         A `Condition`.
 
     Raises:
-        ValueError: If `closeness` is not greater than 1, or `noise` and `signal` differ in length.
+        ValueError: If an argument is out of range, or `noise` and `signal` differ in length.
 
     Example:
 
@@ -108,39 +103,28 @@ def lsr_max_kappa(
 ) -> Interval:
     """Largest factor on the batch size at which the linear scaling rule can hold.
 
-    In equilibrium of a scale-invariant loss with weight decay, `2 lambda R = eta (G + N)` at batch
-    size B and `2 lambda R' = kappa eta (G' + N')` at kappa B, up to terms in `eta lambda` that only
-    tighten what follows. If R, G and B N (the noise per unit of time, which the rule keeps) agree
-    within a factor C, then `kappa G + N <= C^2 (G + N)`, hence
-
-    - `"tight"`: `kappa <= C^2 + (C^2 - 1) N/G`,
-    - `"paper"`: `kappa <= C^2 (1 + N/G)`, the looser form of Li, Malladi, Arora 2021.
-
-    The bound is one-sided: beyond it training changes, below it nothing follows. It makes the
-    assumptions of `sde_condition`.
+    If R, G and B N (the noise per unit of time, which the rule keeps) agree within a factor C, then
+    `kappa G + N <= C^2 (G + N)`. Beyond the bound training changes; below it nothing follows. It
+    makes the assumptions of `sde_condition`.
 
     Args:
-        noise: N of the base run (ell = 1) in equilibrium: one number per seed, or per batch of a
-            long run (`RunningMeans.batches`).
+        noise: N of the base run in equilibrium: one number per seed, or per `RunningMeans.batches`.
         signal: G of the same runs, as logged.
         closeness: C, a float > 1. Defaults to `sqrt(2)`.
-        form: `"tight"` or `"paper"`. Defaults to `"tight"`.
+        form: `"tight"`, `C^2 + (C^2 - 1) N/G`, or `"paper"`, the looser `C^2 (1 + N/G)` of the
+            paper. Defaults to `"tight"`.
         confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.
 
     Returns:
-        An `Interval` around the bound. Its upper end is infinite if the interval of G reaches
-        zero, and its lower end is at least `C^2`, since N/G is not negative.
+        An `Interval` around the bound; infinite above if the interval of G reaches zero.
 
     Raises:
-        ValueError: If `closeness` is not greater than 1, `form` is unknown, or `noise` and
-            `signal` differ in length.
+        ValueError: If an argument is out of range, or `noise` and `signal` differ in length.
 
     Example:
 
     >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0)
     Interval(mean=13.0, ci_low=13.0, ci_high=13.0)
-    >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0, form="paper").mean
-    16.0
     """
     square = _square(validate_closeness(closeness))
     slope = {TIGHT: square - 1, PAPER: square}[one_of("form", form, (TIGHT, PAPER))]

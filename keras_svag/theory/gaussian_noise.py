@@ -13,16 +13,12 @@ def gaussian_loss_weights(
 ) -> np.ndarray:
     """Weights of the examples' losses that give the full gradient the noise of a mini-batch.
 
-    `w_i = 1 + sqrt(m n / B) (z_i - mean z)`: the gradient of the weighted mean loss,
-    `1/n sum_i w_i g_i`, is Gaussian with the mean `grad L` and exactly m times the covariance of
-    a mini-batch of B examples drawn with replacement. With steps of `eta / m` this is
-
-    - m = 1: the noisy gradient descent of Li, Malladi, Arora 2021 (arXiv 2102.12470), SGD with
-      Gaussian noise of the same covariance,
-    - m > 1: the Euler-Maruyama simulation of SGD's SDE,
-      `dX = -grad L dt + (eta Sigma(X))^(1/2) dW`, with an error of order 1/m. As the ground truth
-      for SVAG(l), m must be much larger than l: at m = l both have the same mean and covariance
-      in every step.
+    With `w_i = 1 + sqrt(m n / B) (z_i - mean z)` the gradient of the weighted mean loss is Gaussian
+    with the mean `grad L` and m times the covariance of B examples drawn with replacement. With
+    steps of `eta / m`, m = 1 is the noisy gradient descent of
+    [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470), and m > 1 the Euler-Maruyama
+    simulation of the SDE, with an error of order 1/m (as the ground truth for SVAG(l), use m much
+    larger than l).
 
     Args:
         normals: Array of shape `(..., n)`, standard normal numbers, one per example.
@@ -55,8 +51,7 @@ def gaussian_loss_weights(
 def standard_normals(count: int, seed: int, start: int, stop: int) -> np.ndarray:
     """Standard normal numbers for a range of steps, a pure function of seed and step.
 
-    They are independent of the batches that `keras_svag.datasets.Sampler` draws from the same
-    seed.
+    They are independent of the batches of a `keras_svag.datasets.Sampler` of the same seed.
 
     Args:
         count: Numbers per step, one for each example.

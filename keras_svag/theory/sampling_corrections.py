@@ -10,26 +10,22 @@ def correct_signal(
 ) -> Value:
     """Removes the bias that sampling gives to G.
 
-    The halves of one shuffled epoch share their examples, so their gradients are correlated by
-    `-S^2/n` and `<g1, g2>` is low by that, which is `(B/n) N`. Independent halves need no
-    correction. With augmentation or dropout the corrected value is an upper bound, since N then
-    holds noise that is independent between the halves.
-
-    Leave N and G as logged in identities of `|g|^2`: `E |g|^2 = G + ell N` holds in every mode.
+    The halves of one shuffled epoch have no example in common, so `<g1, g2>` is low by `(B/n) N`.
+    With augmentation or dropout the corrected value is an upper bound. Leave N and G as logged in
+    identities of `|g|^2`: `E |g|^2 = G + ell N` holds in every mode.
 
     Args:
         signal: Mean of the logged `gradient_signal`, a float or an array of any shape.
         noise: Mean of the logged `gradient_noise`, of the same shape.
         batch_size: B, the size of one half; its mean if the last batch of an epoch is short.
         num_examples: n, the size of the data set.
-        mode: One of `SAMPLING_MODES`; plain `fit` is `"shuffled_epochs"`. In `"fixed_order"`
-            nothing is random, so nothing is corrected.
+        mode: One of `SAMPLING_MODES`; plain `fit` is `"shuffled_epochs"`.
 
     Returns:
-        `signal + (B/n) noise` for shuffled epochs, else `signal`.
+        `signal + (B/n) noise` in shuffled epochs, else `signal`.
 
     Raises:
-        ValueError: If `mode` is unknown, a size is not positive, or B > n.
+        ValueError: If `mode` or a size is out of range.
 
     Example:
 
@@ -52,14 +48,13 @@ def correct_noise(noise: Value, batch_size: float, num_examples: int, mode: str)
         noise: Mean of the logged `gradient_noise`, a float or an array of any shape.
         batch_size: B, the size of one half; its mean if the last batch of an epoch is short.
         num_examples: n, the size of the data set.
-        mode: One of `SAMPLING_MODES`. In `"fixed_order"` nothing is corrected.
+        mode: One of `SAMPLING_MODES`.
 
     Returns:
         A float or an array, like `noise`.
 
     Raises:
-        ValueError: If `mode` is unknown, a size is not positive, B > n, or halves without
-            replacement hold all examples.
+        ValueError: If `mode` or a size is out of range, or a half holds all examples.
 
     Example:
 
@@ -84,16 +79,16 @@ def noise_and_signal_for_scaling(
 ) -> tuple[Value, Value]:
     """Converts logged N and G to those of the linear scaling bound (`lsr_max_kappa`).
 
-    The bound rests on `E |g|^2 = |grad L|^2 - S^2/n + S^2/B` of batches from a finite data set.
-    Only the last term falls with the batch size: it is N, the rest G
-    (`docs/theory_conditions.md`, 4.2). With replacement and in shuffled epochs these are as logged.
+    The bound rests on `E |g|^2 = |grad L|^2 - S^2/n + S^2/B`: N is the last term, which falls with
+    the batch size, and G the rest (`docs/theory_conditions.md`, 4.2). N and G are as logged, except
+    without replacement.
 
     Args:
         noise: Mean of the logged `gradient_noise`, a float or an array of any shape.
         signal: Mean of the logged `gradient_signal`, of the same shape.
         batch_size: B, the size of one half.
         num_examples: n, the size of the data set.
-        mode: One of `SAMPLING_MODES`. In `"fixed_order"` the result is meaningless.
+        mode: One of `SAMPLING_MODES`.
 
     Returns:
         A tuple `(noise, signal)`.

@@ -1,7 +1,6 @@
-"""Scaling rules: hyperparameters as functions of the batch size.
+"""Scaling rules of hyperparameters, derived in `docs/theory.md`.
 
 Amplification by `ell` is a scaling rule at kappa = 1/ell: both keep the SDE of the optimizer.
-`docs/theory.md` derives every rule.
 """
 
 import dataclasses
@@ -13,12 +12,11 @@ LINEAR, HEAVY_BALL, SQUARE_ROOT, AUTO = "linear", "heavy_ball", "square_root", "
 
 @dataclasses.dataclass(frozen=True)
 class ScalingRule:
-    """How hyperparameters scale with the batch size.
+    """Rule that scales hyperparameters with the batch size.
 
     Attributes:
         name: `"linear"`, `"heavy_ball"`, `"square_root"`, or a name of your own.
-        powers: Dict from hyperparameter to the power of kappa that multiplies it. Must have
-            `learning_rate` and `weight_decay`; use the power 0 for what does not change.
+        powers: Dict from hyperparameter to the power of kappa that multiplies it, 0 for no change.
         decay_rates: Names of hyperparameters b whose complement `1 - b` is multiplied by kappa.
 
     Raises:

@@ -73,8 +73,7 @@ def judge(
 
     Args:
         sgd: Dict from quantity to one number per seed, of the SGD runs.
-        limit: The same of the SDE, from `extrapolate`. (SVAG(l) itself will not do: to be close
-            to it is weaker, and for `l <= C^2` says nothing.)
+        limit: The same of the SDE, from `extrapolate`.
         closeness: C, a float > 1. Defaults to `sqrt(2)`.
         confidence: Confidence of the intervals, in (0, 1). Defaults to `0.95`.
 
@@ -154,9 +153,8 @@ def closeness(
         confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.
 
     Returns:
-        An `Interval` around the largest factor by which a quantity differs, >= 1. Each end is
-        wrong with at most half the remaining probability. It is infinite above if there are fewer
-        than two seeds or a value is not positive.
+        An `Interval` around the largest factor by which a quantity differs, >= 1; infinite above
+        with fewer than two seeds, or if a value is not positive.
 
     Raises:
         ValueError: If `a` and `b` do not have the same quantities.

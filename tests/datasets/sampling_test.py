@@ -11,8 +11,8 @@ from keras_svag.theory.sampling_modes import (
     FIXED_ORDER,
     MODES_WITHOUT_SDE,
     SHUFFLED_EPOCHS,
-    WITHOUT_REPLACEMENT,
     WITH_REPLACEMENT,
+    WITHOUT_REPLACEMENT,
 )
 
 SDE_MODES = [mode for mode in SAMPLING_MODES if mode not in MODES_WITHOUT_SDE]

@@ -23,8 +23,7 @@ def equilibrium_weight_norm(
         signal: G as logged, of the same shape.
         learning_rate: eta of the SGD run.
         weight_decay: lambda > 0; twice the factor of a Keras `L2` regularizer.
-        ell: Amplification; `math.inf` for the SDE, whose R is `eta N / (2 lambda)`. Defaults to
-            `1.0`.
+        ell: Amplification; `math.inf` for the SDE. Defaults to `1.0`.
 
     Returns:
         A float or an array, like `noise`.
@@ -68,21 +67,17 @@ def weight_norm_imbalance(
 
     where the last term is zero if the loss is scale invariant. This is summed over m segments of a
     run, in equilibrium or not. An imbalance means that the loss is not scale invariant, or that
-    there is momentum, clipping, another weight decay, or weights without decay. The rest is a sum
-    of martingale differences, hence Student's interval over segments.
+    there is momentum, clipping, another weight decay, or weights without decay.
 
     Args:
         weight_norm: R at the ends of the segments, m + 1 numbers.
         noise: Mean of N over each segment, as logged; one number or m.
         signal: Mean of G over each segment, likewise.
-        steps: Number of steps of each segment, one number or m. N and G are taken as constant over
-            a segment, so it should be short compared with `ell/(2 eta lambda)`.
+        steps: Number of steps of each segment, few compared with `ell/(2 eta lambda)`.
         learning_rate: eta of the SGD run, one number or m.
         weight_decay: lambda >= 0; twice the factor of a Keras `L2` regularizer.
-        ell: Amplification. For plain SGD on the whole batch of 2B examples at learning rate h use
-            `ell=0.5, learning_rate=h/2`. Defaults to `1.0`.
-        radial_gradient: Mean of `<x, grad L>` over each segment, one number or m; see
-            `keras_svag.trainer.noise.radial_gradient`. Defaults to `0.0`.
+        ell: Amplification. Defaults to `1.0`.
+        radial_gradient: Mean of `<x, grad L>` over each segment. Defaults to `0.0`.
         confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.
 
     Returns:
@@ -93,10 +88,9 @@ def weight_norm_imbalance(
 
     Example:
 
-    >>> # Three steps of 0.1^2 (G + 2 N) = 0.09 in each segment.
-    >>> imbalance = weight_norm_imbalance([1.0, 1.27, 1.54], 4.0, 1.0, 3, 0.2, 0.0, ell=2)
-    >>> abs(round(imbalance.mean, 9))
-    0.0
+    >>> imbalance = weight_norm_imbalance([1.0, 1.25, 1.5], 4.0, 1.0, 1, 0.5, 0.0)
+    >>> imbalance.mean  # R grows by 0.25, not by 0.5^2 (G + N) = 1.25
+    -0.8
     """
     norm = as_floats("weight_norm", weight_norm)
     if norm.ndim != 1 or not len(norm):
@@ -140,6 +134,7 @@ def _per_segment(name: str, value: ArrayLike, count: int) -> np.ndarray:
 
 
 def _ratio_of_sums(top: np.ndarray, bottom: np.ndarray, confidence: float) -> Interval:
+    # `top` is a sum of martingale differences, uncorrelated between segments: Student's interval.
     count, total = len(top), bottom.sum()
     ratio = float(top.sum() / total) if total > 0 else math.nan
     if count < 2 or not total > 0:
@@ -182,14 +177,13 @@ def yaida_ratio(
 ) -> Interval:
     """Ratio of the sides of Yaida's relation `<x, grad L> = (eta/2) E |g|^2`, 1 in equilibrium.
 
-    It holds for any loss whose R is stationary, without momentum; gradients include weight decay
-    (`with_weight_decay`). Under amplification the right-hand side is `(eta/2) (G/ell + N)`
-    ([Yaida, 2018](https://arxiv.org/abs/1810.00004)).
+    It holds for any loss whose R is stationary, without momentum; under amplification the
+    right-hand side is `(eta/2) (G/ell + N)` ([Yaida, 2018](https://arxiv.org/abs/1810.00004)).
 
     Args:
-        radial_gradient: `<x, grad L>` with decay: one number per seed, or per batch of a long run.
+        radial_gradient: `<x, grad L>`, one number per seed, with decay (`with_weight_decay`).
         noise: N of the same runs.
-        signal: G with decay of the same runs.
+        signal: G of the same runs, with decay.
         learning_rate: eta of the SGD run.
         ell: Amplification. Defaults to `1.0`.
         confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.

@@ -1,7 +1,4 @@
-"""Windows and means of the runs of one setting, whose records are averaged over seeds first.
-
-N and G of a single run are too noisy to show a drift.
-"""
+"""Windows and means of the runs of one setting, whose records are averaged over seeds first."""
 
 import math
 from collections.abc import Sequence
@@ -28,6 +25,7 @@ def measure_window(
     given = (window[0], window[1])
     if not histories:
         return Window(0, 0, [], None, None, {}, None, "No run finished.", given)
+    # N and G of a single run are too noisy to show a drift.
     rows = mean_rows(histories)
     if mode == AUTO:
         found = find_window(rows, weight_decay, total=total)

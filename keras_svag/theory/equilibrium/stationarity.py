@@ -54,16 +54,13 @@ def equilibrium_test(
     """Tests a segment of a run for drift of R, N, G and for the balance of R.
 
     A run that is still approaching equilibrium drifts but is balanced; one whose loss is not scale
-    invariant is steady but not balanced. A change is within the tolerance if its interval lies
-    inside, and is not if its interval, Bonferroni-corrected, lies wholly outside.
+    invariant is steady but not balanced.
 
     Args:
-        rows: Rows of a run's `metrics.jsonl`, or a list of dicts with the same columns: `step`,
-            `weight_norm` at that step, and the means of `gradient_noise` and `gradient_signal`
-            since the previous row. Of the first row only `step` and `weight_norm` are used.
+        rows: Rows of a run's `metrics.jsonl`, or dicts with `step`, `weight_norm` at that step, and
+            the means of `gradient_noise` and `gradient_signal` since the previous row.
         weight_decay: lambda > 0; twice the factor of a Keras `L2` regularizer.
-        learning_rate: eta of the SGD run. Defaults to `None`, the column `learning_rate`, which
-            must not change.
+        learning_rate: eta of the SGD run. Defaults to `None`, the column `learning_rate`.
         ell: Amplification. Defaults to `1.0`.
         tolerance: Largest relative change and imbalance that are accepted. Defaults to `0.1`.
         confidence: Confidence of the intervals, in (0, 1). Defaults to `0.95`.
@@ -72,8 +69,8 @@ def equilibrium_test(
         An `EquilibriumTest`.
 
     Raises:
-        ValueError: If there are fewer than five rows, steps do not increase, the learning rate
-            changes, or an argument is out of range.
+        ValueError: If there are fewer than five rows, the learning rate changes, or an argument is
+            out of range.
 
     Example:
 

@@ -64,9 +64,8 @@ def find_window(
 
     Searches the longest segment at one learning rate, after a burn-in of three relaxation times
     `1 / (2 eta lambda)`. The window begins at the first row from which N, G and R do not drift
-    until the end of the segment, and leaves at least a quarter of it. R must also agree with
-    `equilibrium_weight_norm`, unless the loss turns out not to be scale invariant. If there is no
-    such window, returns the second half of the segment, with `reached=False`.
+    until the end of the segment, and R agrees with `equilibrium_weight_norm`, unless the loss turns
+    out not to be scale invariant. If there is none, it is the second half of the segment.
 
     Args:
         rows: List of dicts in order of time, each with `step`, `weight_norm` and `learning_rate` at
@@ -75,10 +74,8 @@ def find_window(
         ell: Amplification. Defaults to `1.0`.
         has_identity: Whether to test R against `equilibrium_weight_norm`; use `False` with
             momentum, or if the loss is not scale invariant. Defaults to `True`.
-        max_starts: Number of starts to try, evenly spaced; for runs with thousands of rows.
-            Defaults to `None`, all of them.
-        total: Length of the run in effective steps, to get the window's `fractions` from the
-            `effective_step` of rows. Defaults to `None`.
+        max_starts: Number of starts to try, evenly spaced. Defaults to `None`, all of them.
+        total: Length of the run in effective steps, for `Window.fractions`. Defaults to `None`.
 
     Returns:
         A `Window`.

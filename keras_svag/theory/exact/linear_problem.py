@@ -13,34 +13,30 @@ from keras_svag.theory.exact.moments import LinearDynamics, Moments, checked_lea
 class LinearProblem(LinearDynamics):
     """Losses `a_i x^2 / 2 + b_i x` of a table of examples, drawn with replacement.
 
-    The moments of SGD, SVAG and the SDE are exact. The step is Keras' SGD with decoupled weight
-    decay, `x <- x - eta lambda x - eta g(x)`. Without momentum its SDE is
+    The moments of SGD, SVAG and the SDE are exact ([Li, Malladi, Arora,
+    2021](https://arxiv.org/abs/2102.12470)). The SDE of Keras' SGD with decoupled weight decay is
 
     ```
     dX = -(grad L(X) + lambda X) dt + (eta Sigma(X))^(1/2) dW
     ```
 
-    and one step takes the time `eta`. With momentum b > 0, `v <- b v - eta g(x)`,
-    `x <- x - eta lambda x + v`, it is
+    where one step takes the time `eta`; with momentum b > 0 one step takes the time 1, and it is
 
     ```
     dV = -((1 - b) V + eta grad L(X)) dt + eta Sigma(X)^(1/2) dW
     dX = (V - eta lambda X) dt
     ```
 
-    and one step takes the time 1. V is a velocity per unit of time: `V = ell v`, where v is that of
-    the SVAG(ell) optimizer. Methods take the initial `x0` and `velocity` as floats; `steps` (of
-    SVAG, `ell` times those of SGD) and `time` are one number or an array. They return `Moments` of
-    the state `(x,)`, with momentum `(x, V)`.
-
-    Reference: [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470).
+    V is `ell` times the velocity of the SVAG(ell) optimizer. Methods take `x0` and `velocity` as
+    floats, and `steps` (of SVAG, `ell` times those of SGD) or `time` as a number or an array. They
+    return `Moments` of the state `(x,)`, or with momentum `(x, V)`.
 
     Args:
         a: One number per example, the curvatures.
         b: One number per example, the slopes at zero.
         learning_rate: eta of the SGD run, a float > 0.
         weight_decay: lambda of the SGD run, a float >= 0. Defaults to `0.0`.
-        momentum: b, a float in [0, 1). The limit b -> 0 differs from 0. Defaults to `0.0`.
+        momentum: b, a float in [0, 1); 0 is not the limit b -> 0. Defaults to `0.0`.
         batch_size: B, which divides the covariance of the gradient. Defaults to `1`.
 
     Raises:

@@ -1,7 +1,4 @@
-"""Exact first and second moments of processes whose gradient is linear in the weights.
-
-`docs/theory_sde.md` derives every equation.
-"""
+"""Exact moments of processes with a linear gradient, derived in `docs/theory_sde.md`."""
 
 import math
 from typing import NamedTuple
@@ -18,8 +15,7 @@ class Moments(NamedTuple):
 
     Args:
         mean: Array of shape `(..., d)`.
-        second: Array of shape `(..., d, d)`, the mean of the outer product of the vector with
-            itself.
+        second: Array of shape `(..., d, d)`, the mean of the outer product with itself.
 
     Example:
 

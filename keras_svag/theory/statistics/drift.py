@@ -17,9 +17,8 @@ def relative_drift(
 ) -> Interval:
     """Change of a quantity over a series, relative to its mean.
 
-    The slope of the least-squares line times the length of the series, divided by the mean. Its
-    standard error allows for correlated noise (as `series_mean` does), which is what remains after
-    fitting a polynomial of degree 1 to 3. The ratio is by Fieller's theorem.
+    The slope of the least-squares line times the length of the series, divided by the mean
+    (Fieller's ratio). Its standard error allows for correlated noise, as in `series_mean`.
 
     Args:
         values: Numbers in order of time. Values that are not finite are dropped.

@@ -28,8 +28,7 @@ class Equivalence:
         outcome: `"equivalent"`, `"different"` or `"inconclusive"`.
         ratio: `Interval` of the ratio.
         limits: Smallest and largest ratio that count as equivalent.
-        power: Probability to find equivalence if the two were equal, at this spread and sample
-            size.
+        power: Probability to find equivalence if the two are equal, at this spread and size.
     """
 
     outcome: str
@@ -47,16 +46,14 @@ def compare(
 ) -> Equivalence:
     """Compares two samples of positive numbers by the ratio of their geometric means.
 
-    These are two one-sided tests: with a 90 % interval, the probability to find equivalence of two
-    samples that differ by more than the margin is at most 5 %.
+    These are two one-sided tests: a 90 % interval errs in at most 5 % of cases.
 
     Args:
         a: One positive number per seed.
         b: One positive number per seed.
         margin: Ratios from `1 - margin` to `1 + margin` count as equivalent; in (0, 1).
-        paired: Whether `a[i]` and `b[i]` have the same seed, hence the same initial weights, so
-            that ratios are taken seed by seed. Otherwise the samples are independent (Welch).
-            Defaults to `False`.
+        paired: Whether `a[i]` and `b[i]` have the same seed, so that ratios are taken seed by
+            seed. Otherwise the samples are independent (Welch). Defaults to `False`.
         confidence: Confidence of the two-sided interval, in (0, 1). Defaults to `0.9`.
 
     Returns:

@@ -20,18 +20,15 @@ from keras_svag.theory.statistics.series import (
 class RunningMeans:
     """Running means of several quantities of one run, with standard errors.
 
-    Rows are added one by one and averaged in blocks. When there are too many blocks, neighbors are
-    merged, so memory stays bounded. Standard errors allow for correlation between blocks, under the
-    assumptions of `series_mean`.
-
-    `from_rows` takes the rows of a run's `metrics.jsonl`, or `fit(...).history`. Rows that have
-    `"step"` are weighted by the steps since the previous row.
+    Rows are averaged in blocks, which are merged when there are too many: memory stays bounded.
+    Standard errors are those of `series_mean`. `from_rows` takes the rows of a run's
+    `metrics.jsonl`, or `fit(...).history`; rows that have `"step"` are weighted by the steps since
+    the previous row.
 
     Args:
         names: The quantities. Defaults to `("gradient_noise", "gradient_signal")`.
-        rows_per_block: Number of rows that are never split between blocks. If rows are steps and
-            epochs are shuffled, use the steps of an epoch, since they depend on each other.
-            Defaults to `1`.
+        rows_per_block: Number of rows that stay in one block, such as the steps of a shuffled
+            epoch, since they depend on each other. Defaults to `1`.
         max_blocks: Number of blocks to keep, an even number >= 8. Defaults to `512`.
 
     Raises:
@@ -109,11 +106,7 @@ class RunningMeans:
         return series_mean(*self.series(name), method=method)
 
     def batches(self, *names: str) -> list[np.ndarray]:
-        """Returns, for each name, means over up to 20 batches of nearly independent rows.
-
-        They can be used where a function takes one number per seed, but show nothing of the spread
-        between runs.
-        """
+        """Returns, for each name, means over up to 20 nearly independent batches of rows."""
         series = [self.series(name) for name in names]
         count = len(series[0][0])
         if count < 2:

@@ -44,17 +44,14 @@ def series_mean(
     """Mean of a series whose successive values are correlated, with its standard error.
 
     The series must be stationary (see `relative_drift`) and at least some ten correlation times
-    long; with five, 95 % intervals cover about 93 %. The variance of a value is taken as inverse to
-    its weight. The standard error is never below that of independent values.
+    long (with five, 95 % intervals cover about 93 %). Variances are taken as inverse to weights.
 
     Args:
         values: Numbers in order of time. Values that are not finite are dropped.
-        weights: Positive numbers, such as the number of steps that a value averages. Defaults to
-            `None`, equal weights.
+        weights: Positive numbers, such as numbers of steps. Defaults to `None`, equal weights.
         method: `"autocovariance"`, the Gamma method of
-            [Wolff, 2004](https://arxiv.org/abs/hep-lat/0306017): sum of autocovariances up to a
-            window that balances bias and noise. `"batch_means"`: spread of the means of up to 20
-            batches of at least ten correlation times each. Defaults to `"autocovariance"`.
+            [Wolff, 2004](https://arxiv.org/abs/hep-lat/0306017), or `"batch_means"`, the spread of
+            the means of up to 20 batches. Defaults to `"autocovariance"`.
 
     Returns:
         A `SeriesMean`.
