@@ -16,15 +16,14 @@ from keras_svag.optimizers import AmplificationMixin, scaling
 from keras_svag.theory import (
     CONFIDENCE,
     DEFAULT_CLOSENESS,
-    NOISE,
     PAPER,
-    SIGNAL,
     TIGHT,
     Interval,
     RunningMeans,
     find_window,
     lsr_max_kappa,
 )
+from keras_svag.theory.quantities import NOISE, SIGNAL
 from keras_svag.theory.scaling_rules import AUTO, HEAVY_BALL, LINEAR, SQUARE_ROOT
 
 # What the theorem assumes; a word for each where it does not hold, and where that is not known.

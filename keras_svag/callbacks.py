@@ -10,8 +10,9 @@ from keras_svag._checks import finite_float, positive_int
 from keras_svag.advice import advise
 from keras_svag.models.scale_invariance import is_scale_invariant
 from keras_svag.optimizers.scaling import check_kappa
-from keras_svag.theory import DEFAULT_CLOSENESS, validate_closeness
+from keras_svag.theory import DEFAULT_CLOSENESS
 from keras_svag.theory.scaling_rules import AUTO
+from keras_svag.theory.validity import validate_closeness
 from keras_svag.trainer import SVAGModel
 
 __all__ = ["BatchSizeAdvisor"]

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 
 from keras_svag._checks import one_of, positive_int
-from keras_svag.theory import (
+from keras_svag.theory.sampling_modes import (
     FIXED_ORDER,
     SAMPLING_MODES,
     SHUFFLED_EPOCHS,

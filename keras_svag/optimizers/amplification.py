@@ -19,7 +19,8 @@ from keras import ops
 from keras_svag._backend import backend_module
 from keras_svag.optimizers import registry, scaling
 from keras_svag.optimizers.decay_rate import DecayRate
-from keras_svag.theory import svag_coefficients, validate_ell
+from keras_svag.theory import svag_coefficients
+from keras_svag.theory.coefficients import validate_ell
 from keras_svag.theory.scaling_rules import ScalingRule
 
 backend = backend_module(__package__)

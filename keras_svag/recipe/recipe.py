@@ -14,7 +14,7 @@ from keras_svag.recipe import model as model_checks
 from keras_svag.recipe.facts import TrainingFacts
 from keras_svag.recipe.rates import tabulate
 from keras_svag.schedules import Stretched
-from keras_svag.theory import WITH_REPLACEMENT
+from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 

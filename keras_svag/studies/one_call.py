@@ -5,7 +5,8 @@ import tempfile
 from keras_svag.recipe import Recipe
 from keras_svag.studies.linear_scaling import LinearScaling
 from keras_svag.studies.sde_validity import SDEValidity
-from keras_svag.theory import DEFAULT_CLOSENESS, WITH_REPLACEMENT
+from keras_svag.theory import DEFAULT_CLOSENESS
+from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
 
 NUM_RECORDS = 40
 

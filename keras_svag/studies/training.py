@@ -13,7 +13,7 @@ from keras_svag.studies.base.session import Session
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.table import read_rows
 from keras_svag.studies.base.workdir import claim
-from keras_svag.theory import validate_ell
+from keras_svag.theory.coefficients import validate_ell
 
 MODEL_FILE = "model.keras"
 # Columns of a record that sum up a run, in the order in which they are told.

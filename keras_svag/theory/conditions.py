@@ -1,12 +1,13 @@
-"""Conditions on N/G: for the SDE to model SGD, and for the linear scaling rule to hold.
+"""Necessary conditions on N/G: of the SDE as a model of SGD, and of the linear scaling rule.
 
-Both are necessary, for a scale-invariant loss with weight decay in equilibrium (Li, Malladi, Arora
-2021, arXiv 2102.12470, section 5); `docs/theory_conditions.md` derives them.
+Both are from Li, Malladi, Arora 2021 (arXiv 2102.12470), section 5; `docs/theory_conditions.md`
+derives them.
 """
 
 import dataclasses
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_svag._checks import one_of
 from keras_svag.theory.statistics.intervals import CONFIDENCE, Interval, ratio_of_means
@@ -15,13 +16,11 @@ from keras_svag.theory.validity import DEFAULT_CLOSENESS, validate_closeness
 TIGHT, PAPER = "tight", "paper"
 
 
-def sde_threshold(closeness=DEFAULT_CLOSENESS):
+def sde_threshold(closeness: float = DEFAULT_CLOSENESS) -> float:
     """Smallest noise-to-signal ratio N/G at which SGD can be C-close to its SDE.
 
-    In equilibrium of a scale-invariant loss with weight decay, SGD has
-    `(2 lambda - eta lambda^2) R = eta (G + N)` and its SDE `2 lambda R' = eta N'`. If R, N, G are
-    within a factor C, then `(G' + N') / C <= G + N <= C N'` up to a term in `eta lambda`, hence
-    `N'/G' >= 1 / (C^2 - 1)`; the same holds for the N and G of SGD.
+    In equilibrium of a scale-invariant loss with weight decay, N/G must be at least
+    `1 / (C^2 - 1)`, for the N and G of SGD as for those of the SDE.
 
     Args:
         closeness: C, a float > 1. Defaults to `sqrt(2)`.
@@ -30,7 +29,7 @@ def sde_threshold(closeness=DEFAULT_CLOSENESS):
         A float.
 
     Raises:
-        ValueError: if `closeness` is not greater than 1.
+        ValueError: If `closeness` is not greater than 1.
 
     Example:
 
@@ -42,45 +41,45 @@ def sde_threshold(closeness=DEFAULT_CLOSENESS):
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """A condition `N/G >= threshold` and what the interval of N/G says about it.
+    """A condition `N/G >= threshold`, tested with the interval of N/G.
 
     Attributes:
         noise_to_signal: `Interval` of N/G.
-        threshold: the smallest N/G allowed.
-        holds: whether the condition holds; `None` where the interval contains the threshold.
+        threshold: Smallest N/G allowed.
+        holds: True, False, or `None` if the interval contains the threshold.
     """
 
     noise_to_signal: Interval
     threshold: float
     holds: bool | None
 
-    def to_json(self):
-        """Returns a dict that JSON can hold."""
+    def to_json(self) -> dict[str, object]:
+        """Returns a JSON-serializable dict."""
         return {**vars(self), "noise_to_signal": self.noise_to_signal.to_json()}
 
 
-def sde_condition(noise, signal, closeness=DEFAULT_CLOSENESS, confidence=CONFIDENCE):
-    """The condition of `sde_threshold` on measured N and G.
+def sde_condition(
+    noise: ArrayLike,
+    signal: ArrayLike,
+    closeness: float = DEFAULT_CLOSENESS,
+    confidence: float = CONFIDENCE,
+) -> Condition:
+    """Tests the condition of `sde_threshold` on measured N and G.
 
-    It is necessary, not sufficient: where it does not hold, SGD is not C-close to its SDE; where
-    it holds, nothing follows. Its derivation rests on equilibrium, a scale-invariant loss, weight
-    decay and momentum 0; elsewhere it is a heuristic.
+    It is necessary, not sufficient, and assumes equilibrium, a scale-invariant loss, weight decay
+    and no momentum; otherwise it is a heuristic.
 
     Args:
-        noise: N of SGD (or of its SDE) in equilibrium: one number per seed, or per batch of a long
-            run (`RunningMeans.batches`).
+        noise: N of SGD in equilibrium: one number per seed, or per `RunningMeans.batches`.
         signal: G of the same runs.
         closeness: C, a float > 1. Defaults to `sqrt(2)`.
-        confidence: Float in (0, 1), of the two-sided interval of N/G (Fieller's, so without an
-            upper end where that of G reaches zero); `holds` errs with half of what is left to 1.
-            Defaults to `0.95`.
+        confidence: Confidence of the two-sided interval of N/G, in (0, 1). Defaults to `0.95`.
 
     Returns:
         A `Condition`.
 
     Raises:
-        ValueError: if `closeness` is not greater than 1, or `noise` and `signal` are not of the
-            same length.
+        ValueError: If an argument is out of range, or `noise` and `signal` differ in length.
 
     Example:
 
@@ -95,55 +94,49 @@ def sde_condition(noise, signal, closeness=DEFAULT_CLOSENESS, confidence=CONFIDE
     return Condition(ratio, threshold, holds)
 
 
-def lsr_max_kappa(noise, signal, closeness=DEFAULT_CLOSENESS, form=TIGHT, confidence=CONFIDENCE):
-    """Bound on the factor by which the linear scaling rule can go before training changes.
+def lsr_max_kappa(
+    noise: ArrayLike,
+    signal: ArrayLike,
+    closeness: float = DEFAULT_CLOSENESS,
+    form: str = TIGHT,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Largest factor on the batch size at which the linear scaling rule can hold.
 
-    In equilibrium of a scale-invariant loss with weight decay, `2 lambda R = eta (G + N)` at batch
-    size B and `2 lambda R' = kappa eta (G' + N')` at kappa B, up to terms in `eta lambda` that only
-    tighten what follows. If R, G and B N agree within a factor C (B N, since noise per time is what
-    the rule keeps), then `kappa G + N <= C^2 (G + N)`, hence
-
-    - `"tight"`: `kappa <= C^2 + (C^2 - 1) N/G`,
-    - `"paper"`: `kappa <= C^2 (1 + N/G)`, the looser form of Li, Malladi, Arora 2021.
-
-    The bound is one-sided: beyond it training changes, below it nothing follows. It rests on
-    equilibrium, scale invariance, weight decay and momentum 0; elsewhere it is a heuristic.
+    If R, G and B N (the noise per unit of time, which the rule keeps) agree within a factor C, then
+    `kappa G + N <= C^2 (G + N)`. Beyond the bound training changes; below it nothing follows. It
+    makes the assumptions of `sde_condition`.
 
     Args:
-        noise: N of the base run (ell = 1) in equilibrium: one number per seed, or per batch of a
-            long run (`RunningMeans.batches`).
-        signal: G of the same runs; as logged, not corrected for sampling.
+        noise: N of the base run in equilibrium: one number per seed, or per `RunningMeans.batches`.
+        signal: G of the same runs, as logged.
         closeness: C, a float > 1. Defaults to `sqrt(2)`.
-        form: `"tight"` or `"paper"`. Defaults to `"tight"`.
-        confidence: Float in (0, 1). Defaults to `0.95`.
+        form: `"tight"`, `C^2 + (C^2 - 1) N/G`, or `"paper"`, the looser `C^2 (1 + N/G)` of the
+            paper. Defaults to `"tight"`.
+        confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.
 
     Returns:
-        An `Interval` around the bound. Its upper end is infinite where the interval of G reaches
-        zero: then no kappa is ruled out. Its lower end is never below `C^2`, since N/G is not
-        negative.
+        An `Interval` around the bound; infinite above if the interval of G reaches zero.
 
     Raises:
-        ValueError: if `closeness` is not greater than 1, `form` is not one of the two, or `noise`
-            and `signal` are not of the same length.
+        ValueError: If an argument is out of range, or `noise` and `signal` differ in length.
 
     Example:
 
     >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0)
     Interval(mean=13.0, ci_low=13.0, ci_high=13.0)
-    >>> lsr_max_kappa([3.0, 3.0], [1.0, 1.0], closeness=2.0, form="paper").mean
-    16.0
     """
     square = _square(validate_closeness(closeness))
     slope = {TIGHT: square - 1, PAPER: square}[one_of("form", form, (TIGHT, PAPER))]
     ratio = _noise_to_signal(noise, signal, confidence)
 
-    def bound(noise_to_signal):
+    def bound(noise_to_signal: float) -> float:
         return square + slope * max(noise_to_signal, 0.0)
 
     return Interval(bound(ratio.mean), bound(ratio.ci_low), bound(ratio.ci_high))
 
 
-def _noise_to_signal(noise, signal, confidence):
+def _noise_to_signal(noise: ArrayLike, signal: ArrayLike, confidence: float) -> Interval:
     noise, signal = np.atleast_1d(noise), np.atleast_1d(signal)
     if noise.shape != signal.shape or noise.ndim != 1 or not len(noise):
         raise ValueError(
@@ -154,5 +147,5 @@ def _noise_to_signal(noise, signal, confidence):
     return ratio_of_means(noise, signal, confidence)
 
 
-def _square(number):
-    return number * number  # `**` raises where this is infinite
+def _square(number: float) -> float:
+    return number * number  # `**` would raise an OverflowError

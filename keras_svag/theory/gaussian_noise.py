@@ -1,77 +1,69 @@
-"""Gaussian noise with the covariance of a mini-batch, for any network.
-
-Li, Malladi, Arora (NeurIPS 2021, arXiv 2102.12470) model SGD by
-`dX = -grad L dt + (eta Sigma(X))^(1/2) dW`. For a network this SDE is simulated:
-`gaussian_loss_weights` turns standard normals into weights of the examples, with which the full
-gradient has Gaussian noise of the covariance of a mini-batch
-(`keras_svag.gaussian_noise.GaussianNoiseLoop` trains with them).
-"""
+"""Gaussian noise with the covariance of a mini-batch, for any network."""
 
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_svag._checks import as_floats, finite_float, positive_int
 
 
-def gaussian_loss_weights(normals, batch_size, noise_steps=1):
+def gaussian_loss_weights(
+    normals: ArrayLike, batch_size: int, noise_steps: float = 1
+) -> np.ndarray:
     """Weights of the examples' losses that give the full gradient the noise of a mini-batch.
 
-    `w_i = 1 + sqrt(m n / B) (z_i - mean z)`: the gradient of the weighted mean loss,
-    `1/n sum_i w_i g_i`, is Gaussian with the mean `grad L` and exactly m times the covariance of
-    a mini-batch of B examples drawn with replacement. With steps of `eta / m` this is
-
-    - m = 1: the noisy gradient descent of Li, Malladi, Arora 2021 (arXiv 2102.12470), SGD with
-      Gaussian noise of the same covariance,
-    - m > 1: the Euler-Maruyama simulation of the SDE of SGD with the time step `eta / m`, whose
-      error is of order 1/m. For the truth about SVAG(l), m must be much larger than l: at m = l
-      both have the same mean and covariance in every step.
+    With `w_i = 1 + sqrt(m n / B) (z_i - mean z)` the gradient of the weighted mean loss is Gaussian
+    with the mean `grad L` and m times the covariance of B examples drawn with replacement. With
+    steps of `eta / m`, m = 1 is the noisy gradient descent of
+    [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470), and m > 1 the Euler-Maruyama
+    simulation of the SDE, with an error of order 1/m (as the ground truth for SVAG(l), use m much
+    larger than l).
 
     Args:
-        normals: array of shape `(..., n)`, standard normal numbers, one per example.
-        batch_size: B, the batch size of the SGD run that is modelled.
-        noise_steps: m, steps in the time of one SGD step, a number > 0. Defaults to `1`.
+        normals: Array of shape `(..., n)`, standard normal numbers, one per example.
+        batch_size: B, the batch size of the SGD run.
+        noise_steps: m, steps per SGD step, a number > 0. Defaults to `1`.
 
     Returns:
-        A float64 array like `normals`; the mean over the last axis is 1.
+        A float64 array of the shape of `normals`; its mean over the last axis is 1.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: If an argument is out of range.
 
     Example:
 
     >>> gaussian_loss_weights([1.0, -1.0], batch_size=2, noise_steps=4)
     array([ 3., -1.])
     """
-    normals = as_floats("normals", normals)
-    if normals.ndim == 0 or normals.shape[-1] == 0:
+    z = as_floats("normals", normals)
+    if z.ndim == 0 or z.shape[-1] == 0:
         raise ValueError(
             "`normals` must have one number per example along its last axis. "
-            f"Received: normals of shape {normals.shape}"
+            f"Received: normals of shape {z.shape}"
         )
     batch_size = positive_int("batch_size", batch_size)
     noise_steps = finite_float("noise_steps", noise_steps, "a number > 0", 0.0, exclusive=True)
-    scale = math.sqrt(noise_steps * normals.shape[-1] / batch_size)
-    return 1.0 + scale * (normals - normals.mean(axis=-1, keepdims=True))
+    scale = math.sqrt(noise_steps * z.shape[-1] / batch_size)
+    return 1.0 + scale * (z - z.mean(axis=-1, keepdims=True))
 
 
-def standard_normals(count, seed, start, stop):
-    """Standard normal numbers for steps of a run, a pure function of seed and step.
+def standard_normals(count: int, seed: int, start: int, stop: int) -> np.ndarray:
+    """Standard normal numbers for a range of steps, a pure function of seed and step.
 
-    Any step's numbers can be had without those before it. They do not depend on the batches that
-    `keras_svag.datasets.Sampler` draws from the same seed.
+    They are independent of the batches of a `keras_svag.datasets.Sampler` of the same seed.
 
     Args:
-        count: numbers per step, one for each example.
-        seed: int >= 0.
-        start: first step, counted from 0.
-        stop: the step after the last.
+        count: Numbers per step, one for each example.
+        seed: An integer >= 0.
+        start: First step, counted from 0.
+        stop: One past the last step.
 
     Returns:
         A float64 array of shape `(stop - start, count)`.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -87,7 +79,7 @@ def standard_normals(count, seed, start, stop):
     return np.array(rows).reshape(stop - start, count)
 
 
-def _step_generator(seed, step):
+def _step_generator(seed: int, step: int) -> np.random.Generator:
     # The sampler's counters start at zero and never come near 2^192.
     key, counter = np.array([seed, step], np.uint64), np.array([0, 0, 0, 1], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

@@ -1,9 +1,21 @@
-"""The names of R, N and G in records and in results."""
+"""Names of R, N and G in records and results, and types of these."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
 
 WEIGHT_NORM, NOISE, SIGNAL = "weight_norm", "gradient_noise", "gradient_signal"
 QUANTITIES = (WEIGHT_NORM, NOISE, SIGNAL)
-NAMES = {
+DISPLAY_NAMES = {
     WEIGHT_NORM: "squared weight norm R",
     NOISE: "gradient noise N",
     SIGNAL: "gradient signal G",
 }
+
+# One value, or an array of many.
+Value = TypeVar("Value", float, np.ndarray)
+# A record of `metrics.jsonl`.
+Row = Mapping[str, float]
+# A list of dicts, or a dict of lists as in `fit(...).history`.
+Rows = Sequence[Row] | Mapping[str, Sequence[float]]

@@ -9,7 +9,7 @@ import pytest
 
 import keras_svag
 from keras_svag.datasets import Normalization, PadCropFlip, SampledBatches, Sampler
-from keras_svag.theory import WITHOUT_REPLACEMENT
+from keras_svag.theory.sampling_modes import WITHOUT_REPLACEMENT
 
 
 def test_batches_are_the_rows_of_the_sampler_epoch_after_epoch():

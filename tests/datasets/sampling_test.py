@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_svag.datasets import SAMPLING_MODES, Sampler
-from keras_svag.theory import (
+from keras_svag.theory.sampling_modes import (
     FIXED_ORDER,
     MODES_WITHOUT_SDE,
     SHUFFLED_EPOCHS,

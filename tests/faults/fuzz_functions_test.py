@@ -17,6 +17,7 @@ from keras_svag.engine import shard
 from keras_svag.engine.files import checkpoints, records
 from keras_svag.optimizers import scaling
 from keras_svag.theory import SAMPLING_MODES
+from keras_svag.theory.equilibrium.relaxation import constant_rate_segment
 
 PACKAGE = pathlib.Path(keras_svag.__file__).resolve().parent
 # The short form belongs to the fast tests, the long one (of each function) to `-m slow`.
@@ -221,7 +222,7 @@ TARGETS = {
         theory.equilibrium_test,
         {"rows": rows(), "weight_decay": SMALL, "ell": NUMBER, "tolerance": SMALL},
     ),
-    "constant_rate_stretch": (theory.constant_rate_stretch, {"rows": rows()}),
+    "constant_rate_segment": (constant_rate_segment, {"rows": rows()}),
     "advise": (
         advise,
         {

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/balance.py, by enumeration and on a toy that is scale invariant."""
+"""Tests of keras_svag/theory/equilibrium/balance.py, by enumeration and on a toy."""
 
 import itertools
 import math
@@ -75,7 +75,7 @@ def test_balance_covers_zero_and_is_sharp(equilibria, ell):
 
 @pytest.mark.parametrize("ell", [1, 2, 8])
 def test_equilibrium_weight_norm(equilibria, ell):
-    # Stretch means: R is recorded at ends, N and G over stretches, hence R over inner ends and the
+    # Segment means: R is recorded at ends, N and G over segments, hence R over inner ends and the
     # mean of both outer ones. The standard error is over chains.
     (norms, noise, signals, _), _ = equilibria[ell]
     measured = (norms[:-1] + norms[1:]).mean(axis=0) / 2

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/drift.py."""
+"""Tests of keras_svag/theory/statistics/drift.py."""
 
 import math
 

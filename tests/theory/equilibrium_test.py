@@ -1,18 +1,12 @@
-"""Tests of keras_svag/theory/equilibrium.py; see windows_test.py for whole runs."""
+"""Tests of keras_svag/theory/equilibrium/window.py; see windows_test.py for whole runs."""
 
 import math
 
 import numpy as np
 import pytest
 
-from keras_svag.theory import (
-    QUANTITIES,
-    Interval,
-    find_window,
-    identity_ratio,
-    relaxation_steps,
-    shows_no_drift,
-)
+from keras_svag.theory import QUANTITIES, Interval, find_window, relaxation_steps
+from keras_svag.theory.equilibrium.window import has_no_drift, identity_ratio
 
 
 @pytest.mark.parametrize("ell", [1.0, 4.0])
@@ -41,7 +35,7 @@ def test_drift_of_what():
 
     def drifts(**changes):
         given = dict.fromkeys(QUANTITIES, steady) | changes
-        return shows_no_drift(given)
+        return has_no_drift(given)
 
     assert drifts() and drifts(gradient_noise=noisy, gradient_signal=noisy)
     assert not drifts(weight_norm=noisy)  # R is smooth: its mean counts

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/equivalence.py."""
+"""Tests of keras_svag/theory/statistics/equivalence.py."""
 
 import numpy as np
 import pytest

@@ -54,7 +54,7 @@ def test_standard_normals_depend_on_seed_and_step_alone():
 def test_standard_normals_are_standard_and_independent():
     values = standard_normals(500, seed=4, start=0, stop=400)
     assert stats.kstest(values.ravel(), "norm").pvalue > 1e-3
-    # Neighbouring steps and neighbouring examples: correlations of 2e5 pairs, 4 standard errors.
+    # Neighboring steps and neighboring examples: correlations of 2e5 pairs, 4 standard errors.
     for first, second in [(values[1:], values[:-1]), (values[:, 1:], values[:, :-1])]:
         assert abs(np.mean(first * second)) < 4 / math.sqrt(first.size)
 

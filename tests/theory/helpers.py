@@ -1,4 +1,4 @@
-"""What tests of the theory share: correlated series, tolerances, comparisons."""
+"""Helpers of the tests of theory: correlated series, tolerances, comparisons."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/intervals.py, against SciPy and by simulation."""
+"""Tests of keras_svag/theory/statistics/intervals.py, against SciPy and by simulation."""
 
 import math
 
@@ -12,8 +12,8 @@ from keras_svag.theory import (
     mean_interval,
     ratio_interval,
     ratio_of_means,
-    t_interval,
 )
+from keras_svag.theory.statistics.intervals import t_interval
 from tests.theory.helpers import coverage_error, interval_of
 
 # Mean over seeds.

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/linear_problem.py, against enumeration and an ODE solver."""
+"""Tests of keras_svag/theory/exact/linear_problem.py, against enumeration and an ODE solver."""
 
 import itertools
 import math

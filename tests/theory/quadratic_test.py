@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/quadratic.py, against enumeration and an ODE solver."""
+"""Tests of keras_svag/theory/exact/quadratic.py, against enumeration and an ODE solver."""
 
 import itertools
 import math

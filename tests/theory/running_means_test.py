@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/running_means.py."""
+"""Tests of keras_svag/theory/statistics/running_means.py."""
 
 import math
 

@@ -54,7 +54,7 @@ ETA, DECAY = 0.3, 0.2
 
 
 def simulate(ell, spring=0.0, chains=48, start=None, time=60.0, records=40, batch_size=2):
-    """Chains of the toy over a stretch of continuous time, from near equilibrium or from `start`.
+    """Chains of the toy over some continuous time, from near equilibrium or from `start`.
 
     The time constant of R near equilibrium is 1 / (4 lambda) = 1.25.
     """

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/series.py, on AR(1) processes."""
+"""Tests of keras_svag/theory/statistics/series.py, on AR(1) processes."""
 
 import math
 

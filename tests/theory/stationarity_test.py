@@ -1,4 +1,4 @@
-"""Tests of keras_svag/theory/stationarity.py, on a toy that is scale invariant."""
+"""Tests of keras_svag/theory/equilibrium/stationarity.py, on a toy that is scale invariant."""
 
 import numpy as np
 import pytest
@@ -30,14 +30,13 @@ def test_short_test_is_undecided():
     columns, every = simulate(1, chains=1, time=6.0, records=5)
     result = equilibrium_test(records_of(columns, every, 0), DECAY)
     assert result.in_equilibrium is None
-    assert "Whether the change of weight_norm" in result.reason
-    assert "is within 10 % cannot be told" in result.reason
+    assert "Cannot tell if the change of weight_norm" in result.reason
 
 
 def test_equilibrium_refuses_bad_input(equilibria):
     columns, every = equilibria[1]
     rows = records_of(columns, every, 0)
-    with pytest.raises(ValueError, match="`rows` must be at least 5.*Received: 4 rows"):
+    with pytest.raises(ValueError, match="at least 5 rows. Received: 4 rows"):
         equilibrium_test(rows[:4], DECAY)
     with pytest.raises(ValueError, match="`weight_decay` must be a number > 0. Received"):
         equilibrium_test(rows, 0.0)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from keras_svag import theory
 from keras_svag.theory import extrapolate, judge, sde_threshold
+from keras_svag.theory.quantities import DISPLAY_NAMES
 from tests.theory.helpers import coverage_error
 
 SQRT2 = math.sqrt(2)
@@ -57,7 +58,7 @@ def test_one_quantity_decides(quantity, ratio, verdict):
     if verdict == "invalid":
         assert got.reason == (
             "differs from the SDE by more than a factor 2 in "
-            f"{theory.NAMES[quantity]} (ratio {ratio:g})."
+            f"{DISPLAY_NAMES[quantity]} (ratio {ratio:g})."
         )
 
 

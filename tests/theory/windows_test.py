@@ -1,19 +1,18 @@
-"""Tests of keras_svag/theory/windows.py, on trajectories of R whose equilibrium is known."""
+"""Tests of keras_svag/theory/equilibrium/measurement.py, on R whose equilibrium is known."""
 
 import math
 
 import numpy as np
 import pytest
 
-from keras_svag.theory import (
-    RELAXATION_TIMES,
-    constant_rate_stretch,
-    identity_ratio,
+from keras_svag.theory.equilibrium.measurement import (
     lengths_inside,
     mean_rows,
     measure_window,
     window_means,
 )
+from keras_svag.theory.equilibrium.relaxation import RELAXATION_TIMES, constant_rate_segment
+from keras_svag.theory.equilibrium.window import identity_ratio
 
 ETA, DECAY = 0.2, 5e-3
 TOTAL, RECORDS = 6000, 60
@@ -60,7 +59,7 @@ def test_starts_where_drift_ends_and_stops_where_the_learning_rate_drops():
     start, stop = window.fractions
     assert stop == 4800 / TOTAL
     # By hand: R falls to R_eq = eta (G + N) / (2 lambda - eta lambda^2) = 50.03 as
-    # R_eq + (250 - R_eq) (1 - eta lambda)^(2 t). The line through the rest of the stretch changes
+    # R_eq + (250 - R_eq) (1 - eta lambda)^(2 t). The line through the rest of the segment changes
     # by no more than a tenth of its mean from the first record on at which this is so.
     limit = ETA * 2.5 / (2 * DECAY - ETA * DECAY**2)
     times = np.array([row["step"] for row in rows if row["step"] <= 4800])
@@ -155,7 +154,7 @@ def test_missing_values_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("rates", "stretch"),
+    ("rates", "segment"),
     [
         ([0.1], (0, 1)),
         ([0.1, 0.1, 0.01], (0, 2)),
@@ -164,8 +163,8 @@ def test_missing_values_are_left_out():
         ([0.1, 0.1 * (1 + 1e-8), 0.05], (0, 2)),  # rounding is no change
     ],
 )
-def test_stretch_of_one_learning_rate(rates, stretch):
-    assert constant_rate_stretch([{"learning_rate": rate} for rate in rates]) == stretch
+def test_segment_of_one_learning_rate(rates, segment):
+    assert constant_rate_segment([{"learning_rate": rate} for rate in rates]) == segment
 
 
 # Means over a window.

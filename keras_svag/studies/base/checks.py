@@ -3,7 +3,7 @@
 from keras_svag.datasets import Sampler
 from keras_svag.distribution import check_batch_size
 from keras_svag.engine.spec import GAUSSIAN, SVAG
-from keras_svag.theory import lengths_inside
+from keras_svag.theory.equilibrium.measurement import lengths_inside
 
 MAX_STEPS = 2**31 - 1  # `iterations` is an int32 on JAX
 

@@ -17,7 +17,8 @@ from keras_svag.studies.base.result import Result, write_results
 from keras_svag.studies.base.session import Session
 from keras_svag.studies.base.table import summarize_runs
 from keras_svag.studies.base.workdir import claim
-from keras_svag.theory import DEFAULT_CLOSENESS, validate_closeness
+from keras_svag.theory import DEFAULT_CLOSENESS
+from keras_svag.theory.validity import validate_closeness
 
 # Studies by name: a class is found by being defined.
 STUDIES = {}

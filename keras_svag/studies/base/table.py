@@ -8,7 +8,8 @@ from keras_svag import theory
 from keras_svag.engine.execution import DONE
 from keras_svag.engine.files import records
 from keras_svag.engine.state import RunFolder
-from keras_svag.theory import correct_signal, window_means
+from keras_svag.theory import correct_signal
+from keras_svag.theory.equilibrium.measurement import window_means
 
 # Means over the equilibrium window.
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")

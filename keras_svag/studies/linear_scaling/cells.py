@@ -4,13 +4,8 @@ import dataclasses
 
 from keras_svag.engine.execution import DONE
 from keras_svag.studies.base.table import column, read_rows, summarize_runs
-from keras_svag.theory import (
-    Window,
-    correct_noise,
-    measure_window,
-    noise_and_signal_for_scaling,
-    window_means,
-)
+from keras_svag.theory import Window, correct_noise, noise_and_signal_for_scaling
+from keras_svag.theory.equilibrium.measurement import measure_window, window_means
 
 
 @dataclasses.dataclass(frozen=True)

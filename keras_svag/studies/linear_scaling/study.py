@@ -26,8 +26,10 @@ from keras_svag.studies.base.titles import end_quantities, end_titles
 from keras_svag.studies.linear_scaling import figures, recommendations, verdict
 from keras_svag.studies.linear_scaling.cells import measure
 from keras_svag.studies.linear_scaling.prediction import predict, write_prediction
-from keras_svag.theory import BASE, FAILS, FIXED_ORDER, HOLDS, INCONCLUSIVE, correct_noise
+from keras_svag.theory import correct_noise
 from keras_svag.theory.equilibrium.measurement import AUTO, GIVEN
+from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
+from keras_svag.theory.sampling_modes import FIXED_ORDER
 
 CLOSENESS, WEIGHT_NORM, TEST_ACCURACY = "closeness", "weight_norm", "test_accuracy"
 CRITERIA = (CLOSENESS, WEIGHT_NORM, TEST_ACCURACY)

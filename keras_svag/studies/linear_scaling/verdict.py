@@ -5,7 +5,7 @@ import math
 from keras_svag import theory
 from keras_svag.studies.base.table import WINDOW_COLUMNS, failed_runs, summarize_quantities
 from keras_svag.studies.linear_scaling.prediction import predict
-from keras_svag.theory import BASE, FAILS, HOLDS, INCONCLUSIVE
+from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
 
 OUTCOMES = {
     theory.VALID: HOLDS,

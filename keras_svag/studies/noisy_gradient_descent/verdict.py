@@ -5,14 +5,8 @@ import math
 
 from keras_svag.engine.execution import DONE
 from keras_svag.studies.base.table import column, failed_runs, final_columns, pair_by_seed
-from keras_svag.theory import (
-    DIFFERENT,
-    EQUIVALENCE_CONFIDENCE,
-    EQUIVALENT,
-    INCONCLUSIVE,
-    compare,
-    mean_interval,
-)
+from keras_svag.theory import DIFFERENT, EQUIVALENT, INCONCLUSIVE, compare, mean_interval
+from keras_svag.theory.statistics.equivalence import EQUIVALENCE_CONFIDENCE
 
 # Means over the window, and values at the end.
 QUANTITIES = ("weight_norm", "train_loss", "test_loss", "final_train_loss", "final_test_loss")

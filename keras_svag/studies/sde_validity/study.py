@@ -12,7 +12,8 @@ from keras_svag.report.text import align, format_interval
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.titles import WINDOW_TITLES, end_quantities, end_titles
 from keras_svag.studies.sde_validity import figures, recommendations, verdict
-from keras_svag.theory import CONFIDENCE, INCONCLUSIVE, judge, validate_ell
+from keras_svag.theory import CONFIDENCE, INCONCLUSIVE, judge
+from keras_svag.theory.coefficients import validate_ell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

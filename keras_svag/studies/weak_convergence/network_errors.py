@@ -7,6 +7,7 @@ from keras_svag.engine.execution import DONE
 from keras_svag.engine.spec import GAUSSIAN, SVAG
 from keras_svag.studies.base.table import read_rows
 from keras_svag.studies.weak_convergence.slope import fit_slope
+from keras_svag.theory.statistics.intervals import standard_error
 
 TITLES = {
     "weight_norm": "R",
@@ -56,7 +57,7 @@ def _errors_of(name, ends, ells, noise_steps, seeds):
     truth = theory.extrapolate(coarse, values_of(GAUSSIAN, coarse), fine, values_of(GAUSSIAN, fine))
     values = {ell: values_of(SVAG, ell) for ell in ells}
     errors = {ell: theory.mean_interval(values[ell] - truth) for ell in ells}
-    spread = {ell: theory.standard_error(values[ell] - truth) for ell in ells}
+    spread = {ell: standard_error(values[ell] - truth) for ell in ells}
     resolved = [ell for ell in ells if errors[ell].ci_low > 0 or errors[ell].ci_high < 0]
     same_sign = len({errors[ell].mean > 0 for ell in resolved}) == 1
     order = None

@@ -14,7 +14,8 @@ from keras_svag.studies.base.table import failed_runs
 from keras_svag.studies.weak_convergence import figures, recommendations
 from keras_svag.studies.weak_convergence.linear_errors import exact_errors, kept_errors
 from keras_svag.studies.weak_convergence.network_errors import TITLES, network_errors
-from keras_svag.theory import FAILS, HOLDS, INCONCLUSIVE, validate_ell
+from keras_svag.theory.coefficients import validate_ell
+from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
 
 LISTS_OF_ELLS = ("ells", "linear_ells", "simulated_ells")
 

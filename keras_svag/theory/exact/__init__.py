@@ -1,1 +1,1 @@
-"""Problems whose SVAG and SDE moments are known exactly."""
+"""Problems whose moments under SGD, SVAG and the SDE are known exactly."""

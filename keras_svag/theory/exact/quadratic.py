@@ -1,27 +1,34 @@
-"""A quadratic loss in several dimensions, with multiplicative noise, whose SDE is known exactly."""
+"""A quadratic loss with multiplicative noise, whose SDE is known exactly."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import linalg
 
 from keras_svag.theory.coefficients import validate_ell
-from keras_svag.theory.exact.moments import LinearDynamics, checked_learning_rate, unpack_moments
+from keras_svag.theory.exact.moments import (
+    LinearDynamics,
+    Moments,
+    checked_learning_rate,
+    unpack_moments,
+)
 
 
 class Quadratic(LinearDynamics):
-    """A quadratic loss `x^T H x / 2` in d dimensions with noise that depends on the weights.
+    """A quadratic loss `x^T H x / 2` in d dimensions, with noise that depends on the weights.
 
-    The covariance of the mini-batch gradient is `Sigma(x) = C + sum_k A_k x x^T A_k^T`: a
-    constant part and multiplicative noise. The moments are those of any gradient noise with this
-    covariance.
+    The covariance of the mini-batch gradient is `Sigma(x) = C + sum_k A_k x x^T A_k^T`, additive
+    and multiplicative noise. The SDE is `dX = -H X dt + (eta Sigma(X))^(1/2) dW`. Its moments and
+    those of SVAG (with `ell=1`, SGD) are exact, for any distribution of the noise. Methods take the
+    start `x0`, an array of shape `(d,)`; `steps` and `time` are one number or an array.
 
     Args:
-        hessian: H, a symmetric matrix `(d, d)`.
-        covariance: C, a symmetric positive semidefinite matrix `(d, d)`.
+        hessian: H, a symmetric matrix of shape `(d, d)`.
+        covariance: C, a symmetric positive semidefinite matrix of shape `(d, d)`.
         learning_rate: eta, a float > 0.
-        multiplicative: the matrices A_k, an array `(K, d, d)`. Defaults to none.
+        multiplicative: The matrices A_k, an array of shape `(K, d, d)`. Defaults to `()`, none.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -31,66 +38,36 @@ class Quadratic(LinearDynamics):
            [0.   , 0.025]])
     """
 
-    def __init__(self, hessian, covariance, learning_rate, multiplicative=()):
+    def __init__(
+        self,
+        hessian: ArrayLike,
+        covariance: ArrayLike,
+        learning_rate: float,
+        multiplicative: ArrayLike = (),
+    ) -> None:
         self.hessian = _checked_symmetric("hessian", hessian)
         size = len(self.hessian)
         self.covariance = _checked_symmetric("covariance", covariance, size)
-        spread = np.linalg.eigvalsh(self.covariance)
-        if spread[0] < -1e-9 * max(spread[-1], 0.0):
+        eigenvalues = np.linalg.eigvalsh(self.covariance)
+        if eigenvalues[0] < -1e-9 * max(eigenvalues[-1], 0.0):
             raise ValueError(
                 "`covariance` must be positive semidefinite. Received a matrix with the "
-                f"eigenvalue {spread[0]:.6g}: covariance={covariance!r}"
+                f"eigenvalue {eigenvalues[0]:.6g}: covariance={covariance!r}"
             )
-        self.learning_rate = checked_learning_rate(learning_rate)
+        self.learning_rate = self.time_per_step = checked_learning_rate(learning_rate)
         self.multiplicative = _checked_matrices("multiplicative", multiplicative, size)
 
-    @property
-    def time_per_step(self):
-        """Continuous time of one SGD step; SVAG's is `ell` times shorter."""
-        return self.learning_rate
+    def svag_moments(self, ell: float, x0: ArrayLike, steps: ArrayLike) -> Moments:
+        """Returns the exact moments of SVAG."""
+        return self._svag_moments(validate_ell(ell), self._initial_state(x0), steps)
 
-    def svag_moments(self, ell, x0, steps):
-        """Exact moments of SVAG; with `ell=1`, of SGD.
+    def sde_moments(self, x0: ArrayLike, time: ArrayLike) -> Moments:
+        """Returns the exact moments of the SDE."""
+        return self._sde_moments(self._initial_state(x0), time)
 
-        Args:
-            ell: amplification, a float >= 0.5.
-            x0: start, an array `(d,)`.
-            steps: number of SVAG steps, an int or an array of ints.
-
-        Returns:
-            `Moments`, of shapes `(*steps.shape, d)` and `(*steps.shape, d, d)`.
-
-        Raises:
-            ValueError: if an argument is out of range.
-        """
-        return self._svag_moments(validate_ell(ell), self._start(x0), steps)
-
-    def sde_moments(self, x0, time):
-        """Exact moments of `dX = -H X dt + (eta Sigma(X))^(1/2) dW`.
-
-        Args:
-            x0: start, an array `(d,)`.
-            time: continuous time, a float >= 0 or an array.
-
-        Returns:
-            `Moments`, of shapes `(*time.shape, d)` and `(*time.shape, d, d)`.
-
-        Raises:
-            ValueError: if an argument is out of range.
-        """
-        return self._sde_moments(self._start(x0), time)
-
-    def stationary_covariance(self):
-        """Covariance of the SDE after a long time, whatever its start.
-
-        Returns:
-            An array `(d, d)`.
-
-        Raises:
-            ValueError: if there is none: a direction without positive curvature, or multiplicative
-                noise that grows faster than the curvature contracts.
-        """
-        generator = self._generator()[1:]  # the first component is the constant 1
+    def stationary_covariance(self) -> np.ndarray:
+        """Returns the covariance `(d, d)` of the SDE at infinite time."""
+        generator = self._generator()[1:]  # without the row of the constant 1
         growth = np.linalg.eigvals(generator[:, 1:]).real.max()
         if growth >= 0:
             raise ValueError(
@@ -102,7 +79,7 @@ class Quadratic(LinearDynamics):
         state = np.linalg.solve(generator[:, 1:], -generator[:, 0])
         return unpack_moments(np.concatenate([[1.0], state])).covariance
 
-    def _start(self, x0):
+    def _initial_state(self, x0: ArrayLike) -> np.ndarray:
         x0 = np.asarray(x0, np.float64)
         if x0.shape != (len(self.hessian),) or not np.isfinite(x0).all():
             raise ValueError(
@@ -110,10 +87,10 @@ class Quadratic(LinearDynamics):
             )
         return np.concatenate([[1.0], x0])
 
-    def _mean_step(self, h):
+    def _mean_step(self, h: float) -> np.ndarray:
         return linalg.block_diag(1.0, np.eye(len(self.hessian)) - h * self.hessian)
 
-    def _noise(self, h):
+    def _noise(self, h: float) -> np.ndarray:
         additive = linalg.block_diag(0.0, self.covariance).ravel()
         one = np.zeros(len(additive))
         one[0] = 1.0  # the constant 1 is E 1 * 1
@@ -122,7 +99,7 @@ class Quadratic(LinearDynamics):
         return self.learning_rate * noise
 
 
-def _checked_symmetric(name, matrix, size=None):
+def _checked_symmetric(name: str, matrix: ArrayLike, size: int | None = None) -> np.ndarray:
     array = np.array(matrix, np.float64)
     square = array.ndim == 2 and array.size and array.shape == array.T.shape
     if not square or not np.isfinite(array).all() or not np.allclose(array, array.T):
@@ -134,7 +111,7 @@ def _checked_symmetric(name, matrix, size=None):
     return array
 
 
-def _checked_matrices(name, matrices, size):
+def _checked_matrices(name: str, matrices: ArrayLike, size: int) -> np.ndarray:
     array = np.array(matrices, np.float64)
     if array.size == 0:
         return np.zeros((0, size, size))

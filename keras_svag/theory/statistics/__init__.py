@@ -1,1 +1,1 @@
-"""Estimates with confidence intervals, and comparisons of them."""
+"""Estimates with confidence intervals, and tests that compare them."""

@@ -1,13 +1,11 @@
-"""Showing that two things agree: the interval of their ratio inside stated limits.
-
-Two one-sided tests: with a 90 % interval the chance to call two things equivalent that differ by
-more than the limits is at most 5 %. Overlapping intervals would show nothing.
-"""
+"""Equivalence tests: the interval of a ratio inside stated limits."""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from keras_svag._checks import finite_float
@@ -24,38 +22,45 @@ EQUIVALENCE_CONFIDENCE = 0.90
 
 @dataclasses.dataclass(frozen=True)
 class Equivalence:
-    """Outcome of a comparison.
+    """Result of an equivalence test.
 
     Attributes:
         outcome: `"equivalent"`, `"different"` or `"inconclusive"`.
-        ratio: `Interval` of the ratio of the two.
-        limits: tuple, the smallest and largest ratio that counts as equivalent.
-        power: chance to find equivalence if the two were equal, at this spread and sample size.
+        ratio: `Interval` of the ratio.
+        limits: Smallest and largest ratio that count as equivalent.
+        power: Probability to find equivalence if the two are equal, at this spread and size.
     """
 
     outcome: str
     ratio: Interval
-    limits: tuple
+    limits: tuple[float, float]
     power: float
 
 
-def compare(a, b, margin, paired=False, confidence=EQUIVALENCE_CONFIDENCE):
-    """Compares two samples of positive numbers by the ratio of their (geometric) means.
+def compare(
+    a: Sequence[float],
+    b: Sequence[float],
+    margin: float,
+    paired: bool = False,
+    confidence: float = EQUIVALENCE_CONFIDENCE,
+) -> Equivalence:
+    """Compares two samples of positive numbers by the ratio of their geometric means.
+
+    These are two one-sided tests: a 90 % interval errs in at most 5 % of cases.
 
     Args:
-        a: one positive number per seed.
-        b: one positive number per seed.
-        margin: the ratio counts as equivalent between `1 - margin` and `1 + margin`; in (0, 1).
-        paired: whether `a[i]` and `b[i]` belong to the same seed and share what it decides (such
-            as initial weights), so that the ratio is taken seed by seed. Otherwise the samples
-            are independent (Welch). Defaults to `False`.
-        confidence: of the two-sided interval. Defaults to `0.9`.
+        a: One positive number per seed.
+        b: One positive number per seed.
+        margin: Ratios from `1 - margin` to `1 + margin` count as equivalent; in (0, 1).
+        paired: Whether `a[i]` and `b[i]` have the same seed, so that ratios are taken seed by
+            seed. Otherwise the samples are independent (Welch). Defaults to `False`.
+        confidence: Confidence of the two-sided interval, in (0, 1). Defaults to `0.9`.
 
     Returns:
         An `Equivalence`.
 
     Raises:
-        ValueError: if `margin` is not between 0 and 1.
+        ValueError: If `margin` is not between 0 and 1.
 
     Example:
 
@@ -73,25 +78,24 @@ def compare(a, b, margin, paired=False, confidence=EQUIVALENCE_CONFIDENCE):
         outcome = DIFFERENT
     else:
         outcome = INCONCLUSIVE
-    freedom = len(a) - 1 if paired else len(a) + len(b) - 2
-    return Equivalence(outcome, ratio, limits, _power(ratio, limits, confidence, freedom))
+    dof = len(a) - 1 if paired else len(a) + len(b) - 2
+    return Equivalence(outcome, ratio, limits, _power(ratio, limits, confidence, dof))
 
 
-def _paired_ratio(a, b, confidence):
+def _paired_ratio(a: ArrayLike, b: ArrayLike, confidence: float) -> Interval:
     a, b = np.asarray(a, float), np.asarray(b, float)
     if len(a) < 2 or min(a.min(), b.min()) <= 0:
         return Interval(math.nan, 0.0, math.inf)
-    logs = mean_interval(np.log(a) - np.log(b), confidence)
-    return exponential(logs)
+    return exponential(mean_interval(np.log(a) - np.log(b), confidence))
 
 
-def _power(ratio, limits, confidence, freedom):
-    """Chance that an interval of this width around an estimate of log 1 lies inside the limits."""
-    if freedom < 1 or not (0 < ratio.ci_low and math.isfinite(ratio.ci_high)):
+def _power(ratio: Interval, limits: tuple[float, float], confidence: float, dof: int) -> float:
+    """Probability that an interval of this width around an estimate of log 1 is inside `limits`."""
+    if dof < 1 or not (0 < ratio.ci_low and math.isfinite(ratio.ci_high)):
         return 0.0
     half = math.log(ratio.ci_high / ratio.ci_low) / 2
     room = np.log(limits) + [half, -half]
     if half == 0 or room[0] >= room[1]:
         return float(half == 0)
-    error = half / stats.t.ppf(0.5 + confidence / 2, freedom)
+    error = half / stats.t.ppf(0.5 + confidence / 2, dof)
     return float(np.diff(stats.norm.cdf(room / error))[0])

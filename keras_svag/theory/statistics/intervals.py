@@ -1,9 +1,10 @@
-"""Estimates with confidence intervals, from independent values such as one number per seed."""
+"""Confidence intervals from independent values, such as one number per seed."""
 
 import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -11,36 +12,36 @@ CONFIDENCE = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A point estimate with its confidence interval.
+    """An estimate with its confidence interval.
 
     Attributes:
-        mean: the estimate.
-        ci_low: lower end of the interval.
-        ci_high: upper end; `inf` where there is none.
+        mean: The estimate.
+        ci_low: Lower end of the interval; `-inf` if it has none.
+        ci_high: Upper end of the interval; `inf` if it has none.
     """
 
     mean: float
     ci_low: float
     ci_high: float
 
-    def __str__(self):
-        """The estimate with its interval in brackets, as texts have it."""
+    def __str__(self) -> str:
+        """Returns `"estimate [low, high]"`."""
         return f"{self.mean:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
 
-    def to_json(self):
-        """Returns a dict that JSON can hold: what is not finite becomes `None`."""
+    def to_json(self) -> dict[str, float | None]:
+        """Returns a JSON-serializable dict, with `None` for values that are not finite."""
         return {
             name: value if math.isfinite(value) else None
             for name, value in dataclasses.asdict(self).items()
         }
 
 
-def mean_interval(values, confidence=CONFIDENCE):
+def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Mean over seeds with its t interval.
 
     Args:
-        values: one number per seed.
-        confidence: Float in (0, 1). Defaults to `0.95`.
+        values: One number per seed.
+        confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.
 
     Returns:
         An `Interval`; unbounded with fewer than two values.
@@ -57,38 +58,25 @@ def mean_interval(values, confidence=CONFIDENCE):
     return t_interval(values.mean(), standard_error(values), len(values) - 1, confidence)
 
 
-def t_interval(mean, standard_error, degrees_of_freedom, confidence=CONFIDENCE):
-    """The t interval of an estimate with a known standard error.
-
-    Args:
-        mean: the estimate.
-        standard_error: its standard error; `inf` gives an interval without ends.
-        degrees_of_freedom: of the standard error; need not be an integer.
-        confidence: Float in (0, 1). Defaults to `0.95`.
-
-    Returns:
-        An `Interval`.
-
-    Example:
-
-    >>> t_interval(1.0, 0.0, 3)
-    Interval(mean=1.0, ci_low=1.0, ci_high=1.0)
-    """
-    half = t_quantile(confidence, degrees_of_freedom) * standard_error
+def t_interval(
+    mean: float, standard_error: float, dof: float, confidence: float = CONFIDENCE
+) -> Interval:
+    """Student's t interval of an estimate; unbounded if its standard error is `inf`."""
+    half = t_quantile(confidence, dof) * standard_error
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 
-def ratio_interval(a, b, confidence=CONFIDENCE):
+def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Ratio of two independent samples of positive numbers, by Welch's t interval of the logs.
 
     Args:
-        a: one positive number per seed.
-        b: one positive number per seed; may differ in length from `a`.
-        confidence: Float in (0, 1). Defaults to `0.95`.
+        a: One positive number per seed.
+        b: One positive number per seed; may differ in length from `a`.
+        confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.
 
     Returns:
-        An `Interval` around the ratio of geometric means `a / b`; from 0 to infinity where there
-        are fewer than two values or one is not positive.
+        An `Interval` around the ratio of geometric means `a / b`; from 0 to infinity if there are
+        fewer than two values or one is not positive.
 
     Example:
 
@@ -98,40 +86,31 @@ def ratio_interval(a, b, confidence=CONFIDENCE):
     a, b = np.asarray(a, float), np.asarray(b, float)
     if len(a) == 0 or len(b) == 0 or min(a.min(), b.min()) <= 0:
         return Interval(math.nan, 0.0, math.inf)
-    difference = difference_interval(np.log(a), np.log(b), confidence)
-    return exponential(difference)
+    return exponential(difference_interval(np.log(a), np.log(b), confidence))
 
 
-def exponential(interval):
-    """The interval of `exp(x)` for that of x; what no float can hold is infinite.
-
-    Args:
-        interval: an `Interval`.
-
-    Returns:
-        An `Interval`.
-    """
+def exponential(interval: Interval) -> Interval:
+    """Interval of `exp(x)` from that of x; infinite where it overflows."""
     return Interval(*map(_exp, dataclasses.astuple(interval)))
 
 
-def _exp(number):
+def _exp(number: float) -> float:
     try:
         return math.exp(number)
     except OverflowError:
         return math.inf
 
 
-def difference_interval(a, b, confidence=CONFIDENCE):
+def difference_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Difference of the means of two independent samples, by Welch's t interval.
 
     Args:
-        a: one number per seed.
-        b: one number per seed, of other runs.
-        confidence: Float in (0, 1). Defaults to `0.95`.
+        a: One number per seed.
+        b: One number per seed, of other runs.
+        confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.
 
     Returns:
-        An `Interval` around `mean(a) - mean(b)`; without ends where there are fewer than two
-        values.
+        An `Interval` around `mean(a) - mean(b)`; unbounded with fewer than two values.
 
     Example:
 
@@ -146,23 +125,23 @@ def difference_interval(a, b, confidence=CONFIDENCE):
     error = math.hypot(error_a, error_b)
     if error == 0:
         return Interval(difference, difference, difference)
-    # As shares of the whole: squares of the errors themselves might not be floats.
-    share_a, share_b = (error_a / error) ** 2, (error_b / error) ** 2
-    dof = 1 / (share_a**2 / (len(a) - 1) + share_b**2 / (len(b) - 1))
-    half = t_quantile(confidence, dof) * error
-    return Interval(difference, difference - half, difference + half)
+    # Relative to the total, since squares of the errors themselves may overflow.
+    relative_a, relative_b = (error_a / error) ** 2, (error_b / error) ** 2
+    dof = 1 / (relative_a**2 / (len(a) - 1) + relative_b**2 / (len(b) - 1))
+    return t_interval(difference, error, dof, confidence)
 
 
-def ratio_of_means(numerator, denominator, confidence=CONFIDENCE):
+def ratio_of_means(
+    numerator: ArrayLike, denominator: ArrayLike, confidence: float = CONFIDENCE
+) -> Interval:
     """Ratio of two paired means by Fieller's theorem.
 
-    Where the denominator's interval reaches zero the ratio has no upper end, which the delta
-    method would hide.
+    Unlike the delta method, it has no upper end if the denominator's interval reaches zero.
 
     Args:
-        numerator: one number per seed.
-        denominator: one number per seed, from the same runs.
-        confidence: Float in (0, 1). Defaults to `0.95`.
+        numerator: One number per seed.
+        denominator: One number per seed, from the same runs.
+        confidence: Confidence of the interval, in (0, 1). Defaults to `0.95`.
 
     Returns:
         An `Interval`.
@@ -181,25 +160,24 @@ def ratio_of_means(numerator, denominator, confidence=CONFIDENCE):
     t = t_quantile(confidence, count - 1)
     cov = (np.cov(numerator, denominator) / count).tolist()
     # {rho : (top - rho bottom)^2 <= t^2 var(top - rho bottom)} is a quadratic inequality in rho.
-    # Products, not powers: of huge numbers Python has no power.
+    # Products, since `**` raises an OverflowError.
     quadratic = bottom * bottom - t * t * cov[1][1]
     linear = top * bottom - t * t * cov[0][1]
     constant = top * top - t * t * cov[0][0]
-    discriminant = max(linear * linear - quadratic * constant, 0.0)
+    root = math.sqrt(max(linear * linear - quadratic * constant, 0.0))
     if quadratic > 0 and bottom > 0:
-        root = math.sqrt(discriminant)
         return Interval(ratio, (linear - root) / quadratic, (linear + root) / quadratic)
-    # No upper end, nor anything else to say if the denominator, a squared norm, came out clearly
-    # negative. The ratio's lower end is the positive root, if the numerator is clearly positive.
-    low = (linear - math.sqrt(discriminant)) / quadratic if quadratic < 0 and constant > 0 else 0.0
+    # The denominator is a squared norm, so it may be zero or came out negative: no upper end. The
+    # lower end is the positive root, if the numerator is clearly positive.
+    low = (linear - root) / quadratic if quadratic < 0 and constant > 0 else 0.0
     return Interval(ratio, max(low, 0.0), math.inf)
 
 
-def standard_error(values):
-    """Standard error of the mean of an array of independent values."""
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean of independent values."""
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def t_quantile(confidence, dof):
+def t_quantile(confidence: float, dof: float) -> float:
     """Half the width of a two-sided t interval, in standard errors."""
     return float(stats.t.ppf(0.5 + confidence / 2, dof))
