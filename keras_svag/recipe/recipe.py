@@ -61,13 +61,20 @@ class Recipe:
 
     Example:
 
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_svag
     >>> def build(seed):
     ...     keras.utils.set_random_seed(seed)
     ...     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> x = np.random.default_rng(0).normal(size=(64, 4))
-    >>> recipe = Recipe(
-    ...     model=build, train_data=(x, x[:, :1]), optimizer=keras.optimizers.SGD(0.1), loss="mse",
-    ...     batch_size=8, epochs=2,
+    >>> recipe = keras_svag.Recipe(
+    ...     build,
+    ...     train_data=(x, x[:, :1]),
+    ...     optimizer=keras.optimizers.SGD(0.1),
+    ...     loss="mse",
+    ...     batch_size=8,
+    ...     epochs=2,
     ... )
     >>> recipe.facts.steps_at(8), recipe.facts.learning_rate_at(16)
     (16, 0.2)
