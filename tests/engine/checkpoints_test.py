@@ -136,8 +136,14 @@ def test_nothing_is_executed(tmp_path, how):
     ("change", "difference"),
     [
         (lambda s: s["model"].pop(), "array 11 of 'model' none instead of float32[12]"),
-        (lambda s: s["optimizer"].append(np.ones(1)), "array 2 of 'optimizer' float64[1] instead of none"),
-        (lambda s: s["model"].__setitem__(2, np.ones(3)), "array 2 of 'model' float64[3] instead of"),
+        (
+            lambda s: s["optimizer"].append(np.ones(1)),
+            "array 2 of 'optimizer' float64[1] instead of none",
+        ),
+        (
+            lambda s: s["model"].__setitem__(2, np.ones(3)),
+            "array 2 of 'model' float64[3] instead of",
+        ),
     ],
     ids=["fewer", "more", "another type"],
 )

@@ -130,7 +130,9 @@ def test_convolutions_batch_norm_and_augmentation(dataset, tmp_path):
     program = CompiledTraining(recipe, recording, batch_size=16)
     group = [RunSpec(16, 0.1, 2.0, seed, program.total) for seed in (0, 1)]
     # By itself such a network does not go in groups, not on an accelerator either.
-    assert execute_group(group, program, recording, tmp_path / "group", with_convolutions=False) == {}
+    assert (
+        execute_group(group, program, recording, tmp_path / "group", with_convolutions=False) == {}
+    )
     assert len(execute_group(group, program, recording, tmp_path / "group")) == 2
     for run in group:
         execute(run, program, recording, tmp_path / "alone")
