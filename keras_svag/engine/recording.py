@@ -10,9 +10,9 @@ from keras_svag._checks import positive_int
 class Recording:
     """Recording settings, the same for all runs of a study.
 
-    `num_records` counts the rows of `metrics.jsonl` and `num_checkpoints` the checkpoints of a run;
-    `checkpoint_steps` sets the effective steps between checkpoints instead. `evaluation_size` is the
-    number of examples of each split to evaluate on, 0 for all.
+    `num_records` counts the rows of `metrics.jsonl`, `num_checkpoints` the checkpoints of a run,
+    unless `checkpoint_steps` sets the effective steps between them. `evaluation_size` is the number
+    of examples of each split to evaluate on, 0 for all.
     """
 
     seed: int = 0

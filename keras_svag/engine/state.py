@@ -45,9 +45,9 @@ class RunFolder:
 class RunState:
     """A run in progress: its next steps, its rows so far, and its files.
 
-    Call `resume` and `begin`; then, until `is_done`, have the program take the steps of `draw` (with
-    metrics reset if `starts_record`) and pass their number and logs to `record`. The program must be
-    at this run's state when `record` is called.
+    Call `resume` and `begin`; then, until `is_done`, have the program take the steps of `draw`
+    (with metrics reset if `starts_record`) and pass their number and logs to `record`. The program
+    must be at this run's state when `record` is called.
     """
 
     def __init__(self, spec, program, recording, folder, on_steps):

@@ -1,4 +1,4 @@
-"""What a recipe takes, what it refuses, and the numbers that verdicts rest on."""
+"""Tests of recipes: accepted and rejected arguments, and the facts that verdicts rest on."""
 
 import itertools
 

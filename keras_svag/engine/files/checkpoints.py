@@ -37,7 +37,7 @@ def save(folder, groups, **facts):
 
 
 def load(folder, names):
-    """Returns `(groups, facts)` of the newest intact checkpoint, or `None`; warns if one is damaged."""
+    """Returns `(groups, facts)` of the newest intact checkpoint, if any; warns of damaged ones."""
     for name in (LATEST, PREVIOUS):
         path = pathlib.Path(folder) / name
         if not path.exists():

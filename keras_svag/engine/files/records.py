@@ -37,7 +37,7 @@ def writing(path):
 
 @contextlib.contextmanager
 def atomic_path(path, backup=None, sync=True):
-    """Context that yields a temporary path, moved to `path` on success (its old file to `backup`)."""
+    """Yields a temporary path, moved to `path` on success; the old file is moved to `backup`."""
     path = pathlib.Path(path)
     # Not `tempfile`, whose files only their owner can read. The random part is for processes of
     # two machines with one pid. The suffix stays last: Keras chooses the format by it.
