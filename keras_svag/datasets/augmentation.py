@@ -65,7 +65,7 @@ class PadCropFlip:
         if positive_int("padding", self.padding, minimum=0) > 127:
             raise ValueError(f"`padding` must be at most 127. Received: padding={self.padding}")
 
-    def draw(self, seed, start, stop, length):
+    def draw(self, seed: int, start: int, stop: int, length: int) -> np.ndarray:
         """Draws the augmentations of steps `start` to `stop - 1`.
 
         They belong to positions in the batch, not to examples: an example that is drawn twice gets

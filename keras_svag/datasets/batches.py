@@ -1,5 +1,8 @@
 """Batches for `fit`, drawn as the theory of SVAG assumes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import tree
 
@@ -56,15 +59,15 @@ class SampledBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        x,
-        y,
-        batch_size,
-        mode=WITH_REPLACEMENT,
-        seed=0,
-        initial_epoch=0,
-        augmentation=None,
-        normalization=None,
-        **kwargs,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        mode: str = WITH_REPLACEMENT,
+        seed: int = 0,
+        initial_epoch: int = 0,
+        augmentation: Callable | PadCropFlip | None = None,
+        normalization: Callable | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         augmentation = as_augmentation(augmentation)

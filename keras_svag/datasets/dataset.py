@@ -1,6 +1,7 @@
 """Data sets for classification: arrays, number of classes, and preprocessing."""
 
 import dataclasses
+from typing import Self
 
 import numpy as np
 
@@ -59,16 +60,18 @@ class Dataset:
             )
 
     @property
-    def num_train(self):
+    def num_train(self) -> int:
         """Number of training examples."""
         return len(self.train_x)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """Shape of one example, a tuple."""
         return self.train_x.shape[1:]
 
-    def subset(self, num_train=None, num_test=None, seed=0):
+    def subset(
+        self, num_train: int | None = None, num_test: int | None = None, seed: int = 0
+    ) -> Self:
         """Returns a class-balanced subset, for studies that need the full gradient.
 
         If a size is no multiple of the number of classes, the first classes get one more example. A

@@ -7,7 +7,9 @@ from keras_svag.datasets.dataset import Dataset
 TEST_SIZE = 360
 
 
-def digits(split_seed=0, num_train=None, num_test=None):
+def digits(
+    split_seed: int = 0, num_train: int | None = None, num_test: int | None = None
+) -> Dataset:
     """Loads the 1,797 handwritten digits of scikit-learn, 8x8 gray images in ten classes.
 
     Args:

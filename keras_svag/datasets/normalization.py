@@ -1,6 +1,7 @@
 """Normalization of integer images."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -29,8 +30,8 @@ class Normalization:
     [[-2.0], [2.0]]
     """
 
-    mean: tuple
-    std: tuple
+    mean: Sequence[float]
+    std: Sequence[float]
 
     def __post_init__(self):
         mean = tuple(finite_float("mean", m, "finite numbers") for m in self.mean)

@@ -62,7 +62,9 @@ class Sampler:
     True
     """
 
-    def __init__(self, num_examples, batch_size, mode=WITH_REPLACEMENT, seed=0):
+    def __init__(
+        self, num_examples: int, batch_size: int, mode: str = WITH_REPLACEMENT, seed: int = 0
+    ):
         if mode == TWO_SHUFFLED_STREAMS:
             raise ValueError(
                 "`mode` must not be 'two_shuffled_streams': the noise of both halves cancels over "
@@ -93,11 +95,11 @@ class Sampler:
         self._epoch_rows = functools.lru_cache(maxsize=2)(self._make_epoch_rows)
 
     @property
-    def steps_per_epoch(self):
+    def steps_per_epoch(self) -> int:
         """Steps that read about n examples, the rows of one table."""
         return max(1, self.num_examples // (2 * self.batch_size))
 
-    def rows(self, start, stop):
+    def rows(self, start: int, stop: int) -> np.ndarray:
         """Example indices of steps `start` to `stop - 1`, an int32 array of `2 B` columns."""
         per_epoch = self.steps_per_epoch
         first, last = start // per_epoch, math.ceil(stop / per_epoch)

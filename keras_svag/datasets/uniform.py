@@ -1,7 +1,7 @@
 """Augmentation by a user's function of uniform random numbers."""
 
-import collections.abc
 import dataclasses
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ class UniformAugmentation:
     (16, 1)
     """
 
-    function: collections.abc.Callable
+    function: Callable
     num_uniforms: int = 4
 
     def __post_init__(self):
@@ -49,7 +49,7 @@ class UniformAugmentation:
             )
         positive_int("num_uniforms", self.num_uniforms)
 
-    def draw(self, seed, start, stop, length):
+    def draw(self, seed: int, start: int, stop: int, length: int) -> np.ndarray:
         """Draws the uniform numbers of steps `start` to `stop - 1`; see `PadCropFlip.draw`.
 
         Returns:

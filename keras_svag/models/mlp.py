@@ -1,5 +1,7 @@
 """A multilayer perceptron that can be scale invariant in all its trained weights."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -8,16 +10,16 @@ from keras_svag.models.normalization import EPSILON, NORMS, normalization
 
 
 def mlp(
-    input_shape,
-    num_classes,
-    depth=2,
-    width=1,
-    norm="group",
-    affine=False,
-    train_last_layer=False,
-    epsilon=EPSILON,
-    seed=None,
-):
+    input_shape: Sequence[int],
+    num_classes: int,
+    depth: int = 2,
+    width: int = 1,
+    norm: str = "group",
+    affine: bool = False,
+    train_last_layer: bool = False,
+    epsilon: float = EPSILON,
+    seed: int | None = None,
+) -> keras.Model:
     """Multilayer perceptron: dense layer, normalization, ReLU, `depth` times, and a last layer.
 
     With a normalization, `affine=False` and `train_last_layer=False` (the defaults) scaling the

@@ -1,5 +1,7 @@
 """The pre-activation residual network, scale invariant as in the paper."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_svag.models.convolution import Layers, channel_counts, classifier, image_input
@@ -8,16 +10,16 @@ from keras_svag.models.residual import STAGE_CHANNELS, blocks, blocks_per_stage
 
 
 def preresnet(
-    input_shape,
-    num_classes,
-    depth=32,
-    width=1,
-    norm="batch",
-    affine=False,
-    train_last_layer=False,
-    epsilon=EPSILON,
-    seed=None,
-):
+    input_shape: Sequence[int],
+    num_classes: int,
+    depth: int = 32,
+    width: float = 1,
+    norm: str = "batch",
+    affine: bool = False,
+    train_last_layer: bool = False,
+    epsilon: float = EPSILON,
+    seed: int | None = None,
+) -> keras.Model:
     """Pre-activation residual network for small images, scale invariant by default.
 
     The network of most experiments of Li, Malladi, Arora 2021 (arXiv 2102.12470), after He et al.

@@ -1,6 +1,7 @@
 """The residual network with ReLU after the sum."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 
@@ -10,16 +11,16 @@ from keras_svag.models.residual import STAGE_CHANNELS, blocks, blocks_per_stage
 
 
 def resnet(
-    input_shape,
-    num_classes,
-    depth=32,
-    width=1,
-    norm="batch",
-    affine=False,
-    train_last_layer=False,
-    epsilon=EPSILON,
-    seed=None,
-):
+    input_shape: Sequence[int],
+    num_classes: int,
+    depth: int = 32,
+    width: float = 1,
+    norm: str = "batch",
+    affine: bool = False,
+    train_last_layer: bool = False,
+    epsilon: float = EPSILON,
+    seed: int | None = None,
+) -> keras.Model:
     """Residual network for small images, after He et al. 2016 (arXiv 1512.03385, section 4.2).
 
     A 3x3 convolution, normalization and ReLU; three stages of `(depth - 2) / 6` blocks (3x3

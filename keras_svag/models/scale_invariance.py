@@ -1,5 +1,7 @@
 """Test for scale invariance of a model."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -7,7 +9,9 @@ from keras_svag._checks import finite_float
 from keras_svag._keras import training_argument
 
 
-def is_scale_invariant(model, x, factor=10.0, tolerance=1e-4):
+def is_scale_invariant(
+    model: keras.Model, x: Any, factor: float = 10.0, tolerance: float = 1e-4
+) -> bool:
     """Returns True if multiplying all trained weights by a number leaves the outputs unchanged.
 
     The conditions for the validity of the SDE and of the linear scaling rule (Li, Malladi, Arora

@@ -1,5 +1,7 @@
 """The VGG network of the paper, with average pooling and one last layer."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_svag._checks import one_of
@@ -24,16 +26,16 @@ MINIMUM_SIDE = 2 ** len(STAGE_CHANNELS)
 
 
 def vgg(
-    input_shape,
-    num_classes,
-    depth=16,
-    width=1,
-    norm="batch",
-    affine=False,
-    train_last_layer=False,
-    epsilon=EPSILON,
-    seed=None,
-):
+    input_shape: Sequence[int],
+    num_classes: int,
+    depth: int = 16,
+    width: float = 1,
+    norm: str = "batch",
+    affine: bool = False,
+    train_last_layer: bool = False,
+    epsilon: float = EPSILON,
+    seed: int | None = None,
+) -> keras.Model:
     """VGG network for small images, after Simonyan and Zisserman 2015 (arXiv 1409.1556).
 
     3x3 convolutions, each with normalization and ReLU, in five stages of 64, 128, 256, 512 and 512

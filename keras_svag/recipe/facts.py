@@ -10,24 +10,12 @@ SGD = "SVAG"
 
 @dataclasses.dataclass(frozen=True)
 class TrainingFacts:
-    """What judging a study needs to know about the training; stored in `environment.json`.
+    """Facts about a training run that its verdicts need; stored in `environment.json`.
 
-    Attributes:
-        optimizer: class name of the SVAG optimizer, such as `"SVAGAdam"`.
-        momentum: momentum of SGD, 0 without.
-        rule: name of the scaling rule.
-        learning_rate: peak learning rate at `batch_size`.
-        learning_rate_power: power of kappa that scales it at kappa times the batch size.
-        weight_decay: decoupled weight decay at `batch_size`, 0 without.
-        weight_decay_power: power of kappa that scales it.
-        batch_size: B of the recipe, the base of the scaling rule.
-        epochs: length of the run in passes over the training set.
-        num_train: n, number of training examples.
-        sampling: one of `keras_svag.datasets.SAMPLING_MODES`.
-        scale_invariant: True if scaling all trained weights leaves the outputs unchanged, `None`
-            if unknown.
-        independent_of_batch: True if the loss of an example does not depend on the rest of its
-            batch (as it does with batch norm), `None` if unknown.
+    `optimizer` is the class name of the SVAG optimizer, such as `"SVAGAdam"`, and `momentum` that of
+    SGD. Learning rate (the peak) and decoupled weight decay are those at `batch_size`, the base of the
+    scaling rule; kappa times the batch size multiplies them by kappa to their `power`.
+    `scale_invariant` and `independent_of_batch` (without batch norm) are `None` if unknown.
     """
 
     optimizer: str

@@ -1,17 +1,27 @@
 """Image data sets of tensorflow_datasets, by name."""
 
 import dataclasses
+import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_svag.datasets.augmentation import PadCropFlip
+from keras_svag.datasets.dataset import Dataset
 from keras_svag.datasets.normalization import Normalization
 from keras_svag.datasets.tfds.arrays import load_images
 
 
 def tfds(
-    tfds_name, mean, std, data_dir=None, augment=False, flip=True, num_train=None, num_test=None
-):
+    tfds_name: str,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    data_dir: str | os.PathLike | None = None,
+    augment: bool = False,
+    flip: bool = True,
+    num_train: int | None = None,
+    num_test: int | None = None,
+) -> Dataset:
     """Loads a data set of tensorflow_datasets with images of one size and one label each.
 
     Nothing is downloaded; `python -m keras_svag.datasets.prepare <tfds_name>` does that.
