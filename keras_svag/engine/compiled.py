@@ -131,11 +131,7 @@ class CompiledTraining:
 
     def state(self):
         """Full training state as lists of arrays, for `restore`."""
-        return {
-            "model": values_of(self.model.variables),
-            "optimizer": values_of(self.model.optimizer.variables),
-            "metrics": values_of(self.model.metrics_variables),
-        }
+        return {name: values_of(variables) for name, variables in self._variables().items()}
 
     def save_network(self, path):
         """Saves the current network as a plain `.keras` model without optimizer."""
@@ -145,9 +141,13 @@ class CompiledTraining:
 
     def restore(self, state):
         """Restores what `state` returned."""
-        assign(self.model.variables, state["model"])
-        assign(self.model.optimizer.variables, state["optimizer"])
-        assign(self.model.metrics_variables, state["metrics"])
+        for name, variables in self._variables().items():
+            assign(variables, state[name])
+
+    def _variables(self):
+        model = self.model
+        optimizer, metrics = model.optimizer.variables, model.metrics_variables
+        return {"model": model.variables, "optimizer": optimizer, "metrics": metrics}
 
 
 _device_tensors = {}

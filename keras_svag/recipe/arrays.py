@@ -19,19 +19,16 @@ def check_data(name, data):
             f"arrays. Received: {name} with {len(parts)} parts. Pass a list of inputs inside a "
             "tuple: ([first, second], y)."
         )
-    checked = []
+    checked, lengths = [], {}
     for part, value in zip(PARTS, parts):
-        leaves = [
-            None if leaf is None else _check_leaf(name, _name_of(part, path), leaf)
-            for path, leaf in _leaves_with_path(value)
-        ]
+        leaves = []
+        for path, leaf in _leaves_with_path(value):
+            if leaf is not None:
+                leaf_name = part + "".join(f"[{key!r}]" for key in path)
+                leaf = _check_leaf(name, leaf_name, leaf)
+                lengths[leaf_name] = len(leaf)
+            leaves.append(leaf)
         checked.append(tree.pack_sequence_as(value, leaves) if tree.is_nested(value) else leaves[0])
-    lengths = {
-        _name_of(part, path): len(leaf)
-        for part, value in zip(PARTS, checked)
-        for path, leaf in _leaves_with_path(value)
-        if leaf is not None
-    }
     first, count = next(iter(lengths.items()))
     for leaf, length in lengths.items():
         if length != count or not count:
@@ -43,17 +40,11 @@ def check_data(name, data):
 
 
 def _leaves_with_path(value):
-    if value is None:
-        return [((), None)]
-    return tree.flatten_with_path(value)
-
-
-def _name_of(part, path):
-    return part + "".join(f"[{key!r}]" for key in path)
+    return [((), None)] if value is None else tree.flatten_with_path(value)
 
 
 def _check_leaf(name, leaf_name, leaf):
-    if isinstance(leaf, (str, bytes, int, float)) or not hasattr(leaf, "__array__"):
+    if not hasattr(leaf, "__array__"):
         raise ValueError(
             f"`{name}` must hold arrays. Received: {leaf_name} of {type(leaf).__name__}. Read "
             "generators and tf.data pipelines into arrays first: batches are drawn by index."

@@ -12,9 +12,9 @@ SGD = "SVAG"
 class TrainingFacts:
     """Facts about a training run that its verdicts need; stored in `environment.json`.
 
-    `optimizer` is the class name of the SVAG optimizer, such as `"SVAGAdam"`, and `momentum` that of
-    SGD. Learning rate (the peak) and decoupled weight decay are those at `batch_size`, the base of the
-    scaling rule; kappa times the batch size multiplies them by kappa to their `power`.
+    `optimizer` is the class name of the SVAG optimizer, such as `"SVAGAdam"`, and `momentum` that
+    of SGD. Learning rate (the peak) and decoupled weight decay are those at `batch_size`, the base
+    of the scaling rule; kappa times the batch size multiplies them by kappa to their `power`.
     `scale_invariant` and `independent_of_batch` (without batch norm) are `None` if unknown.
     """
 

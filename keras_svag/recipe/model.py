@@ -9,11 +9,8 @@ from keras import tree
 
 from keras_svag._keras import training_argument
 from keras_svag.models import is_scale_invariant
-from keras_svag.recipe.arrays import take
 from keras_svag.recipe.canonical import canonical_form, short_digest, without_names
 from keras_svag.xla_policy import layers_of
-
-INVARIANCE_BATCH_SIZE = 16  # enough to see whether a network is scale invariant
 
 
 def call_model_function(function, seed, inputs):
@@ -112,10 +109,8 @@ def _name_of(function):
     return getattr(function, "__qualname__", repr(function))
 
 
-def network_properties(network, x, preprocess=None):
+def network_properties(network, x):
     """Returns the `scale_invariant` and `independent_of_batch` of `TrainingFacts`."""
-    x = take(x, slice(INVARIANCE_BATCH_SIZE))
-    x = x if preprocess is None else preprocess(x)
     has_batch_norm = any(
         isinstance(layer, keras.layers.BatchNormalization) for layer in layers_of(network)
     )

@@ -169,9 +169,8 @@ class Recipe:
     @functools.cached_property
     def facts(self) -> TrainingFacts:
         """`TrainingFacts` of this recipe; builds the network."""
-        properties = model_checks.network_properties(
-            self.network, self.train_data[0], self.preprocess
-        )
+        # 16 examples are enough to see if a network is scale invariant.
+        properties = model_checks.network_properties(self.network, self.first_inputs(16))
         rule = find_rule(self.svag, self.rule)
         return TrainingFacts(
             optimizer=type(self.svag).__name__,

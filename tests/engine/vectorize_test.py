@@ -1,4 +1,4 @@
-"""Which runs go side by side in one program, and where that is refused."""
+"""Runs that are trained together in one program, and where that is rejected."""
 
 import dataclasses
 

@@ -16,8 +16,8 @@ _sources = [_requested.is_set]
 class PreemptedError(RuntimeError):
     """Raised by a preempted study after its checkpoints are written."""
 
-    def __init__(self, message="The study was preempted (SIGTERM)."):
-        super().__init__(message)
+    def __str__(self):
+        return "The study was preempted (SIGTERM)."
 
 
 def install_handler():
