@@ -94,8 +94,8 @@ class SampledBatches(keras.utils.PyDataset):
         row = self._sampler.rows(step, step + 1)[0]
         x, y = tree.map_structure(lambda array: array[row], self._data)
         if self._augmentation:
-            draws = self._augmentation.draw(self._sampler.seed, step, step + 1, len(row))
-            x = self._augmentation.apply(x, draws[0])
+            params = self._augmentation.draw(self._sampler.seed, step, step + 1, len(row))
+            x = self._augmentation.apply(x, params[0])
         if self._normalization:
             x = self._normalization(x)
         return x, y

@@ -35,5 +35,5 @@ def digits(
     train_x, test_x, train_y, test_y = train_test_split(
         images, data.target.astype(np.int32), test_size=TEST_SIZE, random_state=split_seed
     )
-    whole = Dataset("digits", train_x, train_y, test_x, test_y, num_classes=10)
-    return whole.subset(num_train, num_test)
+    dataset = Dataset("digits", train_x, train_y, test_x, test_y, num_classes=10)
+    return dataset.subset(num_train, num_test)

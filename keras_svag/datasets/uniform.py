@@ -82,7 +82,7 @@ def as_augmentation(augment, num_uniforms=4):
 
 def check_augmentation(augmentation, x):
     """Raises if an augmentation cannot be compiled, is not pure, or changes shapes or dtypes."""
-    x = tree.map_structure(_as_fed, x)
+    x = tree.map_structure(_to_tensor, x)
     params = augmentation.draw(seed=0, start=0, stop=1, length=len(tree.flatten(x)[0]))[0]
     params = keras.ops.convert_to_tensor(params)
     try:
@@ -98,14 +98,14 @@ def check_augmentation(augmentation, x):
     except (TypeError, ValueError) as error:
         raise ValueError(
             "`augment` must keep the structure of the inputs. "
-            f"Received: {_described(first)} for {_described(x)}"
+            f"Received: {_signature(first)} for {_signature(x)}"
         ) from error
     before, after, again = map(tree.flatten, (x, first, second))
     for index, leaves in enumerate(zip(before, after, again, strict=True)):
         _check_leaf(f"array {index} of the inputs" if len(before) > 1 else "the inputs", *leaves)
 
 
-def _as_fed(array):
+def _to_tensor(array):
     """Converts an array as `fit` does: floats to the default float type."""
     is_float = np.asarray(array).dtype.kind == "f"
     return keras.ops.convert_to_tensor(array, keras.backend.floatx() if is_float else None)
@@ -138,10 +138,10 @@ class _Traced(keras.Operation):
 
 
 def _check_leaf(name, before, after, again):
-    if _described(before) != _described(after):
+    if _signature(before) != _signature(after):
         raise ValueError(
             f"`augment` must keep shapes and kinds of numbers of {name}. "
-            f"Received: {_described(after)} for {_described(before)}"
+            f"Received: {_signature(after)} for {_signature(before)}"
         )
     after, again = keras.ops.convert_to_numpy(after), keras.ops.convert_to_numpy(again)
     if not np.isfinite(after.astype(np.float64)).all():
@@ -155,7 +155,7 @@ def _check_leaf(name, before, after, again):
         )
 
 
-def _described(x):
+def _signature(x):
     """Shapes and kinds of numbers, in the structure of `x`."""
     return str(tree.map_structure(_kind_and_shape, x))
 

@@ -1,5 +1,6 @@
 """Execution of one run: train it, resume it, or return its stored result."""
 
+import contextlib
 import dataclasses
 import time
 import warnings
@@ -30,10 +31,18 @@ def execute(spec, get_program, recording, workdir, on_steps=lambda steps: None):
 
 
 def _execute(spec, program, recording, folder, on_steps):
-    started = time.perf_counter()
-    error = None
+    started, error = time.perf_counter(), None
+    state = RunState(spec, program, recording, folder, on_steps)
+    state.resume()
+    state.begin()
     try:
-        _train(RunState(spec, program, recording, folder, on_steps), program)
+        while not state.is_done:
+            # The logs are means since the last record, which may span several segments.
+            steps_done, logs = program.advance(*state.draw(), reset_metrics=state.starts_record)
+            is_preempted = preemption.is_requested()
+            state.record(steps_done, logs, is_preempted)
+            if is_preempted and not state.is_done:
+                raise preemption.PreemptedError()
     except TrainingDivergedError as diverged:
         error = diverged
     return finish(spec, folder, time.perf_counter() - started, error)
@@ -56,12 +65,9 @@ def find_result(spec, recording, folder):
     result = read_result(folder)
     if result is None or result["status"] != DONE:
         return result
-    try:
-        num_rows = len(records.read_jsonl(folder.metrics))
-    except records.DamagedError:
-        num_rows = -1
-    if num_rows == len(recording.points(spec)):
-        return result
+    with contextlib.suppress(records.DamagedError):
+        if len(records.read_jsonl(folder.metrics)) == len(recording.points(spec)):
+            return result
     warnings.warn(
         f"`{folder.metrics}` is damaged or incomplete. The run resumes from its last checkpoint.",
         stacklevel=3,
@@ -78,15 +84,3 @@ def read_result(folder):
     if not isinstance(result, dict) or not names <= result.keys():
         raise records.damaged(folder.result, "not the result of a run")
     return result
-
-
-def _train(state, program):
-    state.resume()
-    state.begin()
-    while not state.is_done:
-        # The logs are means since the last record, which may span several segments.
-        steps_done, logs = program.advance(*state.draw(), reset_metrics=state.starts_record)
-        is_preempted = preemption.is_requested()
-        state.record(steps_done, logs, is_preempted)
-        if is_preempted and not state.is_done:
-            raise preemption.PreemptedError()

@@ -5,6 +5,8 @@ import math
 
 from keras_svag._checks import positive_int
 
+_MINIMA = {"seed": 0, "num_records": 1, "num_checkpoints": 1, "evaluation_size": 0}
+
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
@@ -22,10 +24,8 @@ class Recording:
     evaluation_size: int = 0
 
     def __post_init__(self):
-        positive_int("seed", self.seed, minimum=0)
-        positive_int("num_records", self.num_records)
-        positive_int("num_checkpoints", self.num_checkpoints)
-        positive_int("evaluation_size", self.evaluation_size, minimum=0)
+        for name, minimum in _MINIMA.items():
+            positive_int(name, getattr(self, name), minimum=minimum)
         if self.checkpoint_steps is not None:
             positive_int("checkpoint_steps", self.checkpoint_steps)
 

@@ -85,7 +85,17 @@ class RunState:
         """Reports the steps of the checkpoint, and opens the event log."""
         self._time = self._rows[-1]["time"] if self._rows else 0.0
         self.on_steps(self.step)
-        hyperparameters = _hyperparameters(self.spec, self._program.recipe.facts)
+        spec, facts = self.spec, self._program.recipe.facts
+        # Without the seed, so that TensorBoard groups seeds.
+        hyperparameters = {
+            "batch_size": spec.batch_size,
+            "effective_steps": spec.total,
+            "ell": spec.ell,
+            "learning_rate": spec.learning_rate,
+            "method": spec.method,
+            "optimizer": facts.optimizer,
+            "weight_decay": facts.weight_decay,
+        }
         self._log = EventLog(self.folder.tensorboard, self._rows, hyperparameters)
 
     @property
@@ -155,19 +165,6 @@ class RunState:
         }
         self._rows.append(row)
         self._log.append(row)
-
-
-def _hyperparameters(spec, facts):
-    """Hyperparameters for TensorBoard, without the seed, so that seeds form a session group."""
-    return {
-        "batch_size": spec.batch_size,
-        "effective_steps": spec.total,
-        "ell": spec.ell,
-        "learning_rate": spec.learning_rate,
-        "method": spec.method,
-        "optimizer": facts.optimizer,
-        "weight_decay": facts.weight_decay,
-    }
 
 
 def restore_last(spec, program, workdir):

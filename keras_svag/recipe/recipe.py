@@ -136,10 +136,10 @@ class Recipe:
         """n, number of training examples."""
         return arrays.num_examples(self.train_data)
 
-    def inputs(self, x, draws=None):
-        """Inputs as the network sees them: preprocessed, and augmented if `draws` are given."""
-        if draws is not None:
-            x = self.augmentation.apply(x, draws)
+    def inputs(self, x, augment_params=None):
+        """Inputs as the network sees them: augmented, if there are parameters, and preprocessed."""
+        if augment_params is not None:
+            x = self.augmentation.apply(x, augment_params)
         return x if self.preprocess is None else self.preprocess(x)
 
     def __getstate__(self):

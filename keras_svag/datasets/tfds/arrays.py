@@ -28,20 +28,20 @@ READ_BATCH = 1000
 
 def load_images(name, data_dir=None):
     """Loads a data set from `data_dir`, or from its cache, as a `Dataset` of uint8 images."""
-    name, data_dir = _our_name(name), resolve_data_dir(data_dir)
-    return _read_folder(data_dir, name) if holds_arrays(data_dir) else _cached(name, data_dir)
+    name, data_dir = _cache_name(name), resolve_data_dir(data_dir)
+    return _read_folder(data_dir, name) if holds_arrays(data_dir) else _load_cached(name, data_dir)
 
 
 def prepare_images(name, data_dir=None):
     """Caches a data set, downloading it if needed; returns the folder with its arrays."""
-    name, data_dir = _our_name(name), resolve_data_dir(data_dir)
+    name, data_dir = _cache_name(name), resolve_data_dir(data_dir)
     if holds_arrays(data_dir):
         read_arrays(data_dir, name)
         return pathlib.Path(data_dir)
     if _read_cache(name, data_dir) is None:
-        whole = _read_tfds(name, data_dir, download=True)
+        dataset = _read_tfds(name, data_dir, download=True)
         # After the download, which determines the version in the name of the folder.
-        _write_folder(cache_folder(name, data_dir), whole, data_dir)
+        _write_folder(cache_folder(name, data_dir), dataset, data_dir)
     return cache_folder(name, data_dir)
 
 
@@ -61,7 +61,7 @@ def cache_folder(name, data_dir):
     return pathlib.Path(os.path.expanduser(root), folder)
 
 
-def _our_name(name):
+def _cache_name(name):
     """Validates a name, which becomes part of paths; returns the name used in the cache."""
     if not isinstance(name, str) or not re.fullmatch(r"\w+(/\w[\w.+-]*)?", name, re.ASCII):
         raise ValueError(
@@ -99,9 +99,9 @@ def _read_folder(folder, name):
     return Dataset(name, *read_arrays(folder, name), read_meta(folder)["num_classes"])
 
 
-def _write_folder(folder, whole, data_dir):
-    arrays = [getattr(whole, array) for array in ARRAYS]
-    write_arrays(folder, whole.name, arrays, _source(whole.name, data_dir), whole.num_classes)
+def _write_folder(folder, dataset, data_dir):
+    arrays = [getattr(dataset, array) for array in ARRAYS]
+    write_arrays(folder, dataset.name, arrays, _source(dataset.name, data_dir), dataset.num_classes)
 
 
 def _read_cache(name, data_dir):
@@ -117,14 +117,14 @@ def _read_cache(name, data_dir):
         return None
 
 
-def _cached(name, data_dir):
-    whole = _read_cache(name, data_dir)
-    if whole is not None:
-        return whole
-    whole = _read_tfds(name, data_dir)
+def _load_cached(name, data_dir):
+    dataset = _read_cache(name, data_dir)
+    if dataset is not None:
+        return dataset
+    dataset = _read_tfds(name, data_dir)
     folder = cache_folder(name, data_dir)
     try:
-        _write_folder(folder, whole, data_dir)
+        _write_folder(folder, dataset, data_dir)
     except OSError as error:
         warnings.warn(
             f"Data set {name!r} cannot be cached in {str(folder.parent)!r} ({error}), so "
@@ -132,10 +132,10 @@ def _cached(name, data_dir):
             "KERAS_SVAG_CACHE to a writable folder.",
             stacklevel=4,
         )
-        return whole
+        return dataset
     # Mapped arrays are shared between processes. (None while another one replaces the folder.)
     mapped = _read_cache(name, data_dir)
-    return whole if mapped is None else mapped
+    return dataset if mapped is None else mapped
 
 
 def _read_tfds(name, data_dir, download=False):

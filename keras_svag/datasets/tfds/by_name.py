@@ -50,13 +50,13 @@ def tfds(
 
     >>> dataset = tfds("fashion_mnist", mean=0.286, std=0.353)  # doctest: +SKIP
     """
-    whole = load_images(tfds_name, data_dir)
-    channels = whole.input_shape[-1]
+    dataset = load_images(tfds_name, data_dir)
+    channels = dataset.input_shape[-1]
     mean, std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
     augmentation = PadCropFlip(flip=flip) if augment else None
     normalization = Normalization(mean, std)
-    whole = dataclasses.replace(whole, normalization=normalization, augmentation=augmentation)
-    return whole.subset(num_train, num_test)
+    dataset = dataclasses.replace(dataset, normalization=normalization, augmentation=augmentation)
+    return dataset.subset(num_train, num_test)
 
 
 def _per_channel(name, value, channels):

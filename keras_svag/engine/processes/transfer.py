@@ -1,6 +1,5 @@
 """Recipes sent to worker processes: functions by value, large arrays as mapped files."""
 
-import dataclasses
 import io
 import pathlib
 import pickle
@@ -16,16 +15,6 @@ from keras_svag.recipe.source import import_file
 MIN_MAPPED_BYTES = 2**16
 
 
-@dataclasses.dataclass(frozen=True)
-class Payload:
-    """A pickled recipe, with modules (name, file) to import first and global dtype settings."""
-
-    modules: tuple
-    dtype_policy: str
-    floatx: str
-    recipe: bytes
-
-
 def pack(recipe, folder):
     """Pickles a recipe, notebook functions included; saves its large arrays in `folder`."""
     buffer = io.BytesIO()
@@ -37,21 +26,19 @@ def pack(recipe, folder):
             f"Received: one that cannot ({type(error).__name__}: {error}). Create models, files "
             "and locks inside the functions, or use num_workers=1."
         ) from error
-    return Payload(
-        tuple(recipe.modules),
-        keras.config.dtype_policy().name,
-        keras.config.floatx(),
-        buffer.getvalue(),
-    )
+    # What must be set up before the recipe can be unpickled comes first.
+    settings = keras.config.floatx(), keras.config.dtype_policy().name, tuple(recipe.modules)
+    return *settings, buffer.getvalue()
 
 
 def unpack(payload):
-    """Unpickles the recipe of a `Payload` in another process."""
-    keras.config.set_floatx(payload.floatx)
-    keras.config.set_dtype_policy(payload.dtype_policy)
-    for name, file in payload.modules:
+    """Unpickles what `pack` returned, in another process."""
+    floatx, dtype_policy, modules, pickled = payload
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(dtype_policy)
+    for name, file in modules:
         import_file(name, file)
-    return pickle.loads(payload.recipe)
+    return pickle.loads(pickled)
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -61,11 +48,8 @@ class _Pickler(cloudpickle.Pickler):
         self._count = 0
 
     def reducer_override(self, value):
-        if (
-            type(value) is np.ndarray
-            and value.nbytes > MIN_MAPPED_BYTES
-            and not value.dtype.hasobject
-        ):
+        is_large = type(value) is np.ndarray and value.nbytes > MIN_MAPPED_BYTES
+        if is_large and not value.dtype.hasobject:
             path = self._folder / f"{self._count}.npy"
             self._count += 1
             np.save(path, value, allow_pickle=False)
