@@ -50,7 +50,8 @@ class CompiledTraining:
             )
         self._initial_optimizer = values_of(self.model.optimizer.variables)
         # A sampler caches two epochs; vectorized runs need one each.
-        self._sampler = functools.lru_cache(maxsize=MAX_SAMPLERS)(self._make_sampler)
+        make_sampler = functools.partial(Sampler, recipe.num_train, batch_size, recipe.sampling)
+        self._sampler = functools.lru_cache(maxsize=MAX_SAMPLERS)(make_sampler)
 
     def _check_strategy(self):
         check_batch_size(self._batch_size)
@@ -87,10 +88,6 @@ class CompiledTraining:
         assign(self.model.optimizer.variables, self._initial_optimizer)
         # Not `model.optimizer`, which under mixed_float16 is the loss-scaling wrapper.
         self.model._svag.ell = ell
-
-    def _make_sampler(self, seed):
-        recipe = self.recipe
-        return Sampler(recipe.num_train, self._batch_size, recipe.sampling, seed)
 
     def draw(self, seed, start, stop):
         """Draws the arguments of `advance` for steps `start` to `stop - 1`."""

@@ -102,7 +102,8 @@ class Recipe:
         preprocess: Callable | None = None,
         sampling: str = WITH_REPLACEMENT,
         rule: str = AUTO,
-        schedule: Callable[[float, int], Schedule] | None = None,
+        schedule: Callable[[float, int], keras.optimizers.schedules.LearningRateSchedule]
+        | None = None,
         num_uniforms: int = 4,
     ):
         if not callable(model) or isinstance(model, keras.Model):
