@@ -9,6 +9,7 @@ from keras_svag.config.schedule import build_schedule
 from keras_svag.datasets import DATASETS
 from keras_svag.models import MODELS
 from keras_svag.recipe import Recipe
+from keras_svag.recipe.facts import effective_steps
 
 
 def build_recipe(config):
@@ -38,9 +39,8 @@ def build_recipe(config):
         sampling=config["sampling"],
         rule=rule,
     )
-    recipe.schedule = functools.partial(
-        build_schedule, config["schedule"], base_total=recipe.base_steps
-    )
+    total = effective_steps(recipe.epochs, recipe.num_train, recipe.batch_size)
+    recipe.schedule = functools.partial(build_schedule, config["schedule"], base_total=total)
     recipe.data_name = dataset.name
     return recipe
 

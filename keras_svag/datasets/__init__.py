@@ -1,4 +1,4 @@
-"""Named data sets, their augmentation, and the samplers that decide which examples a step reads."""
+"""Data sets, augmentation, and the samplers that draw the batches of each step."""
 
 from keras_svag.datasets.augmentation import PadCropFlip
 from keras_svag.datasets.batches import SampledBatches

@@ -1,4 +1,7 @@
-"""Batches for `fit` that are drawn as the theory of SVAG wants them."""
+"""Batches for `fit`, drawn as the theory of SVAG assumes."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import tree
@@ -11,30 +14,28 @@ from keras_svag.datasets.uniform import as_augmentation
 
 
 class SampledBatches(keras.utils.PyDataset):
-    """Batches of 2B examples for `fit`, each half drawn independently of the other.
+    """Batches of 2B examples for `fit`, with independently drawn halves.
 
-    Plain `fit(x, y)` cuts one shuffled epoch into batches, whose gradient noise cancels over the
-    epoch, so that there is no SDE to compare with. This draws every batch anew; an "epoch" is
-    still as many examples as there are.
+    Plain `fit(x, y)` cuts a shuffled epoch into batches, whose gradient noise cancels over the
+    epoch, so it has no SDE to compare with. Here every batch is drawn independently; an epoch is
+    still n examples.
 
     Args:
-        x: array, or structure of arrays, of n examples.
-        y: array, or structure of arrays, of n targets.
-        batch_size: B, the size of one half and the batch size of the SGD run.
+        x: array of shape `(n, ...)`, or a structure of such arrays.
+        y: array of shape `(n, ...)`, or a structure of such arrays, the targets.
+        batch_size: int, B, size of one half and batch size of the SGD run.
         mode: see `keras_svag.datasets.Sampler`. Defaults to `"with_replacement"`.
         seed: int >= 0. Defaults to `0`.
-        initial_epoch: int, the epoch to begin with; give it the `initial_epoch` of `fit` when
-            training goes on, else the first epochs' batches are read again. Defaults to `0`.
-        augmentation: `PadCropFlip`, or anything with its `draw` and `apply`, for `x`; or a function
-            as for `UniformAugmentation`, of a batch and four uniform numbers for each place in it.
-            Random by seed, step and place in the batch. Defaults to `None`.
-        normalization: `Normalization`, or any function of a batch of `x`, called after the
+        initial_epoch: int, that of `fit` when training is resumed; otherwise the batches of the
+            first epochs are repeated. Defaults to `0`.
+        augmentation: object with `draw` and `apply`, such as `PadCropFlip`, or a function as for
+            `UniformAugmentation` with four uniform numbers per example. Defaults to `None`.
+        normalization: `Normalization`, or any function of a batch of `x`, applied after the
             augmentation. Defaults to `None`.
-        **kwargs: As for `keras.utils.PyDataset`. The batches are the same at any number of
-            `workers`, threads or processes.
+        **kwargs: as for `keras.utils.PyDataset`. `workers` do not change the batches.
 
     Raises:
-        ValueError: as `Sampler` does, or if there is something for images and `x` is not one array.
+        ValueError: as `Sampler` does, or if `x` is not one array of images where it must be.
 
     Example:
 
@@ -43,7 +44,7 @@ class SampledBatches(keras.utils.PyDataset):
     >>> len(batches), x.shape
     (4, (16, 4))
 
-    Images that are kept as integers are augmented and normalised batch by batch:
+    Integer images are augmented and normalized batch by batch:
 
     >>> from keras_svag.datasets import Normalization, PadCropFlip
     >>> images, labels = np.zeros((64, 32, 32, 3), np.uint8), np.zeros(64, np.int32)
@@ -58,15 +59,15 @@ class SampledBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        x,
-        y,
-        batch_size,
-        mode=WITH_REPLACEMENT,
-        seed=0,
-        initial_epoch=0,
-        augmentation=None,
-        normalization=None,
-        **kwargs,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        mode: str = WITH_REPLACEMENT,
+        seed: int = 0,
+        initial_epoch: int = 0,
+        augmentation: Callable | PadCropFlip | None = None,
+        normalization: Callable | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         augmentation = as_augmentation(augmentation)
@@ -93,20 +94,20 @@ class SampledBatches(keras.utils.PyDataset):
         row = self._sampler.rows(step, step + 1)[0]
         x, y = tree.map_structure(lambda array: array[row], self._data)
         if self._augmentation:
-            draws = self._augmentation.draw(self._sampler.seed, step, step + 1, len(row))
-            x = self._augmentation.apply(x, draws[0])
+            params = self._augmentation.draw(self._sampler.seed, step, step + 1, len(row))
+            x = self._augmentation.apply(x, params[0])
         if self._normalization:
             x = self._normalization(x)
         return x, y
 
     def on_epoch_begin(self):
-        """Notes that an epoch is being read."""
+        """Marks that an epoch is being read."""
         self._within_epoch = True
 
     def on_epoch_end(self):
         """Moves on to the batches of the next epoch."""
-        # Not at the beginning: Keras starts its workers before it calls `on_epoch_begin`. And only
-        # after a beginning: `fit` starts with an end.
+        # Not in `on_epoch_begin`, which Keras calls after it has started its workers. And only
+        # after it, since `fit` first calls `on_epoch_end`.
         if self._within_epoch:
             self._epoch += 1
         self._within_epoch = False

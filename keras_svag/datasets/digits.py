@@ -1,4 +1,4 @@
-"""scikit-learn's bundled digits: real images that need no download."""
+"""scikit-learn's handwritten digits, which need no download."""
 
 import numpy as np
 
@@ -7,19 +7,25 @@ from keras_svag.datasets.dataset import Dataset
 TEST_SIZE = 360
 
 
-def digits(split_seed=0, num_train=None, num_test=None):
-    """Loads the 1,797 handwritten digits, 8x8 grey images in ten classes.
+def digits(
+    split_seed: int = 0, num_train: int | None = None, num_test: int | None = None
+) -> Dataset:
+    """Loads the 1,797 handwritten digits of scikit-learn, 8x8 gray images in ten classes.
 
     Args:
-        split_seed: int, decides which 1,437 images are for training and which 360 for testing.
-            Defaults to `0`.
-        num_train: size of a fixed, class-balanced subset for training, or `None` for all images.
-            Defaults to `None`.
-        num_test: the same for testing.
+        split_seed: int that determines the split into 1,437 training and 360 test images. Defaults
+            to `0`.
+        num_train: size of a fixed, class-balanced training subset. Defaults to `None`: all images.
+        num_test: size of a fixed, class-balanced test subset. Defaults to `None`: all images.
 
     Returns:
-        A `Dataset` of float32 images of shape `(8, 8)`, pixel values `x / 16 - 0.3` (between -0.3
-        and 0.7), and int32 labels.
+        A `Dataset` of float32 images of shape `(8, 8)`, pixel values `x / 16 - 0.3` (from -0.3 to
+        0.7), and int32 labels.
+
+    Example:
+
+    >>> digits().train_x.shape, digits(num_train=100).train_x.shape
+    ((1437, 8, 8), (100, 8, 8))
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -29,5 +35,5 @@ def digits(split_seed=0, num_train=None, num_test=None):
     train_x, test_x, train_y, test_y = train_test_split(
         images, data.target.astype(np.int32), test_size=TEST_SIZE, random_state=split_seed
     )
-    whole = Dataset("digits", train_x, train_y, test_x, test_y, num_classes=10)
-    return whole.subset(num_train, num_test)
+    dataset = Dataset("digits", train_x, train_y, test_x, test_y, num_classes=10)
+    return dataset.subset(num_train, num_test)

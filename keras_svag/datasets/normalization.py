@@ -1,6 +1,7 @@
-"""From pixels 0 to 255 to what a network reads: float32, normalised per channel."""
+"""Normalization of integer images."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -10,17 +11,17 @@ from keras_svag._checks import finite_float
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
-    """`(x / 255 - mean) / std` in float32, for images kept as integers.
+    """`(x / 255 - mean) / std` in float32, for integer images.
 
-    A uint8 image is a quarter of a float32 one, in memory and on the way to the device; this is
-    applied to a batch, inside the compiled program or in the input pipeline.
+    Applied per batch, in the compiled program or the input pipeline, so that images can be kept as
+    uint8, a quarter of the size.
 
     Attributes:
         mean: numbers, one per channel, for pixels in [0, 1].
         std: numbers > 0, one per channel.
 
     Raises:
-        ValueError: if a number is out of range, or there are not as many of one as of the other.
+        ValueError: if a number is out of range, or the lengths differ.
 
     Example:
 
@@ -29,8 +30,8 @@ class Normalization:
     [[-2.0], [2.0]]
     """
 
-    mean: tuple
-    std: tuple
+    mean: Sequence[float]
+    std: Sequence[float]
 
     def __post_init__(self):
         mean = tuple(finite_float("mean", m, "finite numbers") for m in self.mean)
@@ -44,18 +45,7 @@ class Normalization:
         object.__setattr__(self, "std", std)
 
     def __call__(self, pixels):
-        """Normalises images.
-
-        Args:
-            pixels: integer array or tensor of shape `(..., channels)`, values 0 to 255.
-
-        Returns:
-            float32, of the same shape: a NumPy array for a NumPy array, else a tensor.
-
-        Raises:
-            ValueError: if `pixels` are not integers (normalised already?), or have another number
-                of channels.
-        """
+        """Normalizes integer images of shape `(..., channels)`; NumPy arrays stay NumPy arrays."""
         dtype = keras.backend.standardize_dtype(pixels.dtype)
         if "int" not in dtype or pixels.shape[-1] not in (None, len(self.mean)):
             raise ValueError(

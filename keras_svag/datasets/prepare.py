@@ -1,9 +1,9 @@
-"""Fills the cache of a data set, downloading it if it must be, and prints where it is.
+"""Command that prepares the cache of a data set, downloading it if needed, and prints its folder.
 
     python -m keras_svag.datasets.prepare cifar10
 
-Needs tensorflow and tensorflow_datasets. The folder that it prints needs neither: copy it to any
-machine and give it as `data_dir` there.
+It needs tensorflow and tensorflow_datasets. The folder does not: copy it to any machine and pass it
+as `data_dir` there.
 """
 
 import argparse
@@ -12,17 +12,13 @@ from keras_svag.datasets.tfds.arrays import prepare_images
 
 
 def main(argv=None):
-    """Runs the command.
-
-    Args:
-        argv: list of strings. Defaults to those of this process.
-    """
+    """Runs the command; `argv` defaults to the arguments of this process."""
     parser = argparse.ArgumentParser(
         prog="python -m keras_svag.datasets.prepare",
-        description="Fills the cache of a data set and prints the folder with its arrays.",
+        description="Prepares the cache of a data set and prints the folder with its arrays.",
         allow_abbrev=False,
     )
-    parser.add_argument("name", help="the data set, by its name in tensorflow_datasets, or svhn")
+    parser.add_argument("name", help="name in tensorflow_datasets, or svhn")
     parser.add_argument(
         "--data_dir",
         help="folder of tensorflow_datasets; default: TFDS_DATA_DIR or ~/tensorflow_datasets",

@@ -1,7 +1,7 @@
-"""Which examples each step reads: a pure function of seed and step.
+"""Example indices of each step, a pure function of seed and step.
 
-The batches of an epoch are an index array from NumPy's `Philox(key=[seed, epoch])`, one row a step,
-so that any step's batch can be had without replaying those before it, on any backend.
+The batches of an epoch are one index array from NumPy's `Philox(key=[seed, epoch])`, a row per
+step, so any step's batch is available on any backend without replaying those before it.
 """
 
 import functools
@@ -24,36 +24,34 @@ _WARNINGS = {
     SHUFFLED_EPOCHS: (
         "sampling='shuffled_epochs' cuts one shuffled epoch into batches: the gradient noise "
         "cancels over an epoch (plain SGD keeps none of it, SVAG(1) half), so there is no SDE to "
-        "compare with and the reference run is SVAG(1), not SGD. gradient_signal is low by "
+        "compare with, and the reference run is SVAG(1), not SGD. gradient_signal is too low by "
         "B/n times gradient_noise. Use sampling='with_replacement' for a verdict."
     ),
     FIXED_ORDER: (
-        "sampling='fixed_order' reads the examples in the same order every epoch: there is no "
-        "randomness, so gradient_noise and gradient_signal estimate nothing and there is no SDE. "
+        "sampling='fixed_order' reads the examples in the same order every epoch: without "
+        "randomness, gradient_noise and gradient_signal estimate nothing and there is no SDE. "
         "Use sampling='with_replacement' for a verdict."
     ),
 }
 
 
 class Sampler:
-    """Row indices for the steps of an SVAG run.
+    """Draws the example indices of the steps of an SVAG run.
 
-    Even columns are the first half of a step's batch, odd columns the second, as `SVAGModel`
-    splits it.
+    Even columns are the first half of a step's batch, odd columns the second, as in `SVAGModel`.
 
     Args:
-        num_examples: size n of the data set.
-        batch_size: size B of one half; a step reads `2 B` examples.
-        mode: how examples are drawn. `"with_replacement"`: each independently; the setting of the
-            theory. `"without_replacement"`: anew for each half of each step, no example twice in a
-            half. `"shuffled_epochs"`: a shuffled epoch cut into batches, as plain `fit` does
-            (warns: no SDE). `"fixed_order"`: always the same order (warns).
-            Defaults to `"with_replacement"`.
+        num_examples: int, size n of the data set.
+        batch_size: int, B, size of one half; a step reads `2 B` examples.
+        mode: `"with_replacement"`: each example independently, as the theory assumes.
+            `"without_replacement"`: no example twice in a half, halves and steps independent.
+            `"shuffled_epochs"`: a shuffled epoch cut into batches, as plain `fit` does (warns: no
+            SDE). `"fixed_order"`: always the same order (warns). Defaults to `"with_replacement"`.
         seed: int >= 0. Defaults to `0`.
 
     Raises:
-        ValueError: if an argument is out of range, or `mode` is `"two_shuffled_streams"`, in which
-            the amplified noise cancels too and nothing but gradient flow is left as ell grows.
+        ValueError: if an argument is out of range, or `mode` is `"two_shuffled_streams"`, where the
+            amplified noise cancels too and the limit of large ell is gradient flow.
 
     Example:
 
@@ -64,11 +62,13 @@ class Sampler:
     True
     """
 
-    def __init__(self, num_examples, batch_size, mode=WITH_REPLACEMENT, seed=0):
+    def __init__(
+        self, num_examples: int, batch_size: int, mode: str = WITH_REPLACEMENT, seed: int = 0
+    ):
         if mode == TWO_SHUFFLED_STREAMS:
             raise ValueError(
-                "`mode` 'two_shuffled_streams' is refused: both halves' noise cancels over an "
-                "epoch, however large ell is, so the limit is gradient flow and not the SDE. "
+                "`mode` must not be 'two_shuffled_streams': the noise of both halves cancels over "
+                "an epoch for any ell, so the limit is gradient flow, not the SDE. "
                 f"Received: mode={mode!r}. Use mode='with_replacement'."
             )
         self.mode = one_of("mode", mode, SAMPLING_MODES)
@@ -78,16 +78,16 @@ class Sampler:
         needed = {WITH_REPLACEMENT: 1, WITHOUT_REPLACEMENT: batch_size}.get(mode, 2 * batch_size)
         if num_examples < needed:
             raise ValueError(
-                f"`batch_size` is too large for {num_examples} examples with mode={mode!r}, which "
-                f"needs at least {needed}. Received: batch_size={batch_size}. Use a smaller "
-                "`batch_size` or mode='with_replacement'."
+                f"`batch_size` is too large for {num_examples} examples: mode={mode!r} needs at "
+                f"least {needed}. Received: batch_size={batch_size}. Use a smaller `batch_size` or "
+                "mode='with_replacement'."
             )
         if mode in _WARNINGS:
             warnings.warn(_WARNINGS[mode], stacklevel=2)
         self._epoch_rows = functools.lru_cache(maxsize=2)(self._make_epoch_rows)
 
     def __getstate__(self):
-        # For worker processes: a cached function cannot be pickled.
+        # The cached function cannot be pickled for worker processes.
         return {name: value for name, value in vars(self).items() if name != "_epoch_rows"}
 
     def __setstate__(self, state):
@@ -95,20 +95,12 @@ class Sampler:
         self._epoch_rows = functools.lru_cache(maxsize=2)(self._make_epoch_rows)
 
     @property
-    def steps_per_epoch(self):
-        """Steps that read about n examples; the rows of one table."""
+    def steps_per_epoch(self) -> int:
+        """Steps that read about n examples, the rows of one table."""
         return max(1, self.num_examples // (2 * self.batch_size))
 
-    def rows(self, start, stop):
-        """Example indices of the steps `start` to `stop - 1`.
-
-        Args:
-            start: first step, counted from 0.
-            stop: the step after the last.
-
-        Returns:
-            An int32 array of shape `(stop - start, 2 B)`.
-        """
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Example indices of steps `start` to `stop - 1`, an int32 array of `2 B` columns."""
         per_epoch = self.steps_per_epoch
         first, last = start // per_epoch, math.ceil(stop / per_epoch)
         tables = [self._epoch_rows(epoch) for epoch in range(first, last)]
@@ -118,7 +110,7 @@ class Sampler:
         return np.concatenate(tables)[start - offset : stop - offset]
 
     def _make_epoch_rows(self, epoch):
-        # As uint64: NumPy would make floats of a list with a seed of 2^63 or more.
+        # As uint64: NumPy would turn a list with a seed of 2^63 or more into floats.
         key = np.array([self.seed, epoch], np.uint64)
         generator = np.random.Generator(np.random.Philox(key=key))
         shape = (self.steps_per_epoch, 2 * self.batch_size)

@@ -1,1 +1,1 @@
-"""Executes runs of a recipe and leaves records: knows no study, no config and no verdict."""
+"""Runs of a study: executed, recorded, saved, resumed."""

@@ -1,4 +1,4 @@
-"""One compiled program for all runs at a batch size: `ell`, seed and weights are data to it."""
+"""Compiled training at one batch size; `ell`, seed and weights are data to the program."""
 
 import functools
 import weakref
@@ -17,20 +17,14 @@ from keras_svag.trainer import from_keras
 
 MAX_STEPS_PER_CALL = 512
 MAX_SAMPLERS = 64
-# Where a call of the program is one step. After each piece a run may be asked to end.
+# Without fused steps. A run can be preempted after each segment.
 STEPS_PER_SEGMENT = 16
-# What one forward pass without training, or one chunk of a full-batch gradient, may hold.
-MAX_EXAMPLES, MAX_NUMBERS = 2048, 2**20
+# Limits of an evaluation batch, and of a chunk of the full-batch gradient.
+MAX_EVAL_BATCH, MAX_EVAL_NUMBERS = 2048, 2**20
 
 
 class CompiledTraining:
-    """The compiled train step and evaluation of a recipe at one batch size.
-
-    Args:
-        recipe: a `Recipe`; its arrays are put on the device once.
-        recording: a `Recording`.
-        batch_size: B.
-    """
+    """Compiled train step and evaluation of a recipe at one batch size, for all its runs."""
 
     def __init__(self, recipe, recording, batch_size):
         self.recipe, self._recording, self._batch_size = recipe, recording, batch_size
@@ -45,7 +39,8 @@ class CompiledTraining:
         )
         x, *rest = take(recipe.train_data, slice(1))
         _keras.build_for_training(self.model, (recipe.inputs(x), *rest))
-        self._piece = max(1, min(MAX_EXAMPLES, MAX_NUMBERS // example_size(recipe.train_data[0])))
+        max_examples = MAX_EVAL_NUMBERS // example_size(recipe.train_data[0])
+        self._eval_batch_size = max(1, min(MAX_EVAL_BATCH, max_examples))
         self._loop = self._make_loop()
         train = self._make_evaluation(recipe.train_data)
         self._evaluations = {"train": train}
@@ -54,8 +49,9 @@ class CompiledTraining:
                 recipe.test_data, share_program_with=train
             )
         self._initial_optimizer = values_of(self.model.optimizer.variables)
-        # A sampler keeps the tables of two epochs; runs side by side have one each.
-        self._sampler = functools.lru_cache(maxsize=MAX_SAMPLERS)(self._make_sampler)
+        # A sampler caches two epochs; vectorized runs need one each.
+        make_sampler = functools.partial(Sampler, recipe.num_train, batch_size, recipe.sampling)
+        self._sampler = functools.lru_cache(maxsize=MAX_SAMPLERS)(make_sampler)
 
     def _check_strategy(self):
         check_batch_size(self._batch_size)
@@ -66,53 +62,35 @@ class CompiledTraining:
 
     @functools.cached_property
     def vmapped_loop(self):
-        """The train step for several runs side by side: a `VmappedTrainLoop`, if the backend has it."""
+        """`VmappedTrainLoop` for several runs at once, where the backend has one."""
         return self._make_loop(VmappedTrainLoop)
 
     def _make_evaluation(self, data, share_program_with=None):
-        part = take(data, slice(self._recording.evaluation_size or None))
+        data = take(data, slice(self._recording.evaluation_size or None))
         return DeviceEvaluation(
-            self.model, part, self._piece, self.recipe.inputs, share_program_with
+            self.model, data, self._eval_batch_size, self.recipe.inputs, share_program_with
         )
 
     @property
     def num_traces(self):
-        """How often the train step was traced so far."""
+        """Number of times the train step was traced."""
         return self._loop.num_traces
 
     @property
     def steps_per_segment(self):
-        """Largest number of steps to ask for at once: a run can be interrupted in between."""
+        """Largest number of steps per `advance`; runs can be preempted in between."""
         return MAX_STEPS_PER_CALL if self._loop.fuses_steps else STEPS_PER_SEGMENT
 
     def start(self, ell, seed):
-        """Puts the program at the beginning of a run.
-
-        Args:
-            ell: amplification.
-            seed: decides the initial weights.
-        """
+        """Resets the program to the start of a run with this `ell` and seed."""
         network = self.recipe.build(seed)
         assign(self.model.variables[: len(network.variables)], values_of(network.variables))
         assign(self.model.optimizer.variables, self._initial_optimizer)
-        # Not `optimizer`: under mixed_float16 that is the loss scaling around it.
+        # Not `model.optimizer`, which under mixed_float16 is the loss-scaling wrapper.
         self.model._svag.ell = ell
 
-    def _make_sampler(self, seed):
-        recipe = self.recipe
-        return Sampler(recipe.num_train, self._batch_size, recipe.sampling, seed)
-
     def draw(self, seed, start, stop):
-        """The randomness of the steps `start` to `stop - 1`, a pure function of seed and step.
-
-        Args:
-            seed: int.
-            start: first step.
-            stop: the step after the last.
-
-        Returns:
-            A tuple of the arguments of `advance`.
-        """
+        """Draws the arguments of `advance` for steps `start` to `stop - 1`."""
         rows = self._sampler(seed).rows(start, stop)
         augmentation = self.recipe.augmentation
         if augmentation is None:
@@ -120,27 +98,11 @@ class CompiledTraining:
         return rows, augmentation.draw(seed, start, stop, rows.shape[1])
 
     def advance(self, rows, augment_params=None, reset_metrics=True):
-        """Takes one step for each row of example indices.
-
-        Args:
-            rows: int array of shape `(steps, 2 B)`.
-            augment_params: what `augmentation.draw` gave. Defaults to `None`: no
-                augmentation.
-            reset_metrics: whether means begin here; otherwise those of the call before go on. Defaults to
-                `True`.
-
-        Returns:
-            A tuple `(steps, logs)`: steps taken (fewer if the loss stopped being finite) and the
-            means of loss, accuracy, noise and signal.
-        """
+        """Takes a step per row of `2 B` example indices; returns `(steps_done, mean logs)`."""
         return self._loop.run(rows, augment_params, reset_metrics)
 
     def evaluate(self):
-        """Loss and metrics on `evaluation_size` training and test examples, not augmented.
-
-        Returns:
-            A dict with `train_loss` and so on; of the test data if there are any.
-        """
+        """Returns `train_loss`, `test_loss` and so on, without augmentation."""
         results = {}
         for split, evaluation in self._evaluations.items():
             results |= {f"{split}_{name}": value for name, value in evaluation.run().items()}
@@ -152,68 +114,60 @@ class CompiledTraining:
         return float(sum(np.sum(np.square(w, dtype=np.float64)) for w in weights))
 
     def weight_function(self):
-        """Mean of tanh(x)^2 over the trainable weights: a smooth, bounded function of them."""
+        """Mean of tanh(x)^2 over the trainable weights: a smooth, bounded test function."""
         weights = values_of(self.model.trainable_variables)
         return float(np.mean(np.tanh(np.concatenate([w.ravel() for w in weights])) ** 2))
 
     def learning_rates(self, ell, start, stop):
-        """Learning rates (of the SGD run) at the SVAG steps `start` to `stop - 1`."""
-        # The same float32 division as in the optimizer, so that no step falls on another side.
-        # Not `arange` in float32, which goes in twos from 2^24 on.
+        """Learning rates of the SGD run at SVAG steps `start` to `stop - 1`."""
+        # The float32 division of the optimizer, so that rounding gives the same effective step.
+        # Not a float32 `arange`, which skips every other integer from 2^24 on.
         steps = np.arange(start, stop).astype(np.float32)
         effective = np.floor(steps / np.float32(ell)).astype(np.int64)
         return self._rates[np.minimum(effective, self.total)]
 
     def state(self):
-        """Everything that a run is, as lists of arrays: see `restore`."""
-        return {
-            "model": values_of(self.model.variables),
-            "optimizer": values_of(self.model.optimizer.variables),
-            "metrics": values_of(self.model.metrics_variables),
-        }
+        """Full training state as lists of arrays, for `restore`."""
+        return {name: values_of(variables) for name, variables in self._variables().items()}
 
     def save_network(self, path):
-        """Saves the network as it is now, as a plain Keras model without optimizer.
-
-        Args:
-            path: file name that ends in `.keras`.
-        """
+        """Saves the current network as a plain `.keras` model without optimizer."""
         network = self.recipe.build(seed=0)
         assign(network.variables, values_of(self.model.variables[: len(network.variables)]))
         keras.saving.save_model(network, path)
 
     def restore(self, state):
-        """Puts the program where `state` was taken.
+        """Restores what `state` returned."""
+        for name, variables in self._variables().items():
+            assign(variables, state[name])
 
-        Args:
-            state: what `state()` returned.
-        """
-        assign(self.model.variables, state["model"])
-        assign(self.model.optimizer.variables, state["optimizer"])
-        assign(self.model.metrics_variables, state["metrics"])
+    def _variables(self):
+        model = self.model
+        optimizer, metrics = model.optimizer.variables, model.metrics_variables
+        return {"model": model.variables, "optimizer": optimizer, "metrics": metrics}
 
 
-_tensors = {}
+_device_tensors = {}
 
 
 def _on_device(array):
-    """The array as a tensor: one copy, however many programs read it, as long as it lives."""
+    """Returns the array as a tensor; cached, so that all programs share one copy."""
     if array is None:
         return None
     key = id(array)
-    if key not in _tensors:
-        _tensors[key] = to_device(array)
-        weakref.finalize(array, _tensors.pop, key, None)
-    return _tensors[key]
+    if key not in _device_tensors:
+        _device_tensors[key] = to_device(array)
+        weakref.finalize(array, _device_tensors.pop, key, None)  # before the id is reused
+    return _device_tensors[key]
 
 
 def values_of(variables):
-    """Values of variables as NumPy arrays; bfloat16, which files cannot hold, as float32."""
+    """Returns variables as NumPy arrays; bfloat16, which `.npz` cannot hold, as float32."""
     arrays = [keras.ops.convert_to_numpy(variable) for variable in variables]
     return [a.astype(np.float32) if a.dtype.kind == "V" else a for a in arrays]
 
 
 def assign(variables, values):
-    """Gives each of a list of variables its value."""
+    """Assigns each variable its value."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

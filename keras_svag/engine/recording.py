@@ -1,21 +1,20 @@
-"""`Recording`: how often runs of a study are recorded and saved."""
+"""Settings that say when a run is recorded and saved."""
 
 import dataclasses
 import math
 
 from keras_svag._checks import positive_int
 
+_MINIMA = {"seed": 0, "num_records": 1, "num_checkpoints": 1, "evaluation_size": 0}
+
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """How runs are recorded; the same for all runs of a study.
+    """Recording settings, the same for all runs of a study.
 
-    Attributes:
-        seed: int >= 0 that all seeds of the study are drawn from.
-        num_records: rows of `metrics.jsonl`.
-        num_checkpoints: checkpoints of a run, at the same effective steps for every ell.
-        checkpoint_steps: effective steps between checkpoints, or `None`: by `num_checkpoints`.
-        evaluation_size: first examples of each split to evaluate on; 0 means all.
+    `num_records` counts the rows of `metrics.jsonl`, `num_checkpoints` the checkpoints of a run,
+    unless `checkpoint_steps` sets the effective steps between them. `evaluation_size` is the number
+    of examples of each split to evaluate on, 0 for all.
     """
 
     seed: int = 0
@@ -25,10 +24,8 @@ class Recording:
     evaluation_size: int = 0
 
     def __post_init__(self):
-        positive_int("seed", self.seed, minimum=0)
-        positive_int("num_records", self.num_records)
-        positive_int("num_checkpoints", self.num_checkpoints)
-        positive_int("evaluation_size", self.evaluation_size, minimum=0)
+        for name, minimum in _MINIMA.items():
+            positive_int(name, getattr(self, name), minimum=minimum)
         if self.checkpoint_steps is not None:
             positive_int("checkpoint_steps", self.checkpoint_steps)
 
@@ -37,7 +34,7 @@ class Recording:
         return spec.record_points(self.num_records)
 
     def checkpoints(self, spec):
-        """Steps after which a checkpoint is written, in order; the last step is one of them."""
+        """Sorted steps after which a checkpoint is written, the last step among them."""
         if self.checkpoint_steps is None:
             points = self.points(spec)
             stride = math.ceil(len(points) / self.num_checkpoints)

@@ -1,9 +1,8 @@
-"""The state of a run in progress: which steps come next, its rows so far, and what it writes.
+"""State of a run in progress, and its files.
 
-`runs/<name>/metrics.jsonl` holds a row per record, `tensorboard/` the same as scalars,
-`checkpoint/` the state at the last two checkpoints and `result.json` the end. A run that was
-interrupted goes on from its checkpoint and ends with the same rows as if it had not been, since its
-batches are a function of seed and step.
+`runs/<name>/` holds `metrics.jsonl` with a row per record, `tensorboard/` with the same scalars,
+`checkpoint/` with the last two checkpoints, and finally `result.json`. Batches are a function of
+seed and step, so an interrupted run resumes from its checkpoint to the same rows.
 """
 
 import bisect
@@ -20,28 +19,18 @@ STATE_GROUPS = ("model", "optimizer", "metrics")
 
 
 class TrainingDivergedError(RuntimeError):
-    """Raised when a run's loss or weights stop being finite.
-
-    Args:
-        run: name of the run.
-        step: the SVAG step at fault, counted from 0.
-    """
+    """Raised when a run's loss or weights become NaN or infinite, at SVAG step `step`."""
 
     def __init__(self, run, step):
         self.run, self.step = run, step
         super().__init__(
-            f"Run {run}: the loss or the weights were no longer finite after step {step}. Lower "
-            "`learning_rate`; the records and the checkpoint before it, if any, are kept."
+            f"Run {run} diverged: the loss or the weights are not finite after step {step}. Lower "
+            "`learning_rate`. Its records and last checkpoint are kept."
         )
 
 
 class RunFolder:
-    """The files of one run.
-
-    Args:
-        workdir: folder of the study.
-        name: name of the run.
-    """
+    """Paths of one run's files."""
 
     def __init__(self, workdir, name):
         self.path = pathlib.Path(workdir) / "runs" / name
@@ -54,17 +43,11 @@ class RunFolder:
 
 
 class RunState:
-    """A run in progress: which steps come next, its rows so far, and what it writes.
+    """A run in progress: its next steps, its rows so far, and its files.
 
-    Call `resume` and `begin`; then, until it `is_done`, let the program take the steps of `draw`
-    (with reset metrics if it `starts_record`) and `record` what came of them.
-
-    Args:
-        spec: the `RunSpec`.
-        program: the `CompiledTraining`; it must stand where the run is when `record` is called.
-        recording: the `Recording`.
-        folder: the `RunFolder`.
-        on_steps: called with the number of SVAG steps just taken (or found taken).
+    Call `resume` and `begin`; then, until `is_done`, have the program take the steps of `draw`
+    (with metrics reset if `starts_record`) and pass their number and logs to `record`. The program
+    must be at this run's state when `record` is called.
     """
 
     def __init__(self, spec, program, recording, folder, on_steps):
@@ -73,91 +56,107 @@ class RunState:
         self._seed = _stream_seed(recording.seed, spec)
         self._identity = {**dataclasses.asdict(spec), "stream": self._seed}
         self._points = recording.points(spec)
-        self._ends = [spec.steps_until(point) for point in self._points]
-        self._saves = recording.checkpoints(spec)
+        self._record_ends = [spec.steps_until(point) for point in self._points]
+        self._checkpoint_steps = recording.checkpoints(spec)
 
     def resume(self):
-        """Puts the program at the run's last checkpoint, or else at its beginning.
-
-        Raises:
-            CheckpointError: if the checkpoint is of another run or model.
-        """
+        """Restores the program from the last checkpoint, or initializes it."""
         records.remove_temporaries(self.folder.path)
         self._program.start(self.spec.ell, self._recording.seed + self.spec.seed)
-        self._rows, self.step = _resume(self._program, self.folder, self._identity)
+        self._rows, self.step = self._restore() or ([], 0)
+
+    def _restore(self):
+        """Restores the last checkpoint; returns its rows and step, or `None` if there is none."""
+        loaded = checkpoints.load(self.folder.checkpoints, STATE_GROUPS)
+        if loaded is None:
+            return None
+        state, facts = loaded
+        path = self.folder.checkpoint
+        for name, value in self._identity.items():
+            found = facts["run"].get(name)
+            if found != value:
+                raise checkpoints.mismatch(path, f"{name} {found!r} instead of {value!r}")
+        checkpoints.check_state(path, state, self._program.state())
+        self._program.restore(state)
+        records.write_jsonl(self.folder.metrics, facts["rows"])
+        return facts["rows"], facts["step"]
 
     def begin(self):
-        """Tells of the steps that were found taken, and opens the event log."""
-        self._clock = self._rows[-1]["time"] if self._rows else 0.0
+        """Reports the steps of the checkpoint, and opens the event log."""
+        self._time = self._rows[-1]["time"] if self._rows else 0.0
         self.on_steps(self.step)
-        hyperparameters = _hyperparameters(self.spec, self._program.recipe.facts)
+        spec, facts = self.spec, self._program.recipe.facts
+        # Without the seed, so that TensorBoard groups seeds.
+        hyperparameters = {
+            "batch_size": spec.batch_size,
+            "effective_steps": spec.total,
+            "ell": spec.ell,
+            "learning_rate": spec.learning_rate,
+            "method": spec.method,
+            "optimizer": facts.optimizer,
+            "weight_decay": facts.weight_decay,
+        }
         self._log = EventLog(self.folder.tensorboard, self._rows, hyperparameters)
 
     @property
     def is_done(self):
-        """Whether all steps are taken."""
+        """True once all steps are taken."""
         return self.step >= self.spec.steps
 
     @property
     def starts_record(self):
-        """Whether a record begins here."""
+        """True if the next step is the first of a record."""
         return self.step == self._record_start
 
     @property
     def _record_start(self):
-        return self._ends[len(self._rows) - 1] if self._rows else 0
+        return self._record_ends[len(self._rows) - 1] if self._rows else 0
 
     @property
-    def _next_save(self):
-        return self._saves[bisect.bisect(self._saves, self.step)]
+    def _record_end(self):
+        return self._record_ends[len(self._rows)]
+
+    @property
+    def _next_checkpoint(self):
+        return self._checkpoint_steps[bisect.bisect(self._checkpoint_steps, self.step)]
 
     @property
     def _segment_end(self):
-        # Pieces are counted from the start of the record, wherever the run was resumed.
-        piece = self._program.steps_per_segment
-        end = self.step + piece - (self.step - self._record_start) % piece
-        return min(self._ends[len(self._rows)], self._next_save, end)
+        # Segments are counted from the start of the record, not from where the run was resumed, so
+        # that a resumed run makes the same calls and its float32 means round the same way.
+        size = self._program.steps_per_segment
+        end = self.step + size - (self.step - self._record_start) % size
+        return min(self._record_end, self._next_checkpoint, end)
 
     def draw(self):
-        """The randomness of the steps that come next, at most up to the next record or checkpoint.
-
-        Returns:
-            A tuple: the arguments of the program's `advance`.
-        """
+        """Draws the arguments of the program's `advance` for the next segment."""
         return self._program.draw(self._seed, self.step, self._segment_end)
 
     def record(self, steps_done, logs, save=False):
-        """Takes note of the steps of `draw`; writes a row and a checkpoint if it is time.
-
-        Args:
-            steps_done: int, number of steps taken.
-            logs: dict of their means since the row before.
-            save: whether to write a checkpoint in any case. Defaults to `False`.
-
-        Raises:
-            TrainingDivergedError: if the loss or the weights are no longer finite.
-            WriteError: if a file cannot be written.
-        """
+        """Records a segment: checks for divergence, writes a row and a checkpoint if due."""
         weight_norm = self._program.weight_norm()
         if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
             records.write_jsonl(self.folder.metrics, self._rows)
             raise TrainingDivergedError(self.spec.name, self.step + steps_done - 1)
-        start, end, next_save = self.step, self._segment_end, self._next_save
-        if end == self._ends[len(self._rows)]:
+        start, end = self.step, self._segment_end
+        save = save or end == self._next_checkpoint
+        if end == self._record_end:
             self._add_row(logs, weight_norm)
         self.on_steps(end - start)
         self.step = end
-        if end == next_save or save:
-            _save(self._program, self.folder, self._rows, self.step, self._identity)
+        if save:
+            # Rows first, so that a checkpoint never exists without its rows.
+            records.write_jsonl(self.folder.metrics, self._rows)
+            facts = {"run": self._identity, "step": self.step, "rows": self._rows}
+            checkpoints.save(self.folder.checkpoints, self._program.state(), **facts)
 
     def _add_row(self, logs, weight_norm):
-        index, stop = len(self._rows), self._ends[len(self._rows)]
-        rates = self._program.learning_rates(self.spec.ell, self._record_start, stop)
-        self._clock += float(rates.sum()) / self.spec.ell
+        rates = self._program.learning_rates(self.spec.ell, self._record_start, self._record_end)
+        self._time += float(rates.sum()) / self.spec.ell
         row = {
-            "step": stop,
-            "effective_step": self._points[index],
-            "time": self._clock,
+            "step": self._record_end,
+            "effective_step": self._points[len(self._rows)],
+            "time": self._time,
             "learning_rate": float(rates[-1]),
             **logs,
             "weight_norm": weight_norm,
@@ -168,67 +167,20 @@ class RunState:
         self._log.append(row)
 
 
-def _hyperparameters(spec, facts):
-    """What TensorBoard shows beside the scalars; without the seed, so that seeds are a group."""
-    return {
-        "batch_size": spec.batch_size,
-        "effective_steps": spec.total,
-        "ell": spec.ell,
-        "learning_rate": spec.learning_rate,
-        "method": spec.method,
-        "optimizer": facts.optimizer,
-        "weight_decay": facts.weight_decay,
-    }
-
-
 def restore_last(spec, program, workdir):
-    """Puts a program where a finished run ended.
-
-    Args:
-        spec: a finished `RunSpec`.
-        program: the `CompiledTraining` of its batch size.
-        workdir: folder of the study.
-
-    Raises:
-        DamagedError: if its checkpoint is not there or not as it was written.
-    """
+    """Restores a program to the end of a finished run."""
     path = RunFolder(workdir, spec.name).checkpoint
     try:
         state, _ = checkpoints.read(path, STATE_GROUPS)
     except records.DamagedError as error:
         raise records.DamagedError(
-            f"{error} Move the folder of the run away: the same command then trains it again."
+            f"{error} Move the run's folder away, then repeat the command to retrain it."
         ) from error
     checkpoints.check_state(path, state, program.state())
     program.restore(state)
 
 
 def _stream_seed(seed, spec):
-    """Seed of the batches: another one for each run, so that runs are independent."""
+    """Seed of the batches, different for each run, so that runs are independent."""
     identity = [seed, spec.seed, spec.batch_size, round(spec.ell * 2**16)]
     return int(np.random.SeedSequence(identity).generate_state(1, np.uint64)[0])
-
-
-def _save(program, folder, rows, step, identity):
-    # Rows first: nobody finds a checkpoint whose rows are not there.
-    records.write_jsonl(folder.metrics, rows)
-    facts = {"run": identity, "step": step, "rows": rows}
-    checkpoints.save(folder.checkpoints, program.state(), **facts)
-
-
-def _resume(program, folder, identity):
-    """Rows and step of the last checkpoint, to which the program is put."""
-    loaded = checkpoints.load(folder.checkpoints, STATE_GROUPS)
-    if loaded is None:
-        return [], 0
-    state, facts = loaded
-    path = folder.checkpoint
-    for name, value in identity.items():
-        if facts["run"].get(name) != value:
-            raise checkpoints.refused(
-                path, f"its {name} is {facts['run'].get(name)!r}, that of this run {value!r}"
-            )
-    checkpoints.check_state(path, state, program.state())
-    program.restore(state)
-    records.write_jsonl(folder.metrics, facts["rows"])
-    return facts["rows"], facts["step"]

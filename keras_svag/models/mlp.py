@@ -1,4 +1,6 @@
-"""A multilayer perceptron that can be made scale invariant in everything it trains."""
+"""A multilayer perceptron that can be scale invariant in all its trained weights."""
+
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -8,37 +10,36 @@ from keras_svag.models.normalization import EPSILON, NORMS, normalization
 
 
 def mlp(
-    input_shape,
-    num_classes,
-    depth=2,
-    width=1,
-    norm="group",
-    affine=False,
-    train_last_layer=False,
-    epsilon=EPSILON,
-    seed=None,
-):
-    """A multilayer perceptron: dense without bias, normalisation, ReLU, `depth` times.
+    input_shape: Sequence[int],
+    num_classes: int,
+    depth: int = 2,
+    width: int = 1,
+    norm: str = "group",
+    affine: bool = False,
+    train_last_layer: bool = False,
+    epsilon: float = EPSILON,
+    seed: int | None = None,
+) -> keras.Model:
+    """Multilayer perceptron: dense layer, normalization, ReLU, `depth` times, and a last layer.
 
-    With a normalisation, `affine=False` and `train_last_layer=False` (the defaults) the loss does
-    not change when the trained weights are scaled, which the equilibrium results of Li, Malladi,
-    Arora 2021 (arXiv 2102.12470, section 5) assume.
+    With a normalization, `affine=False` and `train_last_layer=False` (the defaults) scaling the
+    trained weights does not change the loss, as the equilibrium results of Li, Malladi, Arora 2021
+    (arXiv 2102.12470, section 5) assume. Hidden kernels are He-normal, the last one LeCun-normal.
 
     Args:
-        input_shape: tuple of ints, the shape of one example; flattened.
-        num_classes: number of classes.
-        depth: number of hidden layers. Defaults to `2`.
-        width: hidden layers have `64 * width` units. Defaults to `1`.
-        norm: `"group"`, `"batch"`, `"layer"` or `"none"`. Defaults to `"group"`: batch norm makes
-            the loss depend on the batch size, so that two batch sizes have two different SDEs.
-        affine: whether normalisations have a trained scale and offset. Defaults to `False`.
-        train_last_layer: whether the last layer is trained. Defaults to `False`.
-        epsilon: epsilon of the normalisations. Defaults to `1e-5`.
-        seed: int that decides the initial weights (hidden kernels He-normal, last kernel
-            LeCun-normal), or `None` for other weights on each call.
+        input_shape: tuple of ints, the shape of one example, which is flattened.
+        num_classes: int, number of classes.
+        depth: int, number of hidden layers. Defaults to `2`.
+        width: int; hidden layers have `64 * width` units. Defaults to `1`.
+        norm: `"group"`, `"batch"`, `"layer"` or `"none"`. Defaults to `"group"`: with batch norm
+            the loss depends on the batch size, so two batch sizes have two different SDEs.
+        affine: bool, train scale and offset of normalizations. Defaults to `False`.
+        train_last_layer: bool, train the last layer. Defaults to `False`.
+        epsilon: float >= 0, added to variances in normalizations. Defaults to `1e-5`.
+        seed: int for the initial weights. Defaults to `None`: different ones on each call.
 
     Returns:
-        A functional `keras.Model` from examples to logits of shape `(batch, num_classes)`.
+        A functional `keras.Model` that outputs logits of shape `(batch, num_classes)`.
 
     Raises:
         ValueError: if an argument is out of range.

@@ -1,4 +1,6 @@
-"""The pre-activation residual network that the paper makes scale invariant."""
+"""The pre-activation residual network, scale invariant as in the paper."""
+
+from collections.abc import Sequence
 
 import keras
 
@@ -8,56 +10,43 @@ from keras_svag.models.residual import STAGE_CHANNELS, blocks, blocks_per_stage
 
 
 def preresnet(
-    input_shape,
-    num_classes,
-    depth=32,
-    width=1,
-    norm="batch",
-    affine=False,
-    train_last_layer=False,
-    epsilon=EPSILON,
-    seed=None,
-):
-    """A pre-activation residual network for small images, scale invariant by default.
+    input_shape: Sequence[int],
+    num_classes: int,
+    depth: int = 32,
+    width: float = 1,
+    norm: str = "batch",
+    affine: bool = False,
+    train_last_layer: bool = False,
+    epsilon: float = EPSILON,
+    seed: int | None = None,
+) -> keras.Model:
+    """Pre-activation residual network for small images, scale invariant by default.
 
     The network of most experiments of Li, Malladi, Arora 2021 (arXiv 2102.12470), after He et al.
-    2016 (arXiv 1603.05027), with what the authors changed: every stage, the first too, begins with
-    a block whose shortcut is a normalisation and a 1x1 convolution, so that what a stage puts out
-    is proportional to the scale of the trained weights; the last normalisation takes that scale
-    away. With a normalisation, `affine=False` and `train_last_layer=False` (the defaults) scaling
-    all trained weights together therefore leaves the logits as they are (up to `epsilon`); scaling
-    the weights of one layer does not.
+    2016 (arXiv 1603.05027): a 3x3 convolution; three stages of `(depth - 2) / 6` blocks (twice
+    normalization, ReLU, 3x3 convolution) with 16, 32 and 64 channels, the latter two with stride 2;
+    normalization, without ReLU; average over the image; last layer. As in the authors' code each
+    stage, also the first, starts with a block whose shortcut is a normalization and a 1x1
+    convolution, so that its output is proportional to the scale of the trained weights, which the
+    last normalization removes. With a normalization, `affine=False` and `train_last_layer=False`
+    (the defaults) the logits therefore do not change (up to `epsilon`) when all trained weights are
+    scaled together; they do when those of one layer are.
 
-    As in the authors' code:
-
-    - 3x3 convolution without normalisation, three stages of `(depth - 2) / 6` blocks (each twice
-      normalisation, ReLU, 3x3 convolution) with 16, 32, 64 channels, the latter two begun with
-      stride 2, normalisation, average over the image, last layer. There is no ReLU between the
-      last normalisation and the average.
-    - No convolution has a bias. Kernels and the last layer are drawn normal with variance
-      2 / fan_in, not truncated; the bias of a trained last layer starts at zero.
-    - Group norm has 8 groups, layer norm one over channels, height and width.
-
-    Otherwise than there: epsilon is 1e-5 unless given (theirs is 0; see
-    `keras_svag.models.normalization`); moving variances follow the biased variance of the batch
-    (PyTorch's the unbiased one); blocks are basic blocks only. With `norm="none"` their ReLU works
-    in place on what the shortcut carries, so that the shortcut loses what is below 0 too; that is
-    an accident of their code, and here the shortcut carries the block's input as ever.
+    With `norm="none"` the authors' in-place ReLU also clips the shortcut; here it does not.
 
     Args:
         input_shape: shape of one example, `(height, width, channels)` or `(height, width)`.
-        num_classes: number of classes.
-        depth: number of layers, 6n + 2. Defaults to `32`.
+        num_classes: int, number of classes.
+        depth: int, number of layers, 6n + 2. Defaults to `32`.
         width: number > 0 that multiplies the channel counts. Defaults to `1`.
         norm: `"batch"`, `"group"`, `"layer"` or `"none"`. Defaults to `"batch"`.
-        affine: whether normalisations have a trained scale and offset. Defaults to `False`.
-        train_last_layer: whether the last layer is trained; it then has a bias. Defaults to
-            `False`.
-        epsilon: epsilon of the normalisations. Defaults to `1e-5`.
-        seed: int that decides the initial weights, or `None` for other weights on each call.
+        affine: bool, train scale and offset of normalizations. Defaults to `False`.
+        train_last_layer: bool, train the last layer, with a bias. Defaults to `False`.
+        epsilon: float >= 0, added to variances in normalizations. Defaults to `1e-5`.
+        seed: int for the initial weights. Defaults to `None`: different ones on each call.
 
     Returns:
-        A functional `keras.Model` from images to logits of shape `(batch, num_classes)`.
+        A functional `keras.Model` that outputs logits of shape `(batch, num_classes)`.
 
     Raises:
         ValueError: if an argument is out of range.

@@ -1,6 +1,7 @@
-"""The residual network with ReLU after the sum, as most people know it."""
+"""The residual network with ReLU after the sum."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 
@@ -10,52 +11,41 @@ from keras_svag.models.residual import STAGE_CHANNELS, blocks, blocks_per_stage
 
 
 def resnet(
-    input_shape,
-    num_classes,
-    depth=32,
-    width=1,
-    norm="batch",
-    affine=False,
-    train_last_layer=False,
-    epsilon=EPSILON,
-    seed=None,
-):
-    """A residual network for small images, after He et al. 2016 (arXiv 1512.03385, section 4.2).
+    input_shape: Sequence[int],
+    num_classes: int,
+    depth: int = 32,
+    width: float = 1,
+    norm: str = "batch",
+    affine: bool = False,
+    train_last_layer: bool = False,
+    epsilon: float = EPSILON,
+    seed: int | None = None,
+) -> keras.Model:
+    """Residual network for small images, after He et al. 2016 (arXiv 1512.03385, section 4.2).
 
-    In Li, Malladi, Arora 2021 (arXiv 2102.12470) it is the network that is not scale invariant:
-    that is `resnet(input_shape, num_classes, affine=True, train_last_layer=True)`. With the
-    defaults here, and any normalisation, it is scale invariant, and so in each convolution by
-    itself, since a normalisation follows every one.
+    A 3x3 convolution, normalization and ReLU; three stages of `(depth - 2) / 6` blocks (3x3
+    convolution, normalization, ReLU, 3x3 convolution, normalization, sum, ReLU) with 16, 32 and 64
+    channels, the latter two with stride 2; average over the image; last layer. Only shortcuts of
+    blocks that change the shape have a 1x1 convolution and a normalization.
 
-    As in the authors' code:
-
-    - 3x3 convolution, normalisation, ReLU, three stages of `(depth - 2) / 6` blocks (3x3
-      convolution, normalisation, ReLU, 3x3 convolution, normalisation, sum, ReLU) with 16, 32, 64
-      channels, the latter two begun with stride 2, average over the image, last layer. Only a
-      block that changes the shape has a 1x1 convolution and a normalisation in its shortcut.
-    - No convolution has a bias. Kernels are drawn normal with variance 2 / fan_out, not truncated;
-      the last layer and its bias uniform within 1 / sqrt(fan_in), PyTorch's default.
-    - epsilon is 1e-5.
-
-    Otherwise than there: batch norm with scale and offset, a trained last layer and width 1 are
-    all that the authors' network has, whatever their config says; here they are arguments, and the
-    defaults are those of the other networks. The average is over an image of any size, theirs over
-    8x8. Moving variances follow the biased variance of the batch (PyTorch's the unbiased one).
+    `affine=True, train_last_layer=True` gives the network of Li, Malladi, Arora 2021 (arXiv
+    2102.12470) that is not scale invariant. By default it is, in each convolution by itself. As in
+    the authors' code, kernels have variance 2 / fan_out, and the last layer is drawn uniformly
+    within 1 / sqrt(fan_in), PyTorch's default.
 
     Args:
         input_shape: shape of one example, `(height, width, channels)` or `(height, width)`.
-        num_classes: number of classes.
-        depth: number of layers, 6n + 2. Defaults to `32`.
+        num_classes: int, number of classes.
+        depth: int, number of layers, 6n + 2. Defaults to `32`.
         width: number > 0 that multiplies the channel counts. Defaults to `1`.
         norm: `"batch"`, `"group"`, `"layer"` or `"none"`. Defaults to `"batch"`.
-        affine: whether normalisations have a trained scale and offset. Defaults to `False`.
-        train_last_layer: whether the last layer is trained; it then has a bias. Defaults to
-            `False`.
-        epsilon: epsilon of the normalisations. Defaults to `1e-5`.
-        seed: int that decides the initial weights, or `None` for other weights on each call.
+        affine: bool, train scale and offset of normalizations. Defaults to `False`.
+        train_last_layer: bool, train the last layer, with a bias. Defaults to `False`.
+        epsilon: float >= 0, added to variances in normalizations. Defaults to `1e-5`.
+        seed: int for the initial weights. Defaults to `None`: different ones on each call.
 
     Returns:
-        A functional `keras.Model` from images to logits of shape `(batch, num_classes)`.
+        A functional `keras.Model` that outputs logits of shape `(batch, num_classes)`.
 
     Raises:
         ValueError: if an argument is out of range.

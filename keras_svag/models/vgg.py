@@ -1,4 +1,6 @@
-"""The VGG network of the paper: convolutions and average pooling, one last layer."""
+"""The VGG network of the paper, with average pooling and one last layer."""
+
+from collections.abc import Sequence
 
 import keras
 
@@ -24,54 +26,43 @@ MINIMUM_SIDE = 2 ** len(STAGE_CHANNELS)
 
 
 def vgg(
-    input_shape,
-    num_classes,
-    depth=16,
-    width=1,
-    norm="batch",
-    affine=False,
-    train_last_layer=False,
-    epsilon=EPSILON,
-    seed=None,
-):
-    """A VGG network for small images, after Simonyan and Zisserman 2015 (arXiv 1409.1556).
+    input_shape: Sequence[int],
+    num_classes: int,
+    depth: int = 16,
+    width: float = 1,
+    norm: str = "batch",
+    affine: bool = False,
+    train_last_layer: bool = False,
+    epsilon: float = EPSILON,
+    seed: int | None = None,
+) -> keras.Model:
+    """VGG network for small images, after Simonyan and Zisserman 2015 (arXiv 1409.1556).
 
-    With a normalisation, `affine=False` and `train_last_layer=False` (the defaults) the logits do
+    3x3 convolutions, each with normalization and ReLU, in five stages of 64, 128, 256, 512 and 512
+    channels, with 2x2 average pooling after each (VGG itself has max pooling); average over the
+    image; one last layer instead of three.
+
+    With a normalization, `affine=False` and `train_last_layer=False` (the defaults) the logits do
     not change (up to `epsilon`) when the weights of any convolution are scaled. Without a
-    normalisation they are proportional to the scale of each, so that scaling all `depth - 3`
-    convolutions by c multiplies them by c^(depth - 3).
-
-    As in the code of Li, Malladi, Arora 2021 (arXiv 2102.12470):
-
-    - 3x3 convolutions, each followed by normalisation and ReLU, in five stages of 64, 128, 256,
-      512, 512 channels; after each stage an *average* over 2x2 pixels (VGG itself takes the
-      maximum); average over the image that is left, and one last layer instead of three.
-    - No convolution has a bias, without normalisation either: the authors' experiments "without
-      normalisation" are their normalised network with the normalisation left out.
-    - Kernels and the last layer are drawn normal with variance 2 / fan_in, not truncated; the bias
-      of a trained last layer starts at zero.
-
-    Otherwise than there: `width`, which their VGG ignores; epsilon is 1e-5 unless given (theirs is
-    0; see `keras_svag.models.normalization`); moving variances follow the biased variance of the
-    batch (PyTorch's the unbiased one); their second network without normalisation, with biases in
-    the convolutions, is not offered.
+    normalization they are proportional to the scale of each: scaling all `depth - 3` convolutions
+    by c multiplies them by c^(depth - 3). Unlike in the code of Li, Malladi, Arora 2021 (arXiv
+    2102.12470), `width` has an effect, and there is no variant without normalization but with
+    biases.
 
     Args:
         input_shape: shape of one example, `(height, width, channels)` or `(height, width)`, at
             least 32x32.
-        num_classes: number of classes.
-        depth: 11, 13, 16 or 19, as VGG's depth is counted: this many layers less three are
-            convolutions. Defaults to `16`.
+        num_classes: int, number of classes.
+        depth: 11, 13, 16 or 19, of which 3 less are convolutions. Defaults to `16`.
         width: number > 0 that multiplies the channel counts. Defaults to `1`.
         norm: `"batch"`, `"group"`, `"layer"` or `"none"`. Defaults to `"batch"`.
-        affine: whether normalisations have a trained scale and offset. Defaults to `False`.
-        train_last_layer: whether the last layer is trained; it then has a bias. Defaults to
-            `False`.
-        epsilon: epsilon of the normalisations. Defaults to `1e-5`.
-        seed: int that decides the initial weights, or `None` for other weights on each call.
+        affine: bool, train scale and offset of normalizations. Defaults to `False`.
+        train_last_layer: bool, train the last layer, with a bias. Defaults to `False`.
+        epsilon: float >= 0, added to variances in normalizations. Defaults to `1e-5`.
+        seed: int for the initial weights. Defaults to `None`: different ones on each call.
 
     Returns:
-        A functional `keras.Model` from images to logits of shape `(batch, num_classes)`.
+        A functional `keras.Model` that outputs logits of shape `(batch, num_classes)`.
 
     Raises:
         ValueError: if an argument is out of range.

@@ -1,4 +1,4 @@
-"""Recipes: somebody's training, as everything else in the package takes it."""
+"""Recipes: the training run that everything else in the package studies."""
 
 from keras_svag.recipe.facts import TrainingFacts
 from keras_svag.recipe.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Structures of arrays as `fit` takes them: checks with the name of the leaf, size, fingerprint."""
+"""Structures of arrays, as `fit` takes them."""
 
 import hashlib
 
@@ -11,73 +11,51 @@ NUMERIC = "biuf"
 
 
 def check_data(name, data):
-    """Returns `data` as a tuple of structures of NumPy arrays, or says which leaf is wrong.
-
-    Args:
-        name: name of the argument, for messages.
-        data: `x`, `(x, y)` or `(x, y, sample_weight)`, each an array or a structure of arrays that
-            share their first axis.
-
-    Returns:
-        A tuple of the same structures; floats are cast to `keras.config.floatx()`, as `fit` does.
-
-    Raises:
-        ValueError: naming the leaf.
-    """
+    """Checks `x`, `(x, y)` or `(x, y, sample_weight)`; returns a tuple, with floats in floatx."""
     parts = tuple(data) if isinstance(data, (tuple, list)) else (data,)
     if not 1 <= len(parts) <= len(PARTS) or parts[0] is None:
         raise ValueError(
             f"`{name}` must be x, (x, y) or (x, y, sample_weight), each an array or a structure of "
-            f"arrays. Received: {name} with {len(parts)} parts. To pass a list of inputs, put it "
-            "into a tuple: ([first, second], y)."
+            f"arrays. Received: {name} with {len(parts)} parts. Pass a list of inputs inside a "
+            "tuple: ([first, second], y)."
         )
-    checked = []
+    checked, lengths = [], {}
     for part, value in zip(PARTS, parts):
-        leaves = [
-            None if leaf is None else _check_leaf(name, _name_of(part, path), leaf)
-            for path, leaf in _leaves_with_path(value)
-        ]
+        leaves = []
+        for path, leaf in _leaves_with_path(value):
+            if leaf is not None:
+                leaf_name = part + "".join(f"[{key!r}]" for key in path)
+                leaf = _check_leaf(name, leaf_name, leaf)
+                lengths[leaf_name] = len(leaf)
+            leaves.append(leaf)
         checked.append(tree.pack_sequence_as(value, leaves) if tree.is_nested(value) else leaves[0])
-    lengths = {
-        _name_of(part, path): len(leaf)
-        for part, value in zip(PARTS, checked)
-        for path, leaf in _leaves_with_path(value)
-        if leaf is not None
-    }
     first, count = next(iter(lengths.items()))
     for leaf, length in lengths.items():
         if length != count or not count:
             raise ValueError(
-                f"`{name}` must hold as many examples in every array, and at least one. Received: "
-                f"{first} with {count} examples, {leaf} with {length}"
+                f"`{name}` must have the same number of examples in every array, at least one. "
+                f"Received: {first} with {count} examples, {leaf} with {length}"
             )
     return tuple(checked)
 
 
 def _leaves_with_path(value):
-    if value is None:
-        return [((), None)]
-    return [(path, leaf) for path, leaf in tree.flatten_with_path(value)]
-
-
-def _name_of(part, path):
-    return part + "".join(f"[{key!r}]" for key in path)
+    return [((), None)] if value is None else tree.flatten_with_path(value)
 
 
 def _check_leaf(name, leaf_name, leaf):
-    if isinstance(leaf, (str, bytes, int, float)) or not hasattr(leaf, "__array__"):
+    if not hasattr(leaf, "__array__"):
         raise ValueError(
-            f"`{name}` must hold arrays. Received: {leaf_name} of {type(leaf).__name__}. "
-            "Generators and tf.data pipelines must be read into arrays first: batches are drawn "
-            "by index."
+            f"`{name}` must hold arrays. Received: {leaf_name} of {type(leaf).__name__}. Read "
+            "generators and tf.data pipelines into arrays first: batches are drawn by index."
         )
-    # A view, as what is kept on the device belongs to it: an array that is changed in place and
-    # given to another recipe is another one.
+    # A view, whose id is the key of the copy on the device: if the user changes an array in place
+    # and passes it to another recipe, that gets a new copy.
     array = np.asarray(leaf).view()
     if array.dtype.kind not in NUMERIC:
         raise ValueError(
-            f"`{name}` must hold numbers. Received: {leaf_name} with dtype {array.dtype}. Turn "
-            "strings and objects into arrays of numbers first."
+            f"`{name}` must hold numbers. Received: {leaf_name} with dtype {array.dtype}. Encode "
+            "strings and objects as numbers first."
         )
     if array.ndim == 0:
         raise ValueError(
@@ -96,47 +74,42 @@ def _check_leaf(name, leaf_name, leaf):
 
 
 def num_examples(data):
-    """Number of examples of what `check_data` returned."""
+    """Number of examples in what `check_data` returned."""
     return len(next(leaf for leaf in tree.flatten(data) if leaf is not None))
 
 
 def example_size(x):
-    """Numbers in one example of a structure of inputs."""
+    """Number of elements in one example of a structure of inputs."""
     return sum(leaf[:1].size for leaf in tree.flatten(x) if leaf is not None)
 
 
 def take(data, rows):
-    """The examples at `rows` (a slice or an index array) of each array; `None` stays."""
+    """Selects `rows` (a slice or indices) of each array; `None` stays."""
     return tree.map_structure(
         lambda leaf: None if leaf is None else leaf[rows], data, none_is_leaf=True
     )
 
 
 def check_same_examples(train, test):
-    """Raises if test data do not look like training data: structure, shapes, kinds of inputs."""
+    """Raises unless test data match training data in structure, shapes and kind of inputs."""
 
-    def look(part, value):
+    def signature(part, value):
         return [
             (path, None if leaf is None else (leaf.shape[1:], part == "x" and leaf.dtype.kind))
             for path, leaf in _leaves_with_path(value)
         ]
 
+    expected = "`test_data` must have the structure and the shapes of `train_data`. "
     if len(train) < len(test):
-        raise ValueError(
-            "`test_data` must have the structure and the shapes of `train_data`. "
-            f"Received: {len(test)} parts, in `train_data` {len(train)}"
-        )
+        raise ValueError(f"{expected}Received: {len(test)} parts, in `train_data` {len(train)}")
     for part, *values in zip(PARTS, train, test):
-        first, second = (look(part, value) for value in values)
+        first, second = (signature(part, value) for value in values)
         if first != second:
-            raise ValueError(
-                "`test_data` must have the structure and the shapes of `train_data`. "
-                f"Received: train {part} {first}, test {part} {second}"
-            )
+            raise ValueError(f"{expected}Received: train {part} {first}, test {part} {second}")
 
 
 def fingerprint(*data):
-    """SHA-256 of all arrays, in order, with their shapes and dtypes; `None` is skipped."""
+    """SHA-256 of all arrays with their shapes and dtypes; `None` is skipped."""
     digest = hashlib.sha256()
     for leaf in tree.flatten(data):
         if leaf is not None:

@@ -1,4 +1,9 @@
-"""Values whose text is the same in every process, and another one where they do something else."""
+"""Canonical forms of functions and objects, which identify a recipe in every process.
+
+A function is its source without comments, layout and docstrings, together
+with its closure, defaults and the globals of its module that it uses; an object is its class with
+its config or attributes.
+"""
 
 import ast
 import dataclasses
@@ -11,62 +16,60 @@ import types
 import keras
 import numpy as np
 
-# What these packages hold is known by its name: it changes with their versions alone.
+# Their functions and classes are identified by name: they change only with the package version.
 KNOWN_PACKAGES = ("builtins", "jax", "keras", "keras_svag", "numpy", "scipy", "tensorflow")
-# Keras makes up names for objects and counts them.
-NAMES = ("name", "_name", "_auto_name", "_path")
+# Attributes with names that Keras generates by counting objects.
+GENERATED_NAMES = ("name", "_name", "_auto_name", "_path")
 SCALARS = (str, bytes, int, float, complex, bool, type(None), type(...))
+CONTAINERS = (list, tuple, dict)
+VALUES = (*SCALARS, *CONTAINERS, np.ndarray, np.generic)
 
 
 def short_digest(text):
-    """Twelve hexadecimal digits that stand for a text."""
+    """Twelve hexadecimal digits of the SHA-256 of a text."""
     return hashlib.sha256(str(text).encode()).hexdigest()[:12]
 
 
 def has_own_source(value):
-    """Whether a function or class is the user's, so that its name does not say what it does."""
+    """Returns True for the user's functions and classes, which are identified by their source."""
     return (getattr(value, "__module__", None) or "").partition(".")[0] not in KNOWN_PACKAGES
 
 
-def plain(value, seen=()):
-    """Scalars, lists and dicts with the text that tells a value from others.
-
-    Args:
-        value: anything. Of functions the source counts, what they enclose, their defaults and
-            what they use of their module; of objects the class and the attributes.
-        seen: ids of what it is a part of, for recursion.
-
-    Returns:
-        Scalars, lists and dicts of them.
-    """
+def canonical_form(value, parents=()):
+    """Returns scalars, lists and dicts that identify a value; `parents` guards against cycles."""
     if isinstance(value, SCALARS):
         return value
-    if id(value) in seen:
+    if id(value) in parents:
         return "itself"
-    seen = (*seen, id(value))
+    parents = (*parents, id(value))
     if isinstance(value, (list, tuple)):
-        return [plain(item, seen) for item in value]
+        return [canonical_form(item, parents) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((plain(item, seen) for item in value), key=str)
+        return sorted((canonical_form(item, parents) for item in value), key=str)
     if isinstance(value, dict):
-        return {str(key): plain(item, seen) for key, item in sorted(value.items(), key=str)}
+        items = sorted(value.items(), key=str)
+        return {str(key): canonical_form(item, parents) for key, item in items}
     if isinstance(value, types.ModuleType):
         return value.__name__
     if isinstance(value, type):
-        return [value.__qualname__, _source(value, seen)] if has_own_source(value) else _path(value)
+        if not has_own_source(value):
+            return _dotted_name(value)
+        return [value.__qualname__, _source(value, parents)]
     if isinstance(value, functools.partial):
-        return [plain(part, seen) for part in (value.func, value.args, value.keywords)]
+        return canonical_form([value.func, value.args, value.keywords], parents)
     if isinstance(value, types.CodeType):
-        parts = (value.co_code.hex(), value.co_names, value.co_consts)
-        return [plain(part, seen) for part in parts]
+        return canonical_form([value.co_code.hex(), value.co_names, value.co_consts], parents)
     array = _as_array(value)
+    if array is not None and array.dtype.hasobject:
+        return canonical_form(array.tolist(), parents)
     if array is not None:
-        return [str(array.dtype), list(array.shape), _digest_of_array(array)]
-    return _function(value, seen) if _is_function(value) else _object(value, seen)
+        digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:12]
+        return [str(array.dtype), list(array.shape), digest]
+    return _function(value, parents) if _is_function(value) else _object(value, parents)
 
 
 def without_names(config):
-    """A config without what Keras makes up anew for each object."""
+    """Drops the names that Keras generates, and dtype policies, from a config."""
     if isinstance(config, dict):
         return {k: without_names(v) for k, v in config.items() if k not in ("name", "dtype")}
     return [without_names(item) for item in config] if isinstance(config, list) else config
@@ -77,87 +80,80 @@ def _as_array(value):
         return None
     try:
         return np.asarray(value)
-    except Exception:  # a tensor without values
+    except Exception:  # a symbolic tensor
         return None
 
 
-def _digest_of_array(array):
-    if array.dtype.hasobject:
-        return short_digest(array.tolist())
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:12]
-
-
 def _is_function(value):
-    # Jitted functions have no code of their own.
+    # Jitted functions have `__wrapped__` instead of code.
     return hasattr(value, "__code__") or hasattr(value, "__wrapped__") or inspect.isbuiltin(value)
 
 
-def _path(value):
+def _dotted_name(value):
     return f"{value.__module__}.{value.__qualname__}"
 
 
-def _function(function, seen):
+def _function(function, parents):
     if not hasattr(function, "__code__"):
         wrapped = getattr(function, "__wrapped__", None)
-        return plain(wrapped, seen) if wrapped is not None else function.__qualname__
-    parts = [_source(function, seen) if has_own_source(function) else _path(function)]
+        return function.__qualname__ if wrapped is None else canonical_form(wrapped, parents)
+    parts = [_source(function, parents) if has_own_source(function) else _dotted_name(function)]
     owner = getattr(function, "__self__", None)  # of a method
-    parts += [] if owner is None else [plain(owner, seen)]
+    parts += [] if owner is None else [canonical_form(owner, parents)]
     for cell in function.__closure__ or ():
         try:
-            parts.append(plain(cell.cell_contents, seen))
-        except ValueError:  # empty
+            parts.append(canonical_form(cell.cell_contents, parents))
+        except ValueError:  # not assigned yet
             parts.append("empty")
-    return [*parts, *(plain(v, seen) for v in (function.__defaults__, function.__kwdefaults__))]
+    return [*parts, *canonical_form([function.__defaults__, function.__kwdefaults__], parents)]
 
 
-def _object(value, seen):
+def _object(value, parents):
     cls = type(value)
-    parts = [plain(cls, seen)]
-    if callable(getattr(value, "get_config", None)):
+    parts = [canonical_form(cls, parents)]
+    has_config = callable(getattr(value, "get_config", None))
+    if has_config:
         try:
-            parts.append(without_names(plain(value.get_config(), seen)))
-        except Exception:  # not every class has one that works
+            parts.append(without_names(canonical_form(value.get_config(), parents)))
+        except Exception:  # not implemented, or not for these arguments
             parts.append("no config")
-        if isinstance(value, keras.Layer):
-            # Of weights that are not in the config, such as those of `Normalization.adapt`.
-            return [*parts, plain(list(value.weights), seen)]
-        # Keras' own have all in their config; else, what `__init__` kept.
-        return [*parts, _attributes(value, seen)] if has_own_source(cls) else parts
-    if dataclasses.is_dataclass(value):
-        fields = [field.name for field in dataclasses.fields(value)]
-        return [*parts, *(plain(getattr(value, name, None), seen) for name in fields)]
-    return [*parts, _attributes(value, seen)]
+    elif dataclasses.is_dataclass(value):
+        fields = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+        return [*parts, *canonical_form(fields, parents)]
+    if isinstance(value, keras.Layer):
+        # Weights can be missing in the config, such as those of `Normalization.adapt`.
+        parts.append(canonical_form(list(value.weights), parents))
+    elif has_own_source(cls) or not has_config:
+        # The config of a user's class may lack arguments; those of Keras are complete.
+        parts.append(_attributes(value, has_config, parents))
+    return parts
 
 
-def _attributes(value, seen):
-    """Numbers, texts, arrays, lists and functions of an object: what else there is may change."""
+def _attributes(value, has_config, parents):
+    """Values, functions and dataclasses among an object's attributes; the rest may be caches."""
     kept = {}
     for name, item in getattr(value, "__dict__", {}).items():
-        is_list = isinstance(item, (list, tuple, dict))
-        # There Keras keeps names that it counts, and variables.
-        is_of_keras = hasattr(value, "get_config") and (name[0] == "_" and is_list)
-        is_value = is_list or isinstance(item, (*SCALARS, np.ndarray, np.generic))
-        if name in NAMES or is_of_keras:
+        # Keras keeps variables and counted names in private containers.
+        is_of_keras = has_config and name[0] == "_" and isinstance(item, CONTAINERS)
+        if name in GENERATED_NAMES or is_of_keras:
             continue
-        if is_value or _is_function(item) or dataclasses.is_dataclass(item):
-            kept[name] = plain(item, seen)
+        if isinstance(item, VALUES) or _is_function(item) or dataclasses.is_dataclass(item):
+            kept[name] = canonical_form(item, parents)
     return kept
 
 
-def _source(target, seen):
-    """Text of a function or class, and what it uses of its module."""
-    function = getattr(target, "__func__", target)
-    used = _used_globals(function, seen)
+def _source(target, parents):
+    """Normalized source (else the bytecode) of a function or class, with the globals it uses."""
+    functions = vars(target).values() if isinstance(target, type) else [target]
+    functions = [function for function in functions if hasattr(function, "__code__")]
+    used = _used_globals(functions, parents)
     try:
-        source = textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):  # no file: a console, or text that was executed
-        parts = vars(function).values() if isinstance(function, type) else (function,)
-        codes = [part.__code__ for part in parts if hasattr(part, "__code__")]
-        return [plain(codes, seen), used]
+        source = textwrap.dedent(inspect.getsource(target))
+    except (OSError, TypeError):  # defined in a console or by `exec`
+        return [canonical_form([function.__code__ for function in functions], parents), used]
     try:
         return [ast.unparse(_without_docstrings(ast.parse(source))), used]
-    except SyntaxError:  # a lambda in the middle of a statement
+    except SyntaxError:  # a lambda inside a statement
         return [source, used]
 
 
@@ -168,20 +164,17 @@ def _without_docstrings(module):
     return module
 
 
-def _used_globals(target, seen):
-    """Numbers, lists, arrays, functions and classes of their module that functions use by name."""
-    parts = vars(target).values() if isinstance(target, type) else (target,)
+def _used_globals(functions, parents):
+    """Values, functions and classes of their own module that functions refer to by name."""
     found = {}
-    for function in parts:
-        if not hasattr(function, "__code__"):
-            continue
+    for function in functions:
         module = function.__globals__
         for name in sorted(_names(function.__code__) & module.keys()):
             value = module[name]
-            is_value = isinstance(value, (*SCALARS, list, tuple, dict, np.ndarray))
             is_code = isinstance(value, (types.FunctionType, type, functools.partial))
-            if is_value or (is_code and getattr(value, "__module__", None) == module["__name__"]):
-                found[name] = plain(value, seen)
+            is_own = is_code and getattr(value, "__module__", None) == module["__name__"]
+            if isinstance(value, VALUES) or is_own:
+                found[name] = canonical_form(value, parents)
     return found
 
 

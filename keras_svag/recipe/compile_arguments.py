@@ -1,51 +1,52 @@
-"""What a recipe gives to `compile`: checks that it can be made anew for each program."""
+"""Checks of the optimizer and the metrics of a recipe, which each program creates anew."""
 
 import keras
 from keras import tree
 
 from keras_svag._keras import has_decay_exclusions
-from keras_svag.recipe.canonical import plain
+from keras_svag.recipe.canonical import canonical_form
 
 
 def check_optimizer(optimizer):
-    """Raises where an optimizer has something that one made from its settings would not have."""
+    """Raises if the optimizer cannot be recreated from its config."""
     rate, ell = optimizer._learning_rate, float(getattr(optimizer, "ell", 1.0))
     if callable(rate) and not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         raise ValueError(
-            "`optimizer.learning_rate` must be a number or a schedule of the step. "
-            f"Received: {rate!r}, a function without arguments"
+            "`optimizer` must have a number or a schedule as its learning rate. "
+            f"Received: optimizer.learning_rate={rate!r}, a function without arguments"
         )
     if ell != 1:
         raise ValueError(
-            "`optimizer` must have ell=1, that of the run in question: studies set ell. "
-            f"Received: ell={ell:g}"
+            "`optimizer` must have ell=1: studies set ell themselves. "
+            f"Received: optimizer.ell={ell:g}"
         )
     if has_decay_exclusions(optimizer):
         raise ValueError(
-            "`optimizer` must decay all weights alike, as theory and scaling rules have it. "
-            "Received: one with exclude_from_weight_decay(). Leave it out, or give kernels a "
-            "kernel_regularizer in place of weight_decay."
+            "`optimizer` must decay all weights equally, as the theory and the scaling rules "
+            "assume. Received: an optimizer with exclude_from_weight_decay(). Leave it out, or "
+            "replace weight_decay by kernel_regularizer."
         )
 
 
 def check_metrics(metrics):
-    """Raises where a metric would not be made anew as it is."""
+    """Raises if a metric cannot be recreated from its config."""
     for metric in tree.flatten(metrics):
-        if isinstance(metric, keras.metrics.Metric):
-            try:
-                is_same = plain(copy_metrics(metric)) == plain(metric)
-            except TypeError:  # an argument is missing
-                is_same = False
-            if not is_same:
-                raise ValueError(
-                    "`metrics` must hold names, functions, or metrics whose get_config() has all "
-                    "arguments of their constructor: each run makes them anew. Received: "
-                    f"{type(metric).__name__}, whose get_config() has not"
-                )
+        if not isinstance(metric, keras.metrics.Metric):
+            continue
+        try:
+            is_same = canonical_form(copy_metrics(metric)) == canonical_form(metric)
+        except TypeError:  # an argument is missing
+            is_same = False
+        if not is_same:
+            raise ValueError(
+                "`metrics` must hold names, functions, or metrics whose get_config() returns all "
+                "constructor arguments. Received: "
+                f"{type(metric).__name__}, whose get_config() is incomplete"
+            )
 
 
 def copy_metrics(metrics):
-    """The same metrics without state."""
+    """Copies metrics without their state."""
     if isinstance(metrics, dict):
         return {name: copy_metrics(item) for name, item in metrics.items()}
     if isinstance(metrics, (list, tuple)):

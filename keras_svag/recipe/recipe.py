@@ -1,17 +1,20 @@
-"""`Recipe`: a model, data, a loss and an optimizer at a batch size."""
+"""A recipe: model, data, loss and optimizer at a batch size."""
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 from keras_svag._checks import finite_float, positive_int, shortest_float
-from keras_svag.datasets import Sampler
+from keras_svag.datasets import PadCropFlip, Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
 from keras_svag.optimizers.registry import live_config, svag_version
 from keras_svag.optimizers.scaling import AUTO, find_rule, scale_optimizer
 from keras_svag.recipe import arrays, compile_arguments, identity
 from keras_svag.recipe import model as model_checks
-from keras_svag.recipe.facts import TrainingFacts
+from keras_svag.recipe.canonical import short_digest
+from keras_svag.recipe.facts import TrainingFacts, effective_steps
 from keras_svag.recipe.rates import tabulate
 from keras_svag.schedules import Stretched
 from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
@@ -20,90 +23,97 @@ Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 
 class Recipe:
-    """A training run to be studied: model, data, loss and an optimizer at a batch size.
+    """A training run to study: model, data, loss and optimizer at a batch size.
 
-    Everything a study does, it does to a recipe: it trains the model from many seeds, at other
-    batch sizes with the hyperparameters scaled along, and with the gradient noise amplified (SVAG;
-    Li, Malladi, Arora 2021, arXiv 2102.12470).
+    Studies train a recipe from several seeds, at other batch sizes with hyperparameters scaled
+    accordingly, and with amplified gradient noise (SVAG; Li, Malladi, Arora 2021, arXiv
+    2102.12470).
 
     Args:
         model: function of an int seed that returns a new `keras.Model` with the initial weights of
             that seed (call `keras.utils.set_random_seed(seed)` first). Functional, Sequential or
             subclassed, with any structure of inputs and outputs.
-        train_data: `x`, `(x, y)` or `(x, y, sample_weight)` as `fit` takes them: arrays, or
-            structures of arrays, with n examples each. Inputs stay on the device.
-        optimizer: a Keras optimizer with a scaling rule (SGD, RMSprop, Adam, AdamW, or one with an
-            SVAG version of your own), or an SVAG optimizer; hyperparameters are those at
-            `batch_size`. A learning-rate schedule counts steps at `batch_size`; at other batch
-            sizes it is stretched so that it covers the same epochs. It is not changed.
+        train_data: `x`, `(x, y)` or `(x, y, sample_weight)` as for `fit`: arrays, or structures of
+            arrays, of n examples each.
+        optimizer: Keras optimizer with a scaling rule (SGD, RMSprop, Adam, AdamW, or one with a
+            custom SVAG version), or an SVAG optimizer, with the hyperparameters for `batch_size`. A
+            learning-rate schedule counts steps at `batch_size`; other batch sizes stretch it over
+            the same epochs. The optimizer is not modified.
         loss: as for `compile`.
-        batch_size: B, the batch size of the run, an int.
-        epochs: length of the run in passes over the training set, a number > 0.
-        test_data: as `train_data`, to evaluate on. Defaults to `None`: no evaluation on test data.
+        batch_size: int, B, the batch size of the run.
+        epochs: number > 0, length of the run in passes over the training set.
+        test_data: as `train_data`, for evaluation. Defaults to `None`.
         metrics: list (or structure) of metrics, as for `compile`. Defaults to `()`.
-        augment: pure function `augment(x, u)` of a batch of inputs and of uniform numbers in
-            [0, 1), a float32 array of shape `(len(x), num_uniforms)` drawn anew for each step and
-            place in the batch from the run's seed; it returns inputs of the same shapes and runs
-            inside the compiled step, so use `keras.ops`. Or an object such as
-            `keras_svag.datasets.PadCropFlip`. Training only. Defaults to `None`.
+        augment: pure function `augment(x, u)` that returns augmented inputs of the same shapes.
+            `u` is a float32 array of shape `(len(x), num_uniforms)`, uniform in [0, 1), drawn anew
+            at every step. It becomes part of the compiled step, so use `keras.ops`. Or an object
+            such as `keras_svag.datasets.PadCropFlip`. Training only. Defaults to `None`.
         preprocess: pure function of a batch of inputs, applied after `augment` in training and in
             evaluation, such as `keras_svag.datasets.Normalization`. Defaults to `None`.
         sampling: how batches are drawn, one of `keras_svag.datasets.SAMPLING_MODES`. Defaults to
             `"with_replacement"`, the setting of the theory.
-        rule: scaling rule, see `keras_svag.scale_optimizer`. Defaults to `"auto"`.
+        rule: name of the scaling rule, see `keras_svag.scale_optimizer`. Defaults to `"auto"`.
         schedule: function `(learning_rate, total)` that returns the schedule of a run of `total`
-            steps, such as those of `keras_svag.schedules`, in place of a schedule in `optimizer`.
+            steps, such as those of `keras_svag.schedules`, instead of a schedule in `optimizer`.
             Defaults to `None`.
-        num_uniforms: uniform numbers per example that `augment` gets. Defaults to `4`.
+        num_uniforms: int, uniform numbers per example for `augment`. Defaults to `4`.
 
     Raises:
-        ValueError: if an argument is wrong; arrays are named by their place in the structure.
+        ValueError: if an argument is invalid; the message names the array by its path.
 
     Example:
 
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_svag
     >>> def build(seed):
     ...     keras.utils.set_random_seed(seed)
     ...     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> x = np.random.default_rng(0).normal(size=(64, 4))
-    >>> recipe = Recipe(
-    ...     model=build, train_data=(x, x[:, :1]), optimizer=keras.optimizers.SGD(0.1), loss="mse",
-    ...     batch_size=8, epochs=2,
+    >>> recipe = keras_svag.Recipe(
+    ...     build,
+    ...     train_data=(x, x[:, :1]),
+    ...     optimizer=keras.optimizers.SGD(0.1),
+    ...     loss="mse",
+    ...     batch_size=8,
+    ...     epochs=2,
     ... )
     >>> recipe.facts.steps_at(8), recipe.facts.learning_rate_at(16)
     (16, 0.2)
     """
 
-    # Where the recipe comes from, such as "my_file.py:make_recipe"; and modules to import first.
-    source = None
-    modules = ()
+    # Origin, such as "my_file.py:make_recipe", and the modules that workers import first.
+    source: str | None = None
+    modules: tuple[tuple[str, str], ...] = ()
     # Name of the data in environment.json.
     data_name = "arrays"
 
     def __init__(
         self,
-        model,
-        train_data,
-        optimizer,
-        loss,
-        batch_size,
-        epochs,
-        test_data=None,
-        metrics=(),
-        augment=None,
-        preprocess=None,
-        sampling=WITH_REPLACEMENT,
-        rule=AUTO,
-        schedule=None,
-        num_uniforms=4,
+        model: Callable[[int], keras.Model],
+        train_data: Any,
+        optimizer: keras.optimizers.Optimizer,
+        loss: Any,
+        batch_size: int,
+        epochs: float,
+        test_data: Any = None,
+        metrics: Sequence | dict = (),
+        augment: Callable | PadCropFlip | None = None,
+        preprocess: Callable | None = None,
+        sampling: str = WITH_REPLACEMENT,
+        rule: str = AUTO,
+        schedule: Callable[[float, int], keras.optimizers.schedules.LearningRateSchedule]
+        | None = None,
+        num_uniforms: int = 4,
     ):
-        for name, value in (("model", model), ("preprocess", preprocess), ("schedule", schedule)):
+        if not callable(model) or isinstance(model, keras.Model):
+            raise ValueError(
+                "`model` must be a function of a seed that returns a new keras.Model. "
+                f"Received: model={model!r}"
+            )
+        for name, value in (("preprocess", preprocess), ("schedule", schedule)):
             if value is not None and (not callable(value) or isinstance(value, keras.Model)):
-                raise ValueError(
-                    f"`{name}` must be a function{' of a seed' if name == 'model' else ''}. "
-                    f"Received: {name}={value!r}. Wrap it in one that builds it anew."
-                )
-        if model is None:
-            raise ValueError("`model` must be a function of a seed. Received: model=None")
+                raise ValueError(f"`{name}` must be a function or None. Received: {name}={value!r}")
         self.model = model
         self.train_data = arrays.check_data("train_data", train_data)
         self.test_data = None if test_data is None else arrays.check_data("test_data", test_data)
@@ -123,37 +133,32 @@ class Recipe:
         self.sampling = Sampler(self.num_train, self.batch_size, sampling).mode
 
     @property
-    def num_train(self):
+    def num_train(self) -> int:
         """n, number of training examples."""
         return arrays.num_examples(self.train_data)
 
-    @property
-    def base_steps(self):
-        """Steps of the run at the recipe's batch size."""
-        return max(1, round(self.epochs * self.num_train / self.batch_size))
-
-    def inputs(self, x, draws=None):
-        """Inputs as the network sees them: augmented if there are `draws`, and preprocessed."""
-        if draws is not None:
-            x = self.augmentation.apply(x, draws)
+    def inputs(self, x, augment_params=None):
+        """Inputs as the network sees them: augmented, if there are parameters, and preprocessed."""
+        if augment_params is not None:
+            x = self.augmentation.apply(x, augment_params)
         return x if self.preprocess is None else self.preprocess(x)
 
     def __getstate__(self):
-        # Worker processes build networks of their own; the facts they need not find out again.
+        # Worker processes build their own networks, but need not compute the facts again.
         self.facts  # noqa: B018
         return {name: value for name, value in vars(self).items() if name != "network"}
 
-    def build(self, seed):
-        """The network with the initial weights of a seed."""
-        return model_checks.call_model_function(self.model, seed, self.some_inputs(1))
+    def build(self, seed: int) -> keras.Model:
+        """Returns the network with the initial weights of a seed."""
+        return model_checks.call_model_function(self.model, seed, self.first_inputs(1))
 
-    def some_inputs(self, count):
-        """The first inputs of the training set, as the network sees them."""
+    def first_inputs(self, count):
+        """The first training inputs, as the network sees them."""
         return self.inputs(arrays.take(self.train_data[0], slice(count)))
 
     @functools.cached_property
     def network(self):
-        """The network of seed 0, after the checks of the model function."""
+        """The network of seed 0, with the model function checked."""
         x, *rest = arrays.take(self.train_data, slice(2))
         network = model_checks.check_model_function(
             self.model, self.build, (self.inputs(x), *rest), self.compile_arguments()
@@ -163,11 +168,10 @@ class Recipe:
         return network
 
     @functools.cached_property
-    def facts(self):
-        """The `TrainingFacts` of this recipe; builds the network."""
-        properties = model_checks.network_properties(
-            self.network, self.train_data[0], self.preprocess
-        )
+    def facts(self) -> TrainingFacts:
+        """`TrainingFacts` of this recipe; builds the network."""
+        # 16 examples are enough to see if a network is scale invariant.
+        properties = model_checks.network_properties(self.network, self.first_inputs(16))
         rule = find_rule(self.svag, self.rule)
         return TrainingFacts(
             optimizer=type(self.svag).__name__,
@@ -185,20 +189,21 @@ class Recipe:
         )
 
     @property
-    def _given_rate(self):
-        """The learning rate of the user's optimizer, a float or a schedule."""
+    def _base_rate(self):
+        """Learning rate of the given optimizer, a float or a schedule."""
         rate = self.svag._learning_rate
         return rate if isinstance(rate, Schedule) else shortest_float(self.svag.learning_rate)
 
     def _peak_learning_rate(self):
-        rate = self._given_rate
+        rate = self._base_rate
         if isinstance(rate, Schedule):
-            return shortest_float(tabulate(rate, self.base_steps).max())
+            total = effective_steps(self.epochs, self.num_train, self.batch_size)
+            return shortest_float(tabulate(rate, total).max())
         return rate
 
     def schedule_at(self, batch_size):
-        """Learning rate of the run at a batch size: a float or a Keras schedule of its steps."""
-        rate, facts = self._given_rate, self.facts
+        """Learning rate at a batch size, a float or a schedule of the run's steps."""
+        rate, facts = self._base_rate, self.facts
         if isinstance(rate, Schedule):
             kappa = batch_size / self.batch_size
             factor = kappa**facts.learning_rate_power
@@ -206,18 +211,8 @@ class Recipe:
         rate = facts.learning_rate_at(batch_size)
         return rate if self.schedule is None else self.schedule(rate, facts.steps_at(batch_size))
 
-    def optimizer_at(self, batch_size):
-        """The SVAG optimizer of the run at a batch size, with `ell = 1`.
-
-        Args:
-            batch_size: B; hyperparameters are scaled by the rule from those at the recipe's.
-
-        Returns:
-            A new optimizer.
-
-        Raises:
-            ValueError: if the rule does not allow this batch size.
-        """
+    def optimizer_at(self, batch_size: int) -> keras.optimizers.Optimizer:
+        """Returns a new SVAG optimizer for a batch size, scaled by the rule, with `ell = 1`."""
         cls, peak = type(self.svag), self.facts.learning_rate
         base = cls.from_config({**live_config(self.svag), "learning_rate": peak})
         scaled = scale_optimizer(base, batch_size / self.batch_size, self.rule)
@@ -225,15 +220,15 @@ class Recipe:
         return cls.from_config(config)
 
     def compile_arguments(self):
-        """Loss and metrics for `compile`; metrics have variables, and are made anew."""
+        """Loss, and new metrics, for `compile`."""
         return {"loss": self.loss, "metrics": compile_arguments.copy_metrics(self.metrics)}
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """SHA-256 of the data."""
         return arrays.fingerprint(self.train_data, self.test_data)
 
-    def describe(self):
-        """What the recipe is, as a dict that JSON can hold: its identity for `config.json`."""
+    def describe(self) -> dict:
+        """Describes the recipe for `config.json`, as a dict."""
         parts = {
             "source": self.source,
             "batch_size": self.batch_size,
@@ -250,9 +245,9 @@ class Recipe:
             "preprocess": identity.describe_function(self.preprocess),
             "sampling": self.sampling,
         }
-        return {**parts, "digest": identity.short_digest(sorted(parts.items()))}
+        return {**parts, "digest": short_digest(sorted(parts.items()))}
 
     def describe_network(self):
-        """What tells the network of seed 0 from others: see `recipe.model.describe_network`."""
-        network = model_checks.describe_network(self.network, self.some_inputs(2))
+        """Describes the network of seed 0 for `environment.json`, as a dict."""
+        network = model_checks.describe_network(self.network, self.first_inputs(2))
         return {"function": identity.describe_function(self.model), **network}

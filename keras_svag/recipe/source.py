@@ -1,4 +1,4 @@
-"""Recipes from files: `my_file.py:make_recipe`."""
+"""Recipes from files, `my_file.py:make_recipe`."""
 
 import importlib.util
 import pathlib
@@ -8,25 +8,13 @@ from keras_svag.recipe.recipe import Recipe
 
 
 def load_recipe(text):
-    """The recipe that a function in a Python file returns.
-
-    The file is executed, as a script of its folder would be: it is code, so use your own.
-
-    Args:
-        text: `"file.py:function"`; the function takes no arguments.
-
-    Returns:
-        A `Recipe`.
-
-    Raises:
-        ValueError: if there is no such file or function, or it raises, or returns something else.
-    """
+    """Executes `"file.py:function"`, as a script would be, and returns its recipe."""
     file, colon, name = str(text).rpartition(":")
     path = pathlib.Path(file).expanduser()
     if not colon or not name.isidentifier() or not path.is_file():
         raise ValueError(
-            "`recipe` must be FILE.py:FUNCTION, a function without arguments in a Python file that "
-            f"returns a keras_svag.Recipe. Received: recipe={text!r}"
+            "`recipe` must be FILE.py:FUNCTION, where the function takes no arguments and returns "
+            f"a keras_svag.Recipe. Received: recipe={text!r}"
             + ("" if path.is_file() else f"; there is no file {file or text!r}.")
         )
     path = path.resolve()
@@ -34,18 +22,18 @@ def load_recipe(text):
     try:
         module = import_file(module_name, path)
     except Exception as error:
-        raise _raised(text, f"executing {path.name}", error) from error
+        raise _failed(text, f"executing {path.name}", error) from error
     make = getattr(module, name, None)
     if not callable(make):
         functions = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
         raise ValueError(
-            f"`recipe` must name a function of {path.name}. Received: recipe={text!r}; there are "
+            f"`recipe` must name a function of {path.name}. Received: recipe={text!r}; it defines "
             f"{', '.join(functions) or 'none'}."
         )
     try:
         recipe = make()
     except Exception as error:
-        raise _raised(text, f"{name}()", error) from error
+        raise _failed(text, f"{name}()", error) from error
     if not isinstance(recipe, Recipe):
         raise ValueError(
             f"`recipe` must name a function that returns a keras_svag.Recipe. Received: "
@@ -56,15 +44,15 @@ def load_recipe(text):
     return recipe
 
 
-def _raised(text, what, error):
+def _failed(text, action, error):
     return ValueError(
         "`recipe` must name a function that returns a keras_svag.Recipe. Received: "
-        f"recipe={text!r}, where {what} raised {type(error).__name__}: {error}"
+        f"recipe={text!r}, where {action} raised {type(error).__name__}: {error}"
     )
 
 
 def import_file(name, file):
-    """Executes a Python file as the module `name`, once, as a script of its folder would be."""
+    """Imports a Python file once as module `name`, with its folder on `sys.path`."""
     if name in sys.modules:
         return sys.modules[name]
     folder = str(pathlib.Path(file).resolve().parent)

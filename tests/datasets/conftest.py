@@ -30,7 +30,7 @@ def made_up():
 
 @pytest.fixture
 def raw():
-    """What tensorflow_datasets itself gives, one example after the other."""
+    """Reads a split with tensorflow_datasets itself, one example at a time."""
 
     def read(name, split="train", count=12):
         import tensorflow_datasets as tfds

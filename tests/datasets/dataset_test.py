@@ -65,7 +65,7 @@ def test_subset_of_rare_classes():
     labels = [0] * 40 + [1] * 5 + [2] * 40 + [3] * 40
     whole = make(labels)
     assert np.bincount(whole.subset(20).train_y).tolist() == [5, 5, 5, 5]
-    message = "`num_train` .*rarest of the 4 classes has 5. Received: num_train=24. Use at most 20"
+    message = "`num_train` must be at most 20, .*rarest of the 4 classes .* Received: num_train=24"
     with pytest.raises(ValueError, match=message):
         whole.subset(24)
     for count in (0, 2.5):
@@ -96,13 +96,13 @@ def with_nan(value):
         ),
         ({"test_y": np.full(40, -1)}, "`test_y` must hold labels from 0 to 3.*from -1 to -1"),
         ({"train_y": np.zeros(100)}, r"`train_y` must be integers.*dtype=float64"),
-        ({"train_y": np.zeros(99, int)}, r"of the shape \(100,\).*train_y.shape=\(99,\)"),
+        ({"train_y": np.zeros(99, int)}, r"of shape \(100,\).*train_y.shape=\(99,\)"),
         ({"train_y": np.zeros((100, 1), int)}, r"Received: train_y.shape=\(100, 1\)"),
         (
             {"train_x": np.zeros((0, 3, 2, 1)), "train_y": np.zeros(0, int)},
-            "`train_x` must have the shape .* at least one example",
+            "`train_x` must have shape",
         ),
-        ({"train_x": with_nan(np.nan)}, "Received: 2 examples with NaN or infinity, .* at 17"),
+        ({"train_x": with_nan(np.nan)}, "Received: 2 examples with NaN or infinity, .* index 17"),
         ({"train_x": with_nan(-np.inf)}, "`train_x` must hold finite numbers"),
         ({"train_x": np.full((100, 3, 2, 1), "a")}, "`train_x` must hold numbers"),
         ({"test_x": np.zeros((40, 2, 3, 1))}, r"shape \(3, 2, 1\).*test_x.shape=\(40, 2, 3, 1\)"),

@@ -71,7 +71,7 @@ def test_truncated_checkpoint_gives_way_to_the_one_before(tmp_path, cut):
         checkpoints.save(tmp_path, state(step), step=step)
     latest = tmp_path / "latest.npz"
     latest.write_bytes(latest.read_bytes()[:cut])
-    with pytest.warns(UserWarning, match="latest.npz` is damaged .* The one before it is used"):
+    with pytest.warns(UserWarning, match="latest.npz` is damaged .* previous checkpoint"):
         groups, facts = checkpoints.load(tmp_path, GROUPS)
     assert facts == {"step": 0}
     assert_same_state(groups, state(0))
@@ -106,7 +106,7 @@ def test_swapped_content_does_not_have_the_checksum(tmp_path):
         arrays = dict(file)
     arrays["model/3"] = arrays["model/3"] + 1
     np.savez(path, **arrays)
-    with pytest.raises(records.DamagedError, match="checksum is not that of its content"):
+    with pytest.raises(records.DamagedError, match="checksum"):
         checkpoints.read(path, GROUPS)
 
 
@@ -135,9 +135,15 @@ def test_nothing_is_executed(tmp_path, how):
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        (lambda s: s["model"].pop(), "array 11 of 'model' is none, in this model float32[12]"),
-        (lambda s: s["optimizer"].append(np.ones(1)), "array 2 of 'optimizer' is float64[1], in"),
-        (lambda s: s["model"].__setitem__(2, np.ones(3)), "array 2 of 'model' is float64[3], in"),
+        (lambda s: s["model"].pop(), "array 11 of 'model' none instead of float32[12]"),
+        (
+            lambda s: s["optimizer"].append(np.ones(1)),
+            "array 2 of 'optimizer' float64[1] instead of none",
+        ),
+        (
+            lambda s: s["model"].__setitem__(2, np.ones(3)),
+            "array 2 of 'model' float64[3] instead of",
+        ),
     ],
     ids=["fewer", "more", "another type"],
 )

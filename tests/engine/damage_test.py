@@ -50,7 +50,7 @@ def test_full_disk(program, recording, uninterrupted, tmp_path, size):
         with pytest.raises(records.WriteError) as error:
             execute(RUN, program, recording, tmp_path)
     assert f"`{folder.path}" in str(error.value) and "could not be written: " in str(error.value)
-    assert "Free some space" in str(error.value) and "goes on from the last" in str(error.value)
+    assert "Free some space" in str(error.value) and "resumes from the last" in str(error.value)
     # Both checkpoints are as they were; of the records there may be more.
     assert files_of(folder.checkpoints) == before
     assert folder.metrics.read_bytes().startswith(metrics) and records.read_jsonl(folder.metrics)
@@ -80,7 +80,7 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
         path = folder.checkpoints / f"{name}.npz"
         path.write_bytes(path.read_bytes()[:-1000])
     reported = []
-    with pytest.warns(UserWarning, match="is damaged .* The one before it is used") as warned:
+    with pytest.warns(UserWarning, match="is damaged .* previous checkpoint") as warned:
         execute(RUN, program, recording, tmp_path, on_steps=reported.append)
     assert len([w for w in warned if "is damaged" in str(w.message)]) == len(damaged)
     # Record 3 ends at step 14; without a checkpoint the run starts anew.
@@ -118,7 +118,7 @@ def test_checkpoint_of_another_run_is_refused(program, recording, uninterrupted,
     )
     before = files_of(tmp_path)
     (name,) = change
-    with pytest.raises(ValueError, match=f"latest.npz` must be one of this run.* its {name} is"):
+    with pytest.raises(ValueError, match=f"latest.npz` must be one of this run.* {name} "):
         execute(other, program, recording, tmp_path)
     assert files_of(tmp_path, f"runs/{other.name}/lock") == before
 
@@ -134,7 +134,7 @@ def test_checkpoint_of_another_model_is_refused(recording, uninterrupted, tmp_pa
         execute(RUN, wide, recording, tmp_path)
     message = str(error.value)
     assert "latest.npz` must be one of this run and this model" in message
-    assert "array 0 of 'model' is float32[64, 64], in this model float32[64, 128]" in message
+    assert "array 0 of 'model' float32[64, 64] instead of float32[64, 128]" in message
     assert "Use another --workdir, or move the run's folder away" in message
     assert files_of(tmp_path) == before
 
@@ -172,10 +172,8 @@ def test_nan_names_its_step_and_keeps_the_last_good_checkpoint(
     assert seed != 1 or expected == 17
     result = execute(run, poisoned_program, recording, tmp_path)
     assert result["status"] == execution.FAILED and result["failed_step"] == expected
-    assert result["message"] == (
-        f"Run {run.name}: the loss or the weights were no longer finite after step {expected}. "
-        "Lower `learning_rate`; the records and the checkpoint before it, if any, are kept."
-    )
+    assert f"Run {run.name} diverged" in result["message"]
+    assert f"after step {expected}. Lower `learning_rate`" in result["message"]
     folder = RunFolder(tmp_path, run.name)
     assert records.read_json(folder.result) == result
     # All records before the step stand, and are finite. Checkpoints follow records 3, 6, 9.

@@ -1,4 +1,4 @@
-"""What the tests of the engine share."""
+"""Helpers of the tests of the engine."""
 
 import copy
 

@@ -12,7 +12,7 @@ import pytest
 from keras_svag.engine import execution
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption
-from keras_svag.engine.processes.pool import execute_in_turn
+from keras_svag.engine.processes.pool import execute_serially
 from keras_svag.engine.state import RunFolder
 from tests.engine.conftest import RUN, forget_request
 from tests.engine.helpers import (
@@ -136,7 +136,7 @@ def test_sigterm_writes_a_checkpoint_and_loses_nothing(
     monkeypatch.setattr(type(program), "steps_per_segment", 3)
     steps = []
     preempt = preempt_after(at)
-    with pytest.raises(preemption.PreemptedError, match="asked to end"):
+    with pytest.raises(preemption.PreemptedError, match="preempted"):
         execute(RUN, program, recording, tmp_path, on_steps=lambda n: (steps.append(n), preempt(n)))
     folder = RunFolder(tmp_path, RUN.name)
     assert not folder.result.exists()
@@ -154,4 +154,4 @@ def test_sigterm_in_the_last_piece_leaves_a_finished_run(program, recording, tmp
     result = execute(RUN, program, recording, tmp_path, on_steps=preempt_after(9))
     assert result["status"] == execution.DONE and preemption.is_requested()
     with pytest.raises(preemption.PreemptedError):
-        execute_in_turn(refuse_program, [RUN], lambda run, steps: None)
+        execute_serially(refuse_program, [RUN], lambda run, steps: None)

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/engine/shard.py: parts of a grid."""
+"""Tests of keras_svag/engine/shard.py."""
 
 import itertools
 

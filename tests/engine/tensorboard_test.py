@@ -46,7 +46,7 @@ class Server:
 
 
 def has_read(server):
-    """Whether all runs and the figures are there."""
+    """Returns True if all runs and the figures are there."""
     runs = server.json("plugin/scalars/tags")
     return set(runs) == RUNS and "tensorboard" in server.json("plugin/images/tags")
 

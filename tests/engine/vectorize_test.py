@@ -1,4 +1,4 @@
-"""Which runs go side by side in one program, and where that is refused."""
+"""Runs that are trained together in one program, and where that is rejected."""
 
 import dataclasses
 
@@ -49,7 +49,7 @@ def test_tensorflow_does_not(monkeypatch):
 
 @needs_jax
 def test_refused_on_jax(recipe, recording, tmp_path):
-    with pytest.raises(ValueError, match="several processes.*vectorize_seeds=True, num_workers=2"):
+    with pytest.raises(ValueError, match="several workers.*vectorize_seeds=True, num_workers=2"):
         RunPool(recipe, recording, tmp_path, num_workers=2, vectorize_seeds=True)
     with strategy_scope("mirrored"):
         with pytest.raises(ValueError, match="under a strategy.*--strategy=none"):

@@ -42,7 +42,6 @@ CLOSE = 2e-5
 
 
 def execute_group(group, program, recording, workdir, **options):
-    options = {"wanted": True, **options}
     return vmap_seeds.execute_group(group, lambda: program, recording, workdir, **options)
 
 
@@ -131,7 +130,9 @@ def test_convolutions_batch_norm_and_augmentation(dataset, tmp_path):
     program = CompiledTraining(recipe, recording, batch_size=16)
     group = [RunSpec(16, 0.1, 2.0, seed, program.total) for seed in (0, 1)]
     # By itself such a network does not go in groups, not on an accelerator either.
-    assert execute_group(group, program, recording, tmp_path / "group", wanted=False) == {}
+    assert (
+        execute_group(group, program, recording, tmp_path / "group", with_convolutions=False) == {}
+    )
     assert len(execute_group(group, program, recording, tmp_path / "group")) == 2
     for run in group:
         execute(run, program, recording, tmp_path / "alone")
@@ -265,7 +266,7 @@ def test_no_room_for_all_at_once(recipe, recording, alone, tmp_path, monkeypatch
         steps[run] += count
 
     with RunPool(recipe, recording, tmp_path, 1, vectorize_seeds=True) as workers:
-        with pytest.warns(UserWarning, match="3 runs go on one by one .* no room"):
+        with pytest.warns(UserWarning, match="3 seeds .* no room"):
             workers.execute(GROUP, on_steps)
     # The checkpoint is that of record 3; what came after it was trained and told again.
     assert set(steps.values()) == {44}

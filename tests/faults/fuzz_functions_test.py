@@ -314,7 +314,7 @@ BOUNDED = {"standard_normals", "Sampler", "LinearProblem"}
 
 
 def is_ours(error):
-    """Whether our own code raised it, with its own words."""
+    """Returns True if our own code raised the error, with its own message."""
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     return pathlib.Path(raised_in).resolve().is_relative_to(PACKAGE)
 

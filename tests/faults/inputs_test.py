@@ -1,4 +1,4 @@
-"""What is wrong with data or lengths is told in a sentence, before anything is written."""
+"""Invalid data and lengths are rejected in one sentence, before anything is written."""
 
 import dataclasses
 

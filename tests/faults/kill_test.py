@@ -63,7 +63,7 @@ def finish(workdir, changes):
 
 
 def left_behind(workdir):
-    """What a study leaves, without times and what names the folder."""
+    """Files of a study, without times and what names the folder."""
     left = {}
     for folder in sorted((workdir / "runs").iterdir()):
         left[folder.name, "metrics"] = (folder / "metrics.jsonl").read_bytes()

@@ -355,14 +355,14 @@ WRONG = {
     "broken channels": (
         "resnet",
         {"width": 0.3},
-        "`width` times 16 must be a multiple of 1 .*width=0.3. Use a multiple of 0.0625",
+        "`width` must be a multiple of 0.0625 .*width=0.3",
     ),
     "groups": (
         "preresnet",
         {"width": 0.25, "norm": "group"},
-        "`width` times 16 must be a multiple of 8 .*width=0.25. Use a multiple of 0.5",
+        "`width` must be a multiple of 0.5 .*width=0.25",
     ),
-    "vgg groups": ("vgg", {"width": 0.0625, "norm": "group"}, "Use a multiple of 0.125"),
+    "vgg groups": ("vgg", {"width": 0.0625, "norm": "group"}, "multiple of 0.125"),
     "num_classes": ("vgg", {"num_classes": 0}, "`num_classes` must be an integer >= 1. Received"),
     "epsilon": ("resnet", {"epsilon": -1.0}, "`epsilon` must be a number >= 0. Received"),
     "flat input": ("preresnet", {"input_shape": (64,)}, "`input_shape` must .*=\\(64,\\)"),

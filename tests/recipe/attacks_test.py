@@ -1,4 +1,4 @@
-"""What users hand to a recipe: nothing that changes a run goes unnoticed, nothing is lost."""
+"""Identity of recipes: every change that affects a run is seen, and nothing is lost."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""What a recipe takes, what it refuses, and the numbers that verdicts rest on."""
+"""Tests of recipes: accepted and rejected arguments, and the facts that verdicts rest on."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def make(**changes):
 
 
 def run(workdir, **changes):
-    """What a user does: a recipe, a study, a folder."""
+    """Runs a study of a recipe in a folder, as a user does."""
     study = SDEValidity(make(**changes), ells=(1, 2, 4), num_seeds=2, num_records=4)
     return study.run(workdir, num_workers=1, show_progress=False)
 

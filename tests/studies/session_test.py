@@ -97,7 +97,7 @@ def test_estimate_comes_once_after_a_minute(monkeypatch, capsys):
     for which, steps in [(old, 100), (run, 20), (run, 10)]:
         bar.advance(which, steps)
     # After 70 s 20 of 100 steps were taken, 80 are left: four times as long.
-    assert told == ["Estimate: 5 min left."]
+    assert told == ["Estimated time left: 5 min"]
 
 
 @pytest.mark.parametrize("method", [SVAG, GAUSSIAN])

@@ -1,8 +1,7 @@
-"""Image data sets of tensorflow_datasets as uint8 arrays, read once and cached for NumPy.
+"""Image data sets of tensorflow_datasets as uint8 arrays, cached as NumPy files.
 
-The cache is the folder of the environment variable KERAS_SVAG_CACHE, or `~/.cache/keras_svag`.
-Reading from it imports neither tensorflow nor tensorflow_datasets. docs/datasets.md tells how to
-prepare data, and how to take them to a machine that has neither.
+The cache is in the folder KERAS_SVAG_CACHE, by default `~/.cache/keras_svag`. Reading it needs
+neither tensorflow nor tensorflow_datasets. See docs/datasets.md on preparing and copying data.
 """
 
 import hashlib
@@ -22,76 +21,39 @@ from keras_svag.datasets.tfds.cache import (
     write_arrays,
 )
 
-# Our name, and that of tensorflow_datasets, where they differ.
+# Names of ours that differ from those of tensorflow_datasets.
 TFDS_NAMES = {"svhn": "svhn_cropped"}
 READ_BATCH = 1000
 
 
 def load_images(name, data_dir=None):
-    """Loads a data set, from its cache if it is there.
-
-    Args:
-        name: name of the data set, ours or that of tensorflow_datasets.
-        data_dir: folder of tensorflow_datasets, or one that `keras_svag.datasets.prepare` wrote
-            (which needs no TensorFlow). Defaults to `None`: the environment variable
-            TFDS_DATA_DIR, or `~/tensorflow_datasets`.
-
-    Returns:
-        A `Dataset` of uint8 images, with no normalization and augmentation yet.
-
-    Raises:
-        ValueError: if the data are neither cached nor prepared, are damaged, or are not images with
-            a class each.
-    """
-    name, data_dir = _our_name(name), resolve_data_dir(data_dir)
-    return _read_folder(data_dir, name) if holds_arrays(data_dir) else _cached(name, data_dir)
+    """Loads a data set from `data_dir`, or from its cache, as a `Dataset` of uint8 images."""
+    name, data_dir = _cache_name(name), resolve_data_dir(data_dir)
+    return _read_folder(data_dir, name) if holds_arrays(data_dir) else _load_cached(name, data_dir)
 
 
 def prepare_images(name, data_dir=None):
-    """Sees to it that a data set is cached; downloads it if it is not in `data_dir`.
-
-    Args:
-        name: as for `load_images`.
-        data_dir: as for `load_images`.
-
-    Returns:
-        The folder with the arrays, as a `pathlib.Path`: it can be copied to another machine and
-        given to the loader there as `data_dir`.
-
-    Raises:
-        ValueError: if a package that this needs is not installed, or the data set is none of images
-            with a class each.
-        OSError: if the cache cannot be written.
-    """
-    name, data_dir = _our_name(name), resolve_data_dir(data_dir)
+    """Caches a data set, downloading it if needed; returns the folder with its arrays."""
+    name, data_dir = _cache_name(name), resolve_data_dir(data_dir)
     if holds_arrays(data_dir):
         read_arrays(data_dir, name)
         return pathlib.Path(data_dir)
     if _read_cache(name, data_dir) is None:
-        whole = _read_tfds(name, data_dir, download=True)
-        # After the download: it decides the version, which is in the name of the folder.
-        _write_folder(cache_folder(name, data_dir), whole, data_dir)
+        dataset = _read_tfds(name, data_dir, download=True)
+        # After the download, which determines the version in the name of the folder.
+        _write_folder(cache_folder(name, data_dir), dataset, data_dir)
     return cache_folder(name, data_dir)
 
 
 def resolve_data_dir(data_dir=None):
-    """The folder of tensorflow_datasets that `data_dir` means, as an absolute path or URL."""
+    """The folder of tensorflow_datasets, an absolute path or URL."""
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     data_dir = os.fspath(data_dir)
     return data_dir if "://" in data_dir else os.path.realpath(os.path.expanduser(data_dir))
 
 
 def cache_folder(name, data_dir):
-    """Where the arrays of a data set of `data_dir` (resolved) are cached.
-
-    Args:
-        name: our name of the data set.
-        data_dir: what `resolve_data_dir` gave.
-
-    Returns:
-        A `pathlib.Path`; its name has the version, if that is known without tensorflow_datasets,
-        and a hash of `data_dir`, so that no other folder's arrays are read.
-    """
+    """Folder where the arrays of a data set of `data_dir` (resolved) are cached."""
     root = os.environ.get("KERAS_SVAG_CACHE") or "~/.cache/keras_svag"
     version = _prepared_version(name, data_dir)
     digest = hashlib.sha256(data_dir.encode()).hexdigest()[:12]
@@ -99,13 +61,12 @@ def cache_folder(name, data_dir):
     return pathlib.Path(os.path.expanduser(root), folder)
 
 
-def _our_name(name):
-    """The one name by which a data set is cached, checked: it becomes part of paths."""
+def _cache_name(name):
+    """Validates a name, which becomes part of paths; returns the name used in the cache."""
     if not isinstance(name, str) or not re.fullmatch(r"\w+(/\w[\w.+-]*)?", name, re.ASCII):
         raise ValueError(
             "`tfds_name` must be the name of a data set of tensorflow_datasets, such as 'mnist', "
-            "or 'name/config' (the newest version that is prepared is read). "
-            f"Received: tfds_name={name!r}"
+            f"or 'name/config', without a version. Received: tfds_name={name!r}"
         )
     return {theirs: ours for ours, theirs in TFDS_NAMES.items()}.get(name, name)
 
@@ -115,7 +76,7 @@ def _tfds_name(name):
 
 
 def _prepared_version(name, data_dir):
-    """The newest version in `data_dir`, or `None` if there is none (or it is on a remote disk)."""
+    """Newest version in `data_dir`; `None` if there is none, or on a remote disk."""
     found = pathlib.Path(data_dir, _tfds_name(name)).glob("*/dataset_info.json")
     versions = [path.parent.name for path in found]
     versions = [version for version in versions if re.fullmatch(r"\d+\.\d+\.\d+", version)]
@@ -123,7 +84,7 @@ def _prepared_version(name, data_dir):
 
 
 def _source(name, data_dir):
-    """Where the arrays come from; with another one, what is cached is out of date."""
+    """Origin of the arrays; the cache is out of date if it differs."""
     version = _prepared_version(name, data_dir)
     info = pathlib.Path(data_dir, _tfds_name(name), version or "", "dataset_info.json")
     return {
@@ -135,16 +96,12 @@ def _source(name, data_dir):
 
 
 def _read_folder(folder, name):
-    arrays = read_arrays(folder, name)
-    num_classes = read_meta(folder)["num_classes"]
-    if num_classes is None:  # of an earlier version, which knew but data sets with all classes
-        num_classes = 1 + max(int(y.max()) for y in arrays[1::2])
-    return Dataset(name, *arrays, num_classes)
+    return Dataset(name, *read_arrays(folder, name), read_meta(folder)["num_classes"])
 
 
-def _write_folder(folder, whole, data_dir):
-    arrays = [getattr(whole, array) for array in ARRAYS]
-    write_arrays(folder, whole.name, arrays, _source(whole.name, data_dir), whole.num_classes)
+def _write_folder(folder, dataset, data_dir):
+    arrays = [getattr(dataset, array) for array in ARRAYS]
+    write_arrays(folder, dataset.name, arrays, _source(dataset.name, data_dir), dataset.num_classes)
 
 
 def _read_cache(name, data_dir):
@@ -156,29 +113,29 @@ def _read_cache(name, data_dir):
             return None
         return _read_folder(folder, name)
     except ValueError as error:
-        warnings.warn(f"{error} (They are made again, if possible.)", stacklevel=5)
+        warnings.warn(f"{error} Trying to create them again.", stacklevel=5)
         return None
 
 
-def _cached(name, data_dir):
-    whole = _read_cache(name, data_dir)
-    if whole is not None:
-        return whole
-    whole = _read_tfds(name, data_dir)
+def _load_cached(name, data_dir):
+    dataset = _read_cache(name, data_dir)
+    if dataset is not None:
+        return dataset
+    dataset = _read_tfds(name, data_dir)
     folder = cache_folder(name, data_dir)
     try:
-        _write_folder(folder, whole, data_dir)
+        _write_folder(folder, dataset, data_dir)
     except OSError as error:
         warnings.warn(
-            f"Data set {name!r} cannot be cached in {str(folder.parent)!r} ({error}); it is read "
-            "by tensorflow_datasets every time. Set the environment variable KERAS_SVAG_CACHE to "
-            "a folder that can be written.",
+            f"Data set {name!r} cannot be cached in {str(folder.parent)!r} ({error}), so "
+            "tensorflow_datasets reads it every time. Set the environment variable "
+            "KERAS_SVAG_CACHE to a writable folder.",
             stacklevel=4,
         )
-        return whole
-    # What is mapped can be shared with other processes. (None if one is replacing it just now.)
+        return dataset
+    # Mapped arrays are shared between processes. (None while another one replaces the folder.)
     mapped = _read_cache(name, data_dir)
-    return whole if mapped is None else mapped
+    return dataset if mapped is None else mapped
 
 
 def _read_tfds(name, data_dir, download=False):
@@ -188,9 +145,9 @@ def _read_tfds(name, data_dir, download=False):
         raise ValueError(
             f"Data set {name!r} is not cached in {str(cache_folder(name, data_dir))!r}, and "
             f"reading it from {data_dir!r} needs tensorflow and tensorflow_datasets ({error}). "
-            "Install them with `pip install 'keras-svag[tfds,tensorflow-cpu]'`. Or run "
+            "Run `pip install 'keras-svag[tfds,tensorflow-cpu]'`; or run "
             f"`python -m keras_svag.datasets.prepare {name}` on a machine that has them, copy the "
-            "folder that it prints to this one, and give it as `data_dir`."
+            "folder that it prints, and pass it as `data_dir`."
         ) from error
 
 
@@ -203,11 +160,10 @@ def _read_splits(name, data_dir, download):
         builder.download_and_prepare()
     if not builder.is_prepared():
         raise ValueError(
-            f"Data set {name!r} must be on this machine, but is not prepared in {data_dir!r} nor "
-            f"cached in {str(cache_folder(name, data_dir))!r}. Received: data_dir={data_dir!r}. "
-            f"Where there is a network, run `python -m keras_svag.datasets.prepare {name} "
-            f"--data_dir={data_dir}`; the folder that it prints can be copied to another machine "
-            "and given as `data_dir`."
+            f"Data set {name!r} is not prepared in {data_dir!r} nor cached in "
+            f"{str(cache_folder(name, data_dir))!r}. Received: data_dir={data_dir!r}. Run "
+            f"`python -m keras_svag.datasets.prepare {name} --data_dir={data_dir}`, on a machine "
+            "with a network; the folder that it prints can be copied and passed as `data_dir`."
         )
     splits = builder.info.splits
     if splits and not {"train", "test"} <= set(splits):
@@ -217,7 +173,7 @@ def _read_splits(name, data_dir, download):
         )
     arrays = []
     for split in ("train", "test"):
-        # In batches: all at once would decode the images into one tensor and then copy that.
+        # In batches, since one batch of all images would be in memory twice.
         batches = tfds.as_numpy(
             builder.as_dataset(
                 split=split, batch_size=READ_BATCH, as_supervised=True, shuffle_files=False
@@ -225,7 +181,7 @@ def _read_splits(name, data_dir, download):
         )
         images, labels = zip(*batches)
         arrays += [np.concatenate(images), np.concatenate(labels).astype(np.int32)]
-    return Dataset(name, *arrays, num_classes)  # refuses what must not be cached
+    return Dataset(name, *arrays, num_classes)  # validates before anything is cached
 
 
 def _builder(name, data_dir):
@@ -235,16 +191,16 @@ def _builder(name, data_dir):
     full_name = ":".join(filter(None, [_tfds_name(name), version]))
     try:
         return tfds.builder(full_name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:  # whose message lists all that there are
+    except tfds.core.DatasetNotFoundError as error:  # its message lists all names
         raise ValueError(
-            "`tfds_name` must be the name of a data set of tensorflow_datasets, or of one that is "
-            f"prepared in {data_dir!r}. Received: tfds_name={name!r}, which is neither. See "
+            "`tfds_name` must be the name of a data set of tensorflow_datasets, or of one prepared "
+            f"in {data_dir!r}. Received: tfds_name={name!r}. See "
             "https://www.tensorflow.org/datasets/catalog for the names."
         ) from error
 
 
 def _num_classes(name, info):
-    """The number of classes of a data set, if it is of images of one size with a class each."""
+    """Number of classes; raises unless the data are images of one size with one label each."""
     keys = info.supervised_keys or ()
     pair = [info.features[key] for key in keys if isinstance(key, str)]
     if len(pair) == 2:
@@ -255,8 +211,8 @@ def _num_classes(name, info):
         if image.dtype == np.uint8 and one_size and label.shape == () and num_classes:
             return int(num_classes)
     raise ValueError(
-        f"Data set {name!r} must be of uint8 images of one shape (height, width, channels), each "
+        f"Data set {name!r} must have uint8 images of one shape (height, width, channels), each "
         f"with an integer label of a known number of classes. Received: supervised_keys={keys}, "
-        f"features {', '.join(map(str, pair)) or 'not described'}. Give data of other kinds as "
-        "arrays of your own."
+        f"features {', '.join(map(str, pair)) or 'not described'}. Pass other data as arrays to a "
+        "keras_svag.Recipe."
     )

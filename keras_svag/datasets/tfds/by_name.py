@@ -1,51 +1,62 @@
-"""Any image data set of tensorflow_datasets, by name."""
+"""Image data sets of tensorflow_datasets, by name."""
 
 import dataclasses
+import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_svag.datasets.augmentation import PadCropFlip
+from keras_svag.datasets.dataset import Dataset
 from keras_svag.datasets.normalization import Normalization
 from keras_svag.datasets.tfds.arrays import load_images
 
 
 def tfds(
-    tfds_name, mean, std, data_dir=None, augment=False, flip=True, num_train=None, num_test=None
-):
-    """Loads a data set of tensorflow_datasets: images of one size with a class each.
+    tfds_name: str,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    data_dir: str | os.PathLike | None = None,
+    augment: bool = False,
+    flip: bool = True,
+    num_train: int | None = None,
+    num_test: int | None = None,
+) -> Dataset:
+    """Loads a data set of tensorflow_datasets with images of one size and one label each.
 
     Nothing is downloaded; `python -m keras_svag.datasets.prepare <tfds_name>` does that.
 
     Args:
-        tfds_name: its name there, such as `"fashion_mnist"`, or `"name/config"`. It must have the
-            splits "train" and "test".
-        mean: numbers, one for each channel, for pixels in [0, 1]; one number alone is for all.
-        std: numbers > 0, the same.
-        data_dir: folder of tensorflow_datasets, or the folder that
-            `python -m keras_svag.datasets.prepare` printed, perhaps on another machine. Defaults to
-            `None`, meaning the environment variable TFDS_DATA_DIR or `~/tensorflow_datasets`.
-        augment: whether training images are to be cropped at random (padding 4).
-            Defaults to `False`.
-        flip: whether `augment` is also to flip half of them from left to right. Defaults to `True`.
-        num_train: size of a fixed, class-balanced subset for training, or `None` for all images.
-            Defaults to `None`.
-        num_test: the same for testing.
+        tfds_name: name such as `"fashion_mnist"`, or `"name/config"`, of a data set with the splits
+            "train" and "test".
+        mean: numbers, one per channel, for pixels in [0, 1]; or one number for all channels.
+        std: numbers > 0, likewise.
+        data_dir: folder of tensorflow_datasets, or the one printed by
+            `python -m keras_svag.datasets.prepare`, possibly copied from another machine. Defaults
+            to `None`: the environment variable TFDS_DATA_DIR, or `~/tensorflow_datasets`.
+        augment: bool, crop training images at random (padding 4). Defaults to `False`.
+        flip: bool, with `augment`, also flip half of them left to right. Defaults to `True`.
+        num_train: size of a fixed, class-balanced training subset. Defaults to `None`: all images.
+        num_test: size of a fixed, class-balanced test subset. Defaults to `None`: all images.
 
     Returns:
-        A `Dataset` of uint8 images and int32 labels, with the `normalization` and `augmentation` to
-        apply to them.
+        A `Dataset` of uint8 images and int32 labels, with its `normalization` and `augmentation`.
 
     Raises:
-        ValueError: if the data set is neither cached nor prepared, saying how to prepare it; if it
-            is of another kind; or if `mean` and `std` do not fit its channels.
+        ValueError: if the data set is not prepared, is of another kind, or does not match `mean`
+            and `std`.
+
+    Example:
+
+    >>> dataset = tfds("fashion_mnist", mean=0.286, std=0.353)  # doctest: +SKIP
     """
-    whole = load_images(tfds_name, data_dir)
-    channels = whole.input_shape[-1]
+    dataset = load_images(tfds_name, data_dir)
+    channels = dataset.input_shape[-1]
     mean, std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
     augmentation = PadCropFlip(flip=flip) if augment else None
     normalization = Normalization(mean, std)
-    whole = dataclasses.replace(whole, normalization=normalization, augmentation=augmentation)
-    return whole.subset(num_train, num_test)
+    dataset = dataclasses.replace(dataset, normalization=normalization, augmentation=augmentation)
+    return dataset.subset(num_train, num_test)
 
 
 def _per_channel(name, value, channels):
@@ -53,7 +64,7 @@ def _per_channel(name, value, channels):
         return (value,) * channels
     if len(value) != channels:
         raise ValueError(
-            f"`{name}` must be one number for each of the {channels} channels, or one number. "
+            f"`{name}` must be one number, or one for each of the {channels} channels. "
             f"Received: {name}={value!r}"
         )
     return tuple(value)

@@ -1,11 +1,12 @@
-"""Checkpoints of a run: the last two, each with a checksum, read without executing anything.
+"""Checkpoints of a run: the last two, each with a checksum, loaded without pickle.
 
-A checkpoint is an `.npz` file of plain arrays: the program's state, and as UTF-8 text in JSON what
-else a run is (its rows among it). It is written beside the newest one and takes its place when it
-is on the disk, so that there is a whole one at any moment.
+A checkpoint is an `.npz` file with the arrays of the program's state, and as JSON in UTF-8 the rest
+of the run, its rows among it. It is written to a temporary file, then renamed, so that there is
+always an intact one.
 """
 
 import hashlib
+import itertools
 import json
 import pathlib
 import warnings
@@ -20,20 +21,11 @@ FACTS, CHECKSUM = "facts", "sha256"
 
 
 class CheckpointError(ValueError):
-    """Raised when a checkpoint is whole but not of this run and model."""
+    """Raised when an intact checkpoint belongs to another run or model."""
 
 
 def save(folder, groups, **facts):
-    """Writes a checkpoint; the one before it is kept, older ones are not.
-
-    Args:
-        folder: where the checkpoints are.
-        groups: dict from name to list of arrays.
-        **facts: what JSON can hold.
-
-    Raises:
-        WriteError: if it cannot be written; the checkpoints that were there stay.
-    """
+    """Writes groups of arrays and JSON-compatible facts; keeps the previous checkpoint."""
     folder = pathlib.Path(folder)
     arrays = {f"{name}/{i}": a for name, group in groups.items() for i, a in enumerate(group)}
     text = json.dumps(to_json(facts), allow_nan=False)
@@ -45,15 +37,7 @@ def save(folder, groups, **facts):
 
 
 def load(folder, names):
-    """Reads the newest checkpoint that is whole; warns about one that is not.
-
-    Args:
-        folder: where the checkpoints are.
-        names: names of the groups.
-
-    Returns:
-        A tuple `(groups, facts)`, or `None` if there is no checkpoint.
-    """
+    """Returns `(groups, facts)` of the newest intact checkpoint, if any; warns of damaged ones."""
     for name in (LATEST, PREVIOUS):
         path = pathlib.Path(folder) / name
         if not path.exists():
@@ -62,33 +46,22 @@ def load(folder, names):
             return read(path, names)
         except records.DamagedError as error:
             warnings.warn(
-                f"{error} The one before it is used if there is one, else the run starts anew.",
+                f"{error} Falling back to the previous checkpoint, or to the start of the run.",
                 stacklevel=2,
             )
     return None
 
 
 def read(path, names):
-    """Reads one checkpoint.
-
-    Args:
-        path: the file.
-        names: names of the groups.
-
-    Returns:
-        A tuple `(groups, facts)`.
-
-    Raises:
-        DamagedError: if the file is not as it was written.
-    """
+    """Returns `(groups, facts)` of one checkpoint."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         checksum = arrays.pop(CHECKSUM).tobytes()
         if checksum != _digest(arrays):
-            raise ValueError("its checksum is not that of its content")
+            raise ValueError("checksum mismatch")
         facts = json.loads(arrays.pop(FACTS).tobytes().decode("utf-8"))
-    # Whatever bytes there are, and whatever NumPy and zipfile make of them.
+    # Corrupt bytes make NumPy and zipfile raise almost anything.
     except Exception as error:
         raise records.DamagedError(
             f"The checkpoint `{path}` is damaged ({type(error).__name__}: {error})."
@@ -101,51 +74,26 @@ def read(path, names):
 
 
 def prune(folder):
-    """Leaves the newest checkpoint alone, as at the end of a run."""
+    """Deletes all but the newest checkpoint."""
     (pathlib.Path(folder) / PREVIOUS).unlink(missing_ok=True)
 
 
 def check_state(path, groups, expected):
-    """Raises where a checkpoint's arrays are not those of the model at hand.
-
-    Args:
-        path: the checkpoint, for the message.
-        groups: what was read.
-        expected: the state of the program, of the same names.
-
-    Raises:
-        CheckpointError: naming the first array that differs.
-    """
+    """Raises `CheckpointError` unless the arrays have the shapes and dtypes of the program's."""
     for name, arrays in expected.items():
-        got, wanted = ([_describe(a) for a in group] for group in (groups[name], arrays))
-        if got != wanted:
-            place = next(
-                (i for i, pair in enumerate(zip(got, wanted)) if pair[0] != pair[1]),
-                min(len(got), len(wanted)),
-            )
-            found, needed = (
-                kinds[place] if place < len(kinds) else "none" for kinds in (got, wanted)
-            )
-            raise refused(
-                path,
-                f"array {place} of {name!r} is {found}, in this model {needed} "
-                f"({len(got)} arrays, in this model {len(wanted)})",
-            )
+        pairs = itertools.zip_longest(
+            map(_describe, groups[name]), map(_describe, arrays), fillvalue="none"
+        )
+        for index, (found, needed) in enumerate(pairs):
+            if found != needed:
+                raise mismatch(path, f"array {index} of {name!r} {found} instead of {needed}")
 
 
-def refused(path, difference):
-    """The error for a checkpoint that belongs to something else.
-
-    Args:
-        path: the checkpoint.
-        difference: what differs, in words.
-
-    Returns:
-        A `CheckpointError`.
-    """
+def mismatch(path, difference):
+    """The error for a checkpoint of another run or model."""
     return CheckpointError(
-        f"The checkpoint `{path}` must be one of this run and this model. Received: another one: "
-        f"{difference}. Use another --workdir, or move the run's folder away: it then starts anew."
+        f"The checkpoint `{path}` must be one of this run and this model. Received: one with "
+        f"{difference}. Use another --workdir, or move the run's folder away to restart the run."
     )
 
 

@@ -1,9 +1,7 @@
 """A file lock that is released even if its holder is killed.
 
-The lock is the operating system's (`flock`, or `LockFileEx` on Windows), by the package filelock.
-Linux makes it hold between the machines of an NFS mount too, if the server and the mount options
-allow locks. Where a file system has none, a lock is granted with a warning, and only `--shard`
-keeps processes apart.
+The lock is the operating system's (`flock`, or `LockFileEx` on Windows). On Linux it also holds
+between machines on an NFS mount, if the server and the mount options allow locks.
 """
 
 import contextlib
@@ -20,20 +18,9 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 @contextlib.contextmanager
 def acquire(path, wait=False):
-    """Context in which this process holds a lock, if it got it.
-
-    Args:
-        path: the file that stands for the lock; it is empty and stays.
-        wait: whether to wait for another process. Defaults to `False`.
-
-    Yields:
-        Whether the lock is held.
-
-    Raises:
-        WriteError: if the file cannot be made.
-    """
+    """Context that yields True if this process got the lock, or if the file system has none."""
     path = pathlib.Path(path)
-    # Not a soft lock where there are no others: it would outlive a process that is killed.
+    # No fallback to a soft lock, which would outlive a killed process.
     lock = filelock.FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     with contextlib.ExitStack() as stack:
         with records.writing(path):
@@ -47,8 +34,8 @@ def acquire(path, wait=False):
                 if error.errno not in _NO_LOCKS:
                     raise
                 warnings.warn(
-                    f"Files in {path.parent} cannot be locked ({error.strerror}): two processes "
-                    "might do the same run there. Use --shard to keep them apart.",
+                    f"Files in {path.parent} cannot be locked ({error.strerror}), so two processes "
+                    "could execute the same run. Use --shard to keep them apart.",
                     stacklevel=4,
                 )
                 held = True

@@ -1,4 +1,4 @@
-"""Files of a study: written whole or not at all, and read back without executing anything."""
+"""Files of a study, written atomically, and read without executing anything."""
 
 import contextlib
 import json
@@ -8,67 +8,48 @@ import secrets
 
 from keras_svag._json import to_json
 
-# In the names of files that are being written; a process that is killed leaves them.
+# Marks files that are being written; killed processes leave them behind.
 TEMPORARY = ".tmp."
 
 
 class WriteError(OSError):
-    """Raised when a file of a study cannot be written: disk full, folder read-only."""
+    """Raised when a file of a study cannot be written: disk full, read-only folder."""
 
 
 class DamagedError(ValueError):
-    """Raised when a file of a study is not what was written."""
+    """Raised when a file of a study is corrupt."""
 
 
 @contextlib.contextmanager
 def writing(path):
-    """Context in which an `OSError` becomes a `WriteError` that says what to do.
-
-    Args:
-        path: the file that is written.
-
-    Raises:
-        WriteError: if writing fails.
-    """
+    """Context that turns an `OSError` into a `WriteError` with a remedy."""
     try:
         yield
     except WriteError:
         raise
     except OSError as error:
         raise WriteError(
-            f"`{path}` could not be written: {error.strerror or error}. Files that were there are "
-            "as they were. Free some space, or use a --workdir that you may write to; the same "
-            "command then goes on from the last checkpoints."
+            f"`{path}` could not be written: {error.strerror or error}. Existing files are "
+            "unchanged. Free some space or use a writable --workdir, then repeat the command: it "
+            "resumes from the last checkpoints."
         ) from error
 
 
 @contextlib.contextmanager
 def atomic_path(path, backup=None, sync=True):
-    """Context that gives a temporary path and moves it to `path` on success.
-
-    Args:
-        path: where the file shall be.
-        backup: where a file that is replaced shall go. Defaults to `None`: nowhere.
-        sync: whether to wait until the file is on the disk, so that it outlives a crash of the
-            machine as well. Defaults to `True`.
-
-    Yields:
-        A `pathlib.Path` in the same folder, to write to.
-
-    Raises:
-        WriteError: if writing fails.
-    """
+    """Yields a temporary path, moved to `path` on success; the old file is moved to `backup`."""
     path = pathlib.Path(path)
-    # Not `tempfile`: its files cannot be read by others, and reports are there to be shared.
-    # Processes of two machines may have one number. The end of the name stays: Keras looks at it.
+    # Not `tempfile`, whose files only their owner can read. The random part is for processes of
+    # two machines with one pid. The suffix stays last: Keras chooses the format by it.
     unique = f"{os.getpid()}.{secrets.token_hex(4)}"
     temporary = path.with_name(f".{unique}{TEMPORARY}{path.name}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            if sync:
-                _sync(temporary)
+            if sync:  # so that the file also survives a crash of the machine
+                with open(temporary, "rb+") as file:
+                    os.fsync(file.fileno())
             if backup is not None and path.exists():
                 os.replace(path, backup)
             os.replace(temporary, path)
@@ -77,35 +58,26 @@ def atomic_path(path, backup=None, sync=True):
                 temporary.unlink(missing_ok=True)
 
 
-def _sync(path):
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
 def remove_temporaries(folder):
-    """Removes what killed processes were writing in a folder that nobody else writes to now."""
+    """Removes temporary files of killed processes in a folder that this process has locked."""
     for path in pathlib.Path(folder).glob(f"**/.*{TEMPORARY}*"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def write_text(path, text, sync=True):
-    """Writes a text file atomically; see `atomic_path` for `sync`."""
+    """Writes a text file atomically; `sync` as in `atomic_path`."""
     with atomic_path(path, sync=sync) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path, value):
-    """Writes a JSON file atomically; numbers that are not finite become `null`."""
+    """Writes a JSON file atomically; non-finite numbers become `null`."""
     write_text(path, json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path):
-    """Reads a JSON file, or returns `None` if there is none.
-
-    Raises:
-        DamagedError: if it is not JSON.
-    """
+    """Reads a JSON file; `None` if there is none."""
     path = pathlib.Path(path)
     if not path.exists():
         return None
@@ -116,22 +88,18 @@ def read_json(path):
 
 
 def write_jsonl(path, rows):
-    """Writes one JSON object a line, atomically."""
-    # Checkpoints hold the rows too, and wait for the disk.
+    """Writes one JSON object per line, atomically."""
+    # No fsync: checkpoints hold the rows too, and are synced.
     write_text(path, to_jsonl(rows), sync=False)
 
 
 def to_jsonl(rows):
-    """The text of one JSON object a line."""
+    """Formats rows as one JSON object per line."""
     return "".join(json.dumps(to_json(row), allow_nan=False) + "\n" for row in rows)
 
 
 def read_jsonl(path):
-    """Reads a file of one JSON object a line; an empty list if there is none.
-
-    Raises:
-        DamagedError: if a line is not a JSON object, as after the file was cut short.
-    """
+    """Reads one JSON object per line; an empty list if there is no file."""
     path = pathlib.Path(path)
     if not path.exists():
         return []
@@ -145,8 +113,8 @@ def read_jsonl(path):
 
 
 def damaged(path, error):
-    """The error for a file that is not what was written."""
+    """The error for a corrupt file."""
     return DamagedError(
-        f"`{path}` is damaged: {error}. Restore it, or move it away and give the same command "
-        "again, which then writes it anew."
+        f"`{path}` is damaged: {error}. Restore it, or move it away and repeat the command, which "
+        "writes it again."
     )

@@ -1,4 +1,4 @@
-"""A study for TensorBoard: scalars at effective steps, hyperparameters, figures; no TensorFlow."""
+"""TensorBoard logs of a study, without TensorFlow: scalars, hyperparameters, figures."""
 
 import math
 import pathlib
@@ -12,18 +12,15 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from keras_svag.engine.files import records
 
 FILE_NAME = "events.out.tfevents.0.keras_svag"
-# What stands on the axis.
+# Not scalars of their own: the x axis.
 AXIS = ("step", "effective_step")
 
 
 class EventLog:
-    """Writes records to an event file, one after the other.
+    """Event file of a run, which replaces that of an interrupted session.
 
-    Args:
-        folder: where the file shall be; a file of an interrupted run there is replaced.
-        rows: records that are there already, dicts as in `metrics.jsonl`.
-        hyperparameters: dict from name to a number, string or bool, for the plugin of that name.
-            Runs with the same ones are a group there.
+    `rows` are the records so far, as in `metrics.jsonl`. Runs with equal `hyperparameters` form a
+    session group in the HParams plugin.
     """
 
     def __init__(self, folder, rows=(), hyperparameters=None):
@@ -32,27 +29,18 @@ class EventLog:
         _write_file(self._path, [*first, *map(_scalars, rows)])
 
     def append(self, row):
-        """Adds a record.
-
-        Args:
-            row: dict from the name of a scalar to its value, with `effective_step`.
-        """
+        """Appends a record: scalars by name, with `effective_step`."""
         with records.writing(self._path), open(self._path, "ab") as file:
             RecordWriter(file).write(_scalars(row))
 
 
 def write_images(folder, images):
-    """Writes pictures to an event file, which is replaced if it is there.
-
-    Args:
-        folder: where the file shall be.
-        images: dict from the name of a picture to the bytes of a PNG file.
-    """
+    """Writes PNG images (bytes by tag) to an event file, replacing it."""
     values = [
         Summary.Value(tag=name, image=Summary.Image(encoded_image_string=data, **_size(data)))
         for name, data in images.items()
     ]
-    # No date inside, so that the same pictures give the same file.
+    # Without wall time, so that equal images give equal files.
     event = Event(step=0, summary=Summary(value=values)).SerializeToString()
     _write_file(pathlib.Path(folder) / FILE_NAME, [event])
 
@@ -79,6 +67,6 @@ def _event(step, summary):
 
 
 def _size(png):
-    """Width and height, which a PNG file holds in bytes 16 to 23."""
+    """Width and height, in bytes 16 to 23 of a PNG file."""
     width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
     return {"width": width, "height": height}

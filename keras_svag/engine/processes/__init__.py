@@ -1,1 +1,1 @@
-"""Runs side by side in worker processes, and their end on request."""
+"""Worker processes that execute runs in parallel, and preemption."""

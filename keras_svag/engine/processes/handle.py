@@ -1,4 +1,4 @@
-"""A worker process as the study's process sees it."""
+"""A worker process, as seen by the study's process."""
 
 import concurrent.futures
 import concurrent.futures.process
@@ -9,50 +9,48 @@ POLL_SECONDS = 0.2
 
 
 class WorkerProcess:
-    """One worker process as this process sees it.
+    """One worker process, restarted if it dies.
 
-    Args:
-        start: function without arguments that starts an executor of one process, and returns it
-            with the connection on which numbers of steps come.
+    `start` launches it and returns its executor, and the connection that its step counts come on.
     """
 
     def __init__(self, start):
         self._start = start
         self._executor, self._steps = start()
         self._run = self.future = None
-        self.programs = set()  # what it has compiled, or is compiling
+        self.programs = set()  # compiled, or being compiled
 
     @property
     def is_idle(self):
-        """Whether it can be given a run."""
+        """True if it can be given a run."""
         return self.future is None
 
     @property
     def is_done(self):
-        """Whether there is a result to collect."""
+        """True if there is a result to collect."""
         return self.future is not None and self.future.done()
 
     def submit(self, run):
-        """Gives it a run."""
+        """Submits a run."""
         try:
             future = self._executor.submit(worker.execute, run)
-        except concurrent.futures.process.BrokenProcessPool:  # it died while it was idle
+        except concurrent.futures.process.BrokenProcessPool:  # died while idle
             self._restart()
             future = self._executor.submit(worker.execute, run)
         self.programs.add(run.program)
         self._run, self.future = run, future
 
     def call(self, function):
-        """Has it call a function without arguments; returns a future."""
+        """Submits a function without arguments; returns a future."""
         return self._executor.submit(function)
 
     def report(self, on_steps):
-        """Passes on what it has said of its run since the last time."""
+        """Forwards the step counts that have arrived."""
         while self.future is not None and self._steps.poll():
             on_steps(self._run, self._steps.recv())
 
     def collect(self):
-        """Its run and the result, or `None` for a result if the process died."""
+        """Returns its run and the result, or `None` as the result if the process died."""
         run, future, self.future = self._run, self.future, None
         try:
             return run, future.result()
@@ -67,7 +65,7 @@ class WorkerProcess:
     def stop(self):
         """Ends the process, after its run."""
         while self.future is not None and not self.is_done:
-            # Read on: a worker cannot go on once the pipe is full.
+            # Keep reading: a worker blocks once its pipe is full.
             concurrent.futures.wait([self.future], timeout=POLL_SECONDS)
             self.report(lambda run, steps: None)
         self._executor.shutdown(cancel_futures=True)

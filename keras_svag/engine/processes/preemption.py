@@ -1,12 +1,12 @@
-"""SIGTERM, as schedulers send it before they take a machine away: checkpoint first, then end."""
+"""Preemption by SIGTERM, as schedulers send it: save checkpoints, then exit."""
 
 import signal
 import threading
 
 from keras_svag.distribution import any_process
 
-# EX_TEMPFAIL of sysexits.h, "try again later". Not 143, which shells report of any process that
-# SIGTERM has killed: this one says that the checkpoints are written.
+# EX_TEMPFAIL of sysexits.h, "try again later". Not 143, which shells report for any process that
+# SIGTERM killed: this code promises that checkpoints were written.
 EXIT_CODE = 75
 
 _requested = threading.Event()
@@ -14,32 +14,29 @@ _sources = [_requested.is_set]
 
 
 class PreemptedError(RuntimeError):
-    """Raised in a study, after the checkpoints are written, when the process was asked to end."""
+    """Raised by a preempted study after its checkpoints are written."""
 
-    def __init__(self, message="The study was asked to end (SIGTERM)."):
-        super().__init__(message)
+    def __str__(self):
+        return "The study was preempted (SIGTERM)."
 
 
 def install_handler():
-    """Makes SIGTERM ask studies of this process to end; call it in the main thread."""
+    """Makes SIGTERM preempt the studies of this process; call it in the main thread."""
     signal.signal(signal.SIGTERM, lambda *_: _requested.set())
 
 
-def add_source(is_asked):
-    """Makes studies of this process end, too, when the function `is_asked` returns True."""
-    _sources.append(is_asked)
+def add_source(source):
+    """Adds a function whose True preempts the studies of this process."""
+    _sources.append(source)
 
 
 def is_requested():
-    """Tells whether SIGTERM has come, or another process has asked this one to end.
-
-    The processes of a `multi_worker` run take their steps together, so they ask together, too, and
-    end together when SIGTERM has come to any of them.
-    """
-    return any_process(any(is_asked() for is_asked in _sources))
+    """Returns True if this process, or another of its `multi_worker` job, is to stop."""
+    # The processes of a multi_worker job step together, so they must also stop together.
+    return any_process(any(source() for source in _sources))
 
 
 def raise_if_requested():
-    """Raises `PreemptedError` if SIGTERM has come; for places where nothing is to be saved."""
+    """Raises `PreemptedError` if requested, where there is nothing to save."""
     if is_requested():
         raise PreemptedError()

@@ -1,4 +1,4 @@
-"""A worker: executes runs one after the other, in this process or in one of its own."""
+"""A worker, which executes runs in this process or in a process of its own."""
 
 import functools
 import multiprocessing
@@ -15,22 +15,16 @@ from keras_svag.engine.spec import GAUSSIAN, SVAG
 from keras_svag.engine.state import restore_last
 from keras_svag.engine.vmap_seeds import execute_group
 
-PROGRAMS = {SVAG: CompiledTraining, GAUSSIAN: CompiledGaussianTraining}
+TRAINING_CLASSES = {SVAG: CompiledTraining, GAUSSIAN: CompiledGaussianTraining}
 
 
 class Worker:
-    """Executes runs one after the other; one compiled program for each method and batch size.
-
-    Args:
-        recipe: a `Recipe`.
-        recording: a `Recording`.
-        workdir: folder of the study.
-    """
+    """Executes runs serially, with one compiled program per method and batch size."""
 
     def __init__(self, recipe, recording, workdir):
         self._recording, self._workdir = recording, workdir
         self._program = functools.lru_cache(maxsize=None)(
-            lambda method, batch_size: PROGRAMS[method](recipe, recording, batch_size)
+            lambda method, batch_size: TRAINING_CLASSES[method](recipe, recording, batch_size)
         )
 
     def execute(self, run, on_steps):
@@ -38,13 +32,15 @@ class Worker:
         program = functools.partial(self._program, *run.program)
         return execution.execute(run, program, self._recording, self._workdir, on_steps)
 
-    def execute_group(self, group, on_steps, wanted):
-        """Executes runs that differ in their seed alone: see `vmap_seeds.execute_group`."""
+    def execute_group(self, group, on_steps, with_convolutions):
+        """Executes runs that differ only in their seed: see `vmap_seeds.execute_group`."""
         program = functools.partial(self._program, *group[0].program)
-        return execute_group(group, program, self._recording, self._workdir, on_steps, wanted)
+        return execute_group(
+            group, program, self._recording, self._workdir, on_steps, with_convolutions
+        )
 
     def save_network(self, run, path):
-        """Saves the network of a finished run: see `RunPool.save_network`."""
+        """Saves the network of a finished run, unless the file exists."""
         if path.exists():
             return
         program = self._program(*run.program)
@@ -56,30 +52,30 @@ class Worker:
 _worker_state = {}
 
 
-def start(payload, recording, workdir, steps, end):
-    """Makes this process a worker: the initializer of its executor."""
+def start(payload, recording, workdir, steps_sender, stop_receiver):
+    """Initializes a worker process; the initializer of its executor."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     preemption.install_handler()
-    preemption.add_source(functools.partial(_is_closed, end))
+    preemption.add_source(functools.partial(_is_closed, stop_receiver))
     limit_threads(1)
     _worker_state["worker"] = Worker(transfer.unpack(payload), recording, workdir)
-    _worker_state["steps"] = steps
+    _worker_state["steps_sender"] = steps_sender
 
 
 def _is_closed(connection):
-    """Whether the other side of a connection on which nothing is sent is closed."""
+    """Returns True if the other end of a connection (which never sends) is closed."""
     try:
-        return connection.poll()  # there is an end of file to read
-    except OSError:  # what Windows says of it
+        return connection.poll()  # true at the end of the file
+    except OSError:  # on Windows
         return True
 
 
 def _end_with_parent():
-    """Ends this process when the one that started it has ended, in whatever way."""
+    """Ends this process as soon as its parent has ended, even if that was killed."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 def execute(run):
-    """Executes a run in the worker that this process is."""
-    return _worker_state["worker"].execute(run, _worker_state["steps"].send)
+    """Executes a run in this worker process."""
+    return _worker_state["worker"].execute(run, _worker_state["steps_sender"].send)

@@ -39,9 +39,9 @@ def names(folder):
 def test_round_trip(tmp_path):
     folder = tmp_path / "below" / "it"
     assert not holds_arrays(folder)
-    write_arrays(folder, "made_up", arrays(), SOURCE)
+    write_arrays(folder, "made_up", arrays(), SOURCE, 5)
     assert holds_arrays(folder) and read_meta(folder)["source"] == SOURCE
-    assert read_meta(folder)["num_classes"] is None
+    assert read_meta(folder)["num_classes"] == 5
     got = read_arrays(folder, "made_up")
     assert_equal(got, arrays())
     assert names(folder) == sorted(["meta.json", *(f"{name}.npy" for name in ARRAYS)])
@@ -65,8 +65,8 @@ def change(path):
 
 
 DAMAGES = [
-    ("train_x.npy", cut, "train_x.npy: its checksum"),
-    ("train_x.npy", change, "train_x.npy: its checksum"),
+    ("train_x.npy", cut, "train_x.npy: checksum"),
+    ("train_x.npy", change, "train_x.npy: checksum"),
     ("test_y.npy", os.unlink, "test_y.npy: .*No such file"),
     ("meta.json", cut, None),  # the newline at the end
     ("meta.json", lambda path: path.write_text("{"), "meta.json cannot be read"),
@@ -79,18 +79,18 @@ DAMAGES = [
 @pytest.mark.parametrize(("file", "damage", "message"), DAMAGES)
 def test_damage_is_noticed_and_mended_by_writing_anew(tmp_path, file, damage, message):
     folder = tmp_path / "cached"
-    write_arrays(folder, "made_up", arrays(), SOURCE)
+    write_arrays(folder, "made_up", arrays(), SOURCE, 5)
     damage(folder / file)
     if message:
         with pytest.raises(ValueError, match=f"are damaged: {message}.*Delete the folder, or copy"):
             read_arrays(folder, "made_up")
-    write_arrays(folder, "made_up", arrays(), SOURCE)
+    write_arrays(folder, "made_up", arrays(), SOURCE, 5)
     assert_equal(read_arrays(folder, "made_up"), arrays())
     assert names(tmp_path) == ["cached"]
 
 
 def test_pickles_are_not_read(tmp_path):
-    write_arrays(tmp_path / "cached", "made_up", arrays(), SOURCE)
+    write_arrays(tmp_path / "cached", "made_up", arrays(), SOURCE, 5)
     path = tmp_path / "cached" / "train_y.npy"
     np.save(path, np.array([{}], object), allow_pickle=True)
     meta = json.loads((tmp_path / "cached" / "meta.json").read_text())
@@ -101,7 +101,7 @@ def test_pickles_are_not_read(tmp_path):
 
 
 def test_another_data_set_is_refused(tmp_path):
-    write_arrays(tmp_path / "cached", "made_up", arrays(), SOURCE)
+    write_arrays(tmp_path / "cached", "made_up", arrays(), SOURCE, 5)
     with pytest.raises(ValueError, match="data set 'cifar10'. Received: .*with those of 'made_up'"):
         read_arrays(tmp_path / "cached", "cifar10")
 
@@ -125,7 +125,7 @@ def test_nothing_is_left_of_a_failure(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "save", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_arrays(tmp_path / "cached", "made_up", arrays(), SOURCE)
+        write_arrays(tmp_path / "cached", "made_up", arrays(), SOURCE, 5)
     assert names(tmp_path) == []
 
 
@@ -137,7 +137,7 @@ def test_writers_at_once(tmp_path, damaged):
     def write():
         try:
             start.wait()
-            write_arrays(folder, "made_up", arrays(), SOURCE)
+            write_arrays(folder, "made_up", arrays(), SOURCE, 5)
         except Exception as error:
             failures.append(error)
 
