@@ -7,7 +7,7 @@ PROCESS_ERRORS = (jax.errors.JaxRuntimeError, ValueError)
 
 
 def is_lost_process_error(error):
-    """Whether one of `PROCESS_ERRORS` comes from the other processes of a cluster."""
+    """Returns True if one of `PROCESS_ERRORS` comes from the other processes of a cluster."""
     words = ("gloo", "connection", "heartbeat", "deadline_exceeded", "unavailable", "peer")
     return any(word in str(error).lower() for word in words)
 
@@ -18,11 +18,7 @@ def mirrored():
 
 
 def multi_worker():
-    """Data parallelism over the devices of all processes.
-
-    Raises:
-        ValueError: if the environment does not tell which processes there are.
-    """
+    """Data parallelism over the devices of all processes."""
     try:
         # Slurm, MPI, Kubernetes and TPU pods are found by JAX itself.
         keras.distribution.initialize()
@@ -37,14 +33,7 @@ def multi_worker():
 
 
 def tpu(name):
-    """Data parallelism over the TPU cores of this machine.
-
-    Args:
-        name: must be `None`: JAX runs on the TPU's own machine.
-
-    Raises:
-        ValueError: if there is a name, or no TPU.
-    """
+    """Data parallelism over the TPU cores of this machine."""
     if name is not None:
         raise ValueError(
             f"`tpu` must be left out on JAX, which runs on the TPU's own machine. Received: "
@@ -67,7 +56,7 @@ def _data_parallel(devices=None):
 
 
 def is_distributed():
-    """Whether a distribution is in effect."""
+    """Returns True if a distribution is in effect."""
     return keras.distribution.distribution() is not None
 
 
@@ -88,14 +77,7 @@ def process_index():
 
 
 def gather(value):
-    """The values that all processes call this with; each waits for all others.
-
-    Args:
-        value: int.
-
-    Returns:
-        A list of ints, one for each process.
-    """
+    """The values that all processes call this with; each waits for all others."""
     from jax.experimental import multihost_utils
 
     # As two numbers of 16 bits: JAX has no int64 unless asked for it.
@@ -104,27 +86,12 @@ def gather(value):
 
 
 def sharded(arrays):
-    """Cuts arrays over the devices, equal contiguous parts of the first axis; also when traced.
-
-    Args:
-        arrays: structure of arrays, NumPy's too, whose first axis is a multiple of the number of
-            devices.
-
-    Returns:
-        The same structure, of JAX arrays; `arrays` itself where there is no distribution.
-    """
+    """Cuts arrays over the devices, equal contiguous parts of the first axis; also when traced."""
     return _placed(arrays, cut=True)
 
 
 def replicated(arrays):
-    """Puts arrays on every device, whole; also when traced.
-
-    Args:
-        arrays: structure of arrays, NumPy's too.
-
-    Returns:
-        The same structure, of JAX arrays; `arrays` itself where there is no distribution.
-    """
+    """Puts arrays on every device, whole; also when traced."""
     return _placed(arrays, cut=False)
 
 

@@ -6,7 +6,7 @@ backend = backend_module(__package__)
 
 
 def is_distributed():
-    """Whether a strategy is in effect, be it one of a single replica."""
+    """Returns True if a strategy is in effect, be it one of a single replica."""
     return backend.is_distributed()
 
 
@@ -16,26 +16,12 @@ def num_replicas():
 
 
 def to_device(array):
-    """Puts an array where programs read it: on the device, under a strategy on all of them.
-
-    Args:
-        array: NumPy array, or what this function gave.
-
-    Returns:
-        What `keras_svag.device_loop.DeviceTrainLoop` takes as data.
-    """
+    """Puts an array where programs read it: on the device, under a strategy on all of them."""
     return backend.to_device(array)
 
 
 def check_batch_size(batch_size):
-    """Checks that each replica gets as many examples of either half as any other.
-
-    Args:
-        batch_size: B, examples in one half of the batch of all replicas together.
-
-    Raises:
-        ValueError: if B is no multiple of the number of replicas.
-    """
+    """Checks that each replica gets as many examples of either half as any other."""
     replicas = num_replicas()
     if batch_size % replicas:
         raise ValueError(

@@ -22,33 +22,7 @@ class ProcessLostError(RuntimeError):
 
 @contextlib.contextmanager
 def strategy_scope(strategy=NONE, tpu=None):
-    """Context in which models are built and trained over several devices.
-
-    On TensorFlow these are `tf.distribute.MirroredStrategy`, `MultiWorkerMirroredStrategy` and
-    `TPUStrategy`; on JAX it is `keras.distribution.DataParallel` each time, over the devices of
-    this machine, of all processes, or the TPU cores of this machine.
-
-    Args:
-        strategy: `"none"`; `"mirrored"`: the GPUs of this machine, or its (virtual) CPU devices if
-            there is none; `"multi_worker"`: the devices of several processes, each of which runs
-            the same program; `"tpu"`. Defaults to `"none"`.
-        tpu: name of the TPU, for `"tpu"` on TensorFlow only. Defaults to `None`: the TPU of this
-            machine.
-
-    Yields:
-        The number of replicas over which a batch is cut.
-
-    Raises:
-        ValueError: if `strategy` is unknown, `tpu` does not go with it, no TPU is found, or the
-            environment does not say which processes belong to `"multi_worker"`.
-        ProcessLostError: under `"multi_worker"`, when another process has ended.
-
-    Example:
-
-    >>> with strategy_scope("none") as replicas:
-    ...     replicas
-    1
-    """
+    """Context in which models are built and trained over several devices."""
     one_of("strategy", strategy, STRATEGIES)
     if tpu is not None and strategy != TPU:
         raise ValueError(

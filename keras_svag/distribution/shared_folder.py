@@ -12,21 +12,7 @@ from keras_svag.distribution.processes import is_chief
 
 @contextlib.contextmanager
 def process_workdir(workdir):
-    """Context that gives each process the folder that it may write to.
-
-    All processes of a `multi_worker` run execute the same program, which reads checkpoints and
-    writes records. The first process gets the folder itself, every other one a temporary copy of
-    it, which is deleted at the end. So all of them go on from the same checkpoint, and one writes.
-
-    Args:
-        workdir: path of a folder that all processes see, such as one of a network file system.
-
-    Yields:
-        A path.
-
-    Raises:
-        ValueError: if the processes do not see the same files in `workdir`.
-    """
+    """Context that gives each process the folder that it may write to."""
     if backend.num_processes() == 1:
         yield workdir
         return

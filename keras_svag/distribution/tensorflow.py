@@ -15,7 +15,7 @@ PROCESS_ERRORS = (
 
 
 def is_lost_process_error(error):
-    """Whether one of `PROCESS_ERRORS` comes from the other processes of a cluster."""
+    """Returns True if one of `PROCESS_ERRORS` comes from the other processes of a cluster."""
     words = ("collective", "peer", "worker", "task", "connection", "deadline", "heartbeat")
     return any(word in str(error).lower() for word in words)
 
@@ -26,11 +26,7 @@ def mirrored():
 
 
 def multi_worker():
-    """A strategy over the devices of all processes that TF_CONFIG or Slurm tells of.
-
-    Raises:
-        ValueError: if the environment tells of none.
-    """
+    """A strategy over the devices of all processes that TF_CONFIG or Slurm tells of."""
     if "TF_CONFIG" in os.environ:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     elif "SLURM_STEP_NODELIST" in os.environ:
@@ -47,14 +43,7 @@ def multi_worker():
 
 
 def tpu(name):
-    """A strategy over the cores of a TPU.
-
-    Args:
-        name: name of the TPU; `None` is the one of this machine.
-
-    Raises:
-        ValueError: if there is no such TPU.
-    """
+    """A strategy over the cores of a TPU."""
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu=name or "local")
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
@@ -73,7 +62,7 @@ def _no_tpu(name):
 
 
 def is_distributed():
-    """Whether a strategy is in effect."""
+    """Returns True if a strategy is in effect."""
     return tf.distribute.has_strategy()
 
 
@@ -102,14 +91,7 @@ def process_index():
 
 
 def gather(value):
-    """The values that all processes call this with; each waits for all others.
-
-    Args:
-        value: int.
-
-    Returns:
-        A list of ints, one for each replica.
-    """
+    """The values that all processes call this with; each waits for all others."""
     program = _gathering_program(tf.distribute.get_strategy())
     return program(tf.constant(value, tf.int64)).numpy().tolist()
 
@@ -128,17 +110,7 @@ def _gathering_program(strategy):
 
 
 def share(array):
-    """The part of an array that belongs to this replica, equal contiguous parts.
-
-    A part of an even number of rows has its even and odd rows at the even and odd positions of the
-    array: the share of both halves.
-
-    Args:
-        array: tensor whose first axis is a multiple of the number of replicas.
-
-    Returns:
-        A tensor of static shape.
-    """
+    """The part of an array that belongs to this replica, equal contiguous parts."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return array
@@ -158,11 +130,7 @@ def to_device(array):
 
 
 def average_statistics(variables):
-    """Gives replicas the mean of what each has in float variables; called in each replica.
-
-    Args:
-        variables: list of Keras variables, such as the moving averages of batch norm.
-    """
+    """Gives replicas the mean of what each has in float variables; called in each replica."""
     floats = [v.value for v in variables if tf.as_dtype(v.dtype).is_floating]
     if floats:
         # Copies have a device, which reads of variables may lack.

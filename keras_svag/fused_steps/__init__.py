@@ -1,4 +1,4 @@
-"""Many train steps of `fit` in one compiled program (`steps_per_execution`)."""
+"""Runs the train steps of `steps_per_execution=K` in one compiled program."""
 
 from keras_svag._backend import backend_module
 

@@ -3,13 +3,13 @@
 import keras
 from keras import tree
 
-from keras_svag._keras import has_decay_exclusions
+from keras_svag._keras import get_learning_rate, has_decay_exclusions
 from keras_svag.recipe.canonical import plain
 
 
 def check_optimizer(optimizer):
     """Raises where an optimizer has something that one made from its settings would not have."""
-    rate, ell = optimizer._learning_rate, float(getattr(optimizer, "ell", 1.0))
+    rate, ell = get_learning_rate(optimizer), float(getattr(optimizer, "ell", 1.0))
     if callable(rate) and not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         raise ValueError(
             "`optimizer.learning_rate` must be a number or a schedule of the step. "

@@ -7,11 +7,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_svag._keras import training_argument
+from keras_svag._keras import flatten_layers, training_argument
 from keras_svag.models import is_scale_invariant
 from keras_svag.recipe.arrays import take
 from keras_svag.recipe.canonical import plain, short_digest, without_names
-from keras_svag.xla_policy import layers_of
 
 SOME_EXAMPLES = 16  # enough to see whether a network is scale invariant
 PROBED_EXAMPLES = 2
@@ -159,7 +158,7 @@ def network_properties(network, x, preprocess=None):
     x = take(x, slice(SOME_EXAMPLES))
     x = x if preprocess is None else preprocess(x)
     has_batch_norm = any(
-        isinstance(layer, keras.layers.BatchNormalization) for layer in layers_of(network)
+        isinstance(layer, keras.layers.BatchNormalization) for layer in flatten_layers(network)
     )
     return {
         "scale_invariant": is_scale_invariant(network, x),
@@ -184,7 +183,7 @@ def describe_network(network, inputs):
     return {
         "parameters": network.count_params(),
         "variables": short_digest(variables),
-        "layers": short_digest([_describe_layer(layer) for layer in layers_of(network)]),
+        "layers": short_digest([_describe_layer(layer) for layer in flatten_layers(network)]),
         "weights": float(f"{_project(_weights(network)):.8g}"),
         "outputs": float(f"{size:.5g}"),
     }

@@ -1,4 +1,4 @@
-"""Structures of arrays, as `fit` takes them: what both backends do with them."""
+"""Operations on structures of arrays, as `fit` takes them."""
 
 from keras import ops, tree
 
@@ -6,7 +6,7 @@ from keras_svag import _keras
 
 
 def first_leaf(x):
-    """The first array in a structure, `None` leaves skipped."""
+    """Returns the first array in a structure, skipping `None` leaves."""
     return next(leaf for leaf in tree.flatten(x) if leaf is not None)
 
 
@@ -20,16 +20,14 @@ def map_arrays(function, *structures):
 
 
 def join_halves(first, second, length):
-    """Concatenates two halves, cut to `length` (a single example that was used twice).
-
-    Scalars, such as a model may return beside its predictions, are averaged; masks go along.
-    """
+    """Concatenates two halves, cut to `length` examples; scalars are averaged, masks kept."""
 
     def concatenate(a, b):
         return ops.concatenate([a, b], axis=0)[:length]
 
     def join(a, b):
         if len(a.shape) == 0:
+            # A model may return these beside its predictions.
             return (a + b) / ops.cast(2, a.dtype)
         return _keras.join_masks(a, b, concatenate(a, b), concatenate)
 
