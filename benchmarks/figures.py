@@ -18,7 +18,12 @@ from benchmarks.processes import Peer, in_fresh_process
 from benchmarks.tensorflow import BareLoop, gradient_side, step_side
 from benchmarks.timing import Figure, Side, alternate, compare, figure_of, timed
 from keras_svag.device_loop import DeviceTrainLoop
-from keras_svag.xla_policy.tensorflow import JIT_ALL_BUT_CONVOLUTIONS, JIT_NONE, JIT_ALL, jit_scope_of
+from keras_svag.xla_policy.tensorflow import (
+    JIT_ALL,
+    JIT_ALL_BUT_CONVOLUTIONS,
+    JIT_NONE,
+    jit_scope_of,
+)
 
 # Steps in one program or group; as many as a study takes at a time is 512.
 STEPS = 512
@@ -419,7 +424,9 @@ def convolutions(plan):
 
 
 def _side_compiled_as(jit_scope, options, data, rows):
-    with unittest.mock.patch("keras_svag.device_loop.tensorflow.jit_scope_of", lambda model: jit_scope):
+    with unittest.mock.patch(
+        "keras_svag.device_loop.tensorflow.jit_scope_of", lambda model: jit_scope
+    ):
         return _device_side(f"{jit_scope} by XLA", networks.svag(PRERESNET, **options), data, rows)
 
 

@@ -6,8 +6,8 @@
 from keras import tree
 from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.losses.loss import unscale_loss_for_distribution
-from keras.src.models.functional import Functional
-from keras.src.models.model import functional_init_arguments
+from keras.src.models.functional import Functional as Functional
+from keras.src.models.model import functional_init_arguments as functional_init_arguments
 from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 # Methods of `keras.optimizers.Optimizer` that `AmplificationMixin` overrides.
@@ -20,7 +20,6 @@ OPTIMIZER_HOOKS = (
 # Attributes of `keras.optimizers.Optimizer` that it uses.
 OPTIMIZER_ATTRIBUTES = (
     "_get_variable_index",
-    "_iterations",
     "_learning_rate",
     "_track_variable",
     "_trainable_variables",
@@ -32,30 +31,6 @@ TENSORFLOW_NAMES = (
     "tensorflow.__internal__.distribute.strategy_supports_no_merge_call",
     "tensorflow.python.util._pywrap_util_port.IsMklEnabled",
 )
-
-__all__ = [
-    "MODEL_HOOK",
-    "OPTIMIZER_ATTRIBUTES",
-    "OPTIMIZER_HOOKS",
-    "TENSORFLOW_NAMES",
-    "Functional",
-    "build_for_training",
-    "call_for_training",
-    "first_batch_under_strategy",
-    "flatten_layers",
-    "functional_init_arguments",
-    "get_learning_rate",
-    "get_masks",
-    "has_decay_exclusions",
-    "has_training_argument",
-    "join_masks",
-    "loss_for_training",
-    "set_masks",
-    "share_compiled_state",
-    "track_loss",
-    "training_argument",
-    "without_learning_rate",
-]
 
 
 def build_for_training(model, batch):

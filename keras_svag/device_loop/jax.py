@@ -74,10 +74,7 @@ class BackendLoop:
         end = jax.lax.while_loop(cond_fn, body, start) if self._fuse_steps else body(start)
         step, loss, values = end
         assign(self._variables, values)
-        return step, loss, self._logs()
-
-    def _logs(self):
-        return {**self._model.get_metrics_result(), **self._model._noise_logs()}
+        return step, loss, self._model._train_logs()
 
     def _check_indices(self, rows):
         if rows.min(initial=0) < 0 or rows.max(initial=0) >= self._num_examples:

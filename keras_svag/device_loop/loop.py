@@ -21,6 +21,11 @@ def pad_rows(rows, length):
     return np.pad(rows, [(0, length - len(rows))] + [(0, 0)] * (rows.ndim - 1))
 
 
+def prepare_inputs(prepare, batch, *args):
+    """Returns a batch with its inputs `x` replaced by `prepare(x, *args)`."""
+    return batch if prepare is None else (prepare(batch[0], *args), *batch[1:])
+
+
 def split_evenly(length, max_size, replicas):
     """Splits a range into slices, all but a last rest being multiples of `replicas` long."""
     rest = length % replicas
@@ -56,10 +61,7 @@ class DeviceTrainLoop(BackendLoop):
         return self._fuse_steps
 
     def _prepare_batch(self, batch, augment_params):
-        if self._prepare is None:
-            return batch
-        x, *rest = batch
-        return (self._prepare(x, augment_params), *rest)
+        return prepare_inputs(self._prepare, batch, augment_params)
 
     def _segment(self, rows, augment_params, start):
         """Returns the number of steps of the next call, and their padded rows and parameters."""
@@ -99,10 +101,7 @@ class DeviceEvaluation(BackendEvaluation):
         self._program = share_program_with._program if share_program_with else self._compiled()
 
     def _prepare_batch(self, batch):
-        if self._prepare is None:
-            return batch
-        x, *rest = batch
-        return (self._prepare(x), *rest)
+        return prepare_inputs(self._prepare, batch)
 
     def run(self):
         """Returns the loss and the metrics of the current weights, a dict of floats."""

@@ -70,7 +70,7 @@ class BackendLoop:
             # Otherwise each replica has moving averages of its own, and only one is evaluated.
             statistics = self._model.non_trainable_variables
             strategy.run(lambda: average_statistics(statistics))
-        logs = {**self._model.get_metrics_result(), **self._model._noise_logs()}
+        logs = self._model._train_logs()
         return step, loss, logs
 
     def _call(self, rows, augment_params, count, reset_metrics):

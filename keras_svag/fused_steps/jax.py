@@ -7,22 +7,6 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from keras_svag.distribution.jax import is_distributed
-from keras_svag.xla_policy import should_fuse_steps
-
-
-def fuse_steps(model, train_function):
-    """Returns `FusedSteps` if they are possible and faster, else the train function of Keras."""
-    is_fused = (
-        model.steps_per_execution > 1
-        and model.jit_compile
-        and not model.run_eagerly
-        and model._logs_are_metric_results
-        and not is_distributed()
-        and should_fuse_steps(model)
-    )
-    return FusedSteps(model, train_function) if is_fused else train_function
-
 
 class FusedSteps:
     """A train function that takes K batches from an iterator and K steps in one XLA program.
@@ -63,7 +47,7 @@ class FusedSteps:
         # Metrics are sums over steps: their results are the logs of the last one.
         metrics = list(zip(self._model.metrics_variables, state[-1], strict=True))
         with keras.StatelessScope(state_mapping=metrics):
-            logs = {**self._model.get_metrics_result(), **self._model._noise_logs()}
+            logs = self._model._train_logs()
         return logs, state
 
 

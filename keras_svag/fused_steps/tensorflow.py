@@ -4,20 +4,6 @@ import functools
 
 import tensorflow as tf
 
-from keras_svag.xla_policy import should_fuse_steps
-
-
-def fuse_steps(model, train_function):
-    """Returns `FusedSteps` if they are possible and faster, else the train function of Keras."""
-    is_fused = (
-        model.steps_per_execution > 1
-        and model.jit_compile
-        and not model.run_eagerly
-        and model._logs_are_metric_results
-        and should_fuse_steps(model)
-    )
-    return FusedSteps(model, train_function) if is_fused else train_function
-
 
 class FusedSteps:
     """A train function that takes K batches from a `tf.data` iterator in one XLA program.
@@ -63,7 +49,7 @@ class FusedSteps:
             (tf.constant(0), *_next_batch(iterator, tf.constant(True))),
         )
         # Metrics are sums over steps: their results are the logs of the last one.
-        return steps, {**self._model.get_metrics_result(), **self._model._noise_logs()}
+        return steps, self._model._train_logs()
 
     def _stack(self, iterator, batch, max_steps):
         """Stacks `batch` and those after it that have its shapes; also returns the next batch."""

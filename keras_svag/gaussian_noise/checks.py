@@ -32,7 +32,7 @@ def _few_examples(data):
 
 
 def _check_outputs_independent(model, x):
-    """The the model gives for one example must not depend on the others, even in training."""
+    """Raises if the training output for one example depends on the others in the batch."""
     state = [(v, ops.convert_to_numpy(v)) for v in model.non_trainable_variables]
     outputs = []
     for batch in (x, map_arrays(lambda a: ops.repeat(a[:1], len(a), axis=0), x)):
@@ -45,8 +45,8 @@ def _check_outputs_independent(model, x):
             raise ValueError(
                 "`model` must process each example of a batch independently of the others, which "
                 f"batch normalization in training mode does not. Received: model={model.name!r}. "
-                "Use another normalization, such as group norm, or set `trainable = False` on these "
-                "layers."
+                "Use another normalization, such as group norm, or set `trainable = False` on "
+                "these layers."
             )
 
 

@@ -75,16 +75,24 @@ class GaussianNoiseLoop(BackendPrograms):
         return (x if self._prepare is None else self._prepare(x), y, sample_weight)
 
     def _take_step(self, gradients, rate, decay):
+        """Updates the weights as Keras' SGD does, with hyperparameters that are tensors."""
         for variable, gradient in zip(self._model.trainable_variables, gradients):
-            _sgd_step(variable, gradient, rate, decay)
+            g, r, d = (ops.cast(tensor, variable.dtype) for tensor in (gradient, rate, decay))
+            variable.assign(variable - variable * d * r)
+            variable.assign_sub(g * r)
 
     def _zeros(self):
         """Returns the initial values of the sums of loss and gradient."""
-        shapes = [(v.shape, _sum_dtype(v)) for v in self._model.trainable_variables]
-        return [ops.zeros((), "float32"), [ops.zeros(*shape) for shape in shapes]]
+        return [
+            ops.zeros((), "float32"),
+            [
+                ops.zeros(v.shape, keras.backend.result_type(v.dtype, "float32"))
+                for v in self._model.trainable_variables
+            ],
+        ]
 
     def _add_chunk(self, total, chunk, weights):
-        """Adds the unweighted loss and the weighted gradient of a chunk to those of all examples."""
+        """Adds the unweighted loss and the weighted gradient of a chunk to the totals."""
         x, y, sample_weight = self._prepare_chunk(chunk)
         count = weights.shape[0]
         loss, y_pred, gradients = weighted_gradients(self._model, x, y, sample_weight, weights)
@@ -127,7 +135,13 @@ class GaussianNoiseLoop(BackendPrograms):
         reset_metrics=True,
     ):
         """Takes a step for each row of normals; returns the number of steps and the metrics."""
-        normals = self._checked_normals(normals)
+        normals = np.asarray(normals)
+        if normals.ndim != 2 or normals.shape[1] != self._num_examples:
+            raise ValueError(
+                f"`normals` must have shape (steps, {self._num_examples}), one number for each "
+                f"example and step. Received: normals of shape {normals.shape}. Use "
+                f"keras_svag.theory.standard_normals({self._num_examples}, seed, start, stop)."
+            )
         rates = _checked_rates(learning_rate, len(normals))
         decay = np.float32(finite_float("weight_decay", weight_decay, "a number >= 0", 0.0))
         take_steps = self._call if self._fuse_steps else self._call_chunks
@@ -144,27 +158,6 @@ class GaussianNoiseLoop(BackendPrograms):
             done += int(steps_done)
             if int(steps_done) < count or done >= len(normals):
                 return done, {name: float(value) for name, value in logs.items()}
-
-    def _checked_normals(self, normals):
-        normals = np.asarray(normals)
-        if normals.ndim != 2 or normals.shape[1] != self._num_examples:
-            raise ValueError(
-                f"`normals` must have shape (steps, {self._num_examples}), one number for each "
-                f"example and step. Received: normals of shape {normals.shape}. Use "
-                f"keras_svag.theory.standard_normals({self._num_examples}, seed, start, stop)."
-            )
-        return normals
-
-
-def _sgd_step(variable, gradient, rate, decay):
-    """Updates a weight as Keras' SGD does, with learning rate and weight decay as tensors."""
-    gradient, rate, decay = (ops.cast(t, variable.dtype) for t in (gradient, rate, decay))
-    variable.assign(variable - variable * decay * rate)
-    variable.assign_sub(gradient * rate)
-
-
-def _sum_dtype(variable):
-    return keras.backend.result_type(variable.dtype, "float32")
 
 
 def _checked_rates(learning_rate, steps):

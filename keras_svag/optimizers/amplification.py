@@ -152,14 +152,14 @@ class AmplificationMixin:
         return _ScaledView(self, **values)
 
     @property
-    def ell(self):
+    def ell(self) -> float:
         """Amplification of the noise covariance, a float; may be assigned between fits."""
         value = float(self._amplified["ell"].numpy())
         # float32 turns 7.3 into 7.30000019; return what the user wrote.
         return self._ell_config if np.float32(self._ell_config) == np.float32(value) else value
 
     @ell.setter
-    def ell(self, ell):
+    def ell(self, ell: float):
         ell = validate_ell(ell)
         check_supported(self, ell)
         self._ell_config = ell
@@ -169,13 +169,10 @@ class AmplificationMixin:
     @property
     def amplified_hyperparameters(self):
         """Hyperparameters that the update runs with at this `ell` and step, a dict of floats."""
-        values = {}
-        for name in scaling.find_rule(self).powers:
-            if getattr(self, name) is not None:
-                values[name] = float(self._hyperparameter(name))
-        for name in scaling.scaled_decay_rates(self):
-            values[name] = float(self._amplified[name].numpy())
-        return values
+        powers, rates = scaling.find_rule(self).powers, scaling.scaled_decay_rates(self)
+        values = {n: self._hyperparameter(n) for n in powers if getattr(self, n) is not None}
+        values |= {name: self._amplified[name].numpy() for name in rates}
+        return {name: float(value) for name, value in values.items()}
 
     @property
     def effective_step(self):

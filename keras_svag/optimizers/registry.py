@@ -16,7 +16,7 @@ def register(svag_class, keras_class):
     _BY_NAME[svag_class.__name__] = svag_class
 
 
-def svag_classes():
+def svag_classes() -> dict[str, type]:
     """Returns all SVAG optimizers that are defined, including user-defined ones.
 
     Returns:
@@ -30,7 +30,7 @@ def svag_classes():
     return dict(_BY_NAME)
 
 
-def get_svag_class(name):
+def get_svag_class(name: str) -> type:
     """Returns the SVAG optimizer class of a given name.
 
     Args:
@@ -50,7 +50,7 @@ def get_svag_class(name):
     return _BY_NAME[one_of("name", name, _BY_NAME)]
 
 
-def svag_class_for(keras_class):
+def svag_class_for(keras_class: type) -> type | None:
     """Returns the SVAG version of a Keras optimizer class.
 
     Args:
@@ -82,7 +82,7 @@ def live_config(optimizer):
     return {**_keras.without_learning_rate(optimizer).get_config(), "learning_rate": schedule}
 
 
-def svag_version(optimizer):
+def svag_version(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Returns the SVAG version of a Keras optimizer, with the same hyperparameters and `ell=1`.
 
     Args:

@@ -1,5 +1,7 @@
 """Applies the rules of `keras_svag.theory.scaling_rules` to Keras optimizers."""
 
+import keras
+
 from keras_svag._checks import finite_float
 from keras_svag.optimizers import registry
 from keras_svag.theory.scaling_rules import AUTO, largest_kappa, scale_decay_rate, scale_factor
@@ -65,7 +67,9 @@ def check_kappa(optimizer, kappa, rule=AUTO):
     return kappa
 
 
-def scale_optimizer(optimizer, kappa, rule=AUTO):
+def scale_optimizer(
+    optimizer: keras.optimizers.Optimizer, kappa: float, rule: str = AUTO
+) -> keras.optimizers.Optimizer:
     """Returns the optimizer for a batch size multiplied by `kappa`.
 
     The scaled run follows the same SDE per example seen. `docs/theory.md` derives the rules: linear

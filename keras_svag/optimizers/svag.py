@@ -1,5 +1,7 @@
 """SVAG version of stochastic gradient descent."""
 
+from collections.abc import Callable
+
 import keras
 
 from keras_svag.optimizers.amplification import AmplificationMixin, as_float
@@ -79,12 +81,12 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate=0.01,
-        ell=1.0,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=None,
-        name="svag",
+        learning_rate: float | Callable = 0.01,
+        ell: float = 1.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
+        name: str = "svag",
         **kwargs,
     ):
         super().__init__(

@@ -1,5 +1,7 @@
 """SVAG versions of Adam and AdamW."""
 
+from collections.abc import Callable
+
 import keras
 
 from keras_svag.optimizers.amplification import AmplificationMixin, as_float
@@ -57,14 +59,14 @@ class SVAGAdam(AmplificationMixin, keras.optimizers.Adam):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        ell=1.0,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        amsgrad=False,
-        weight_decay=None,
-        name="svag_adam",
+        learning_rate: float | Callable = 0.001,
+        ell: float = 1.0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        weight_decay: float | None = None,
+        name: str = "svag_adam",
         **kwargs,
     ):
         super().__init__(
@@ -116,14 +118,14 @@ class SVAGAdamW(AmplificationMixin, keras.optimizers.AdamW):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        ell=1.0,
-        weight_decay=0.004,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        amsgrad=False,
-        name="svag_adamw",
+        learning_rate: float | Callable = 0.001,
+        ell: float = 1.0,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        name: str = "svag_adamw",
         **kwargs,
     ):
         super().__init__(

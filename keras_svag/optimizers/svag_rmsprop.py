@@ -1,5 +1,7 @@
 """SVAG version of RMSprop."""
 
+from collections.abc import Callable
+
 import keras
 
 from keras_svag.optimizers.amplification import AmplificationMixin, as_float
@@ -63,14 +65,14 @@ class SVAGRMSprop(AmplificationMixin, keras.optimizers.RMSprop):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        ell=1.0,
-        rho=0.9,
-        momentum=0.0,
-        epsilon=1e-7,
-        centered=False,
-        weight_decay=None,
-        name="svag_rmsprop",
+        learning_rate: float | Callable = 0.001,
+        ell: float = 1.0,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        weight_decay: float | None = None,
+        name: str = "svag_rmsprop",
         **kwargs,
     ):
         super().__init__(

@@ -5,6 +5,7 @@ import functools
 import keras
 
 from keras_svag._checks import finite_float, positive_int, shortest_float
+from keras_svag._keras import get_learning_rate
 from keras_svag.datasets import Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
 from keras_svag.optimizers.registry import live_config, svag_version
@@ -187,7 +188,7 @@ class Recipe:
     @property
     def _given_rate(self):
         """The learning rate of the user's optimizer, a float or a schedule."""
-        rate = self.svag._learning_rate
+        rate = get_learning_rate(self.svag)
         return rate if isinstance(rate, Schedule) else shortest_float(self.svag.learning_rate)
 
     def _peak_learning_rate(self):

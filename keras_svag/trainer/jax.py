@@ -5,21 +5,9 @@ import keras
 
 from keras_svag import _keras
 from keras_svag.distribution.jax import num_replicas, replicated
-from keras_svag.fused_steps.jax import fuse_steps
+from keras_svag.fused_steps import fuse_steps
 from keras_svag.trainer.step import SplitBatchStep
-from keras_svag.trainer.structures import first_leaf, map_arrays
-
-
-def split_batch(data, drop_odd):
-    """Splits a batch into even and odd positions; without `drop_odd` the first may be longer."""
-    length = len(first_leaf(data))
-    # A batch of one is repeated.
-    half, start = max(length // 2, 1), min(1, length - 1)
-
-    def even(array):
-        return array[::2][:half] if drop_odd else array[::2]
-
-    return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
+from keras_svag.trainer.structures import first_leaf, split_batch
 
 
 def state_of(model):
@@ -123,9 +111,10 @@ class BackendStep(SplitBatchStep):
 
     def _stateful_step(self, data):
         data = keras.utils.unpack_x_y_sample_weight(data)
-        first, second = split_batch(data, drop_odd=self._svag is not None)
+        length = len(first_leaf(data))
+        first, second = split_batch(data, length, drop_odd=self._svag is not None)
         # The second half of a batch of one repeats that example, so its size is 0.
-        size2 = len(first_leaf(second)) if len(first_leaf(data)) > 1 else 0
+        size2 = len(first_leaf(second)) if length > 1 else 0
         return self._split_step(first, second, len(first_leaf(first)), size2)
 
     def _differentiate(self, function, get_weights):

@@ -51,6 +51,9 @@ class SplitBatchMixin(BackendStep):
     def _noise_logs(self):
         return self._gradient_statistics.result() if self.measure_noise else {}
 
+    def _train_logs(self):
+        return {**self.get_metrics_result(), **self._noise_logs()}
+
     def _check_batch_length(self, length, replicas=1):
         if length is not None and length < SMALLEST_BATCH:
             raise ValueError(
@@ -210,10 +213,7 @@ class SVAGWrapper(SVAGModel):
 
     def get_config(self):
         """Returns the arguments of the constructor, for serialization."""
-        return {
-            **super().get_config(),
-            "model": keras.saving.serialize_keras_object(self.model),
-        }
+        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -236,17 +236,7 @@ def _make_functional(cls):
     return cls
 
 
-def _check_own_methods(model):
-    for method in ("train_step", "test_step", "make_train_function"):
-        if getattr(type(model), method) is not getattr(keras.Model, method):
-            raise ValueError(
-                f"`model` must not define its own `{method}`, which would be ignored. "
-                f"Received: model={model!r} of {type(model)}. Override `compute_loss` or "
-                "`compute_metrics` instead, or subclass keras_svag.SVAGModel."
-            )
-
-
-def from_keras(model):
+def from_keras(model: keras.Model) -> SVAGModel:
     """Converts a Keras model to one with the split-batch train step of `SVAGModel`.
 
     The weights are shared: training the result also trains the original, which can still be used,
@@ -274,7 +264,13 @@ def from_keras(model):
         return model
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: model={model!r}")
-    _check_own_methods(model)
+    for method in ("train_step", "test_step", "make_train_function"):
+        if getattr(type(model), method) is not getattr(keras.Model, method):
+            raise ValueError(
+                f"`model` must not define its own `{method}`, which would be ignored. "
+                f"Received: model={model!r} of {type(model)}. Override `compute_loss` or "
+                "`compute_metrics` instead, or subclass keras_svag.SVAGModel."
+            )
     if type(model) is keras.Sequential:
         # `Sequential.layers` omits the input, without which the result would not be built.
         inputs = (model.built and model.inputs) or []

@@ -19,6 +19,18 @@ def map_arrays(function, *structures):
     return tree.map_structure(on_leaf, *structures, none_is_leaf=True)
 
 
+def split_batch(data, length, drop_odd):
+    """Splits a batch into even and odd positions; without `drop_odd` the first may be longer."""
+    # If the length is static, so are all shapes, as TPUs require. A batch of one is repeated.
+    maximum, minimum = (max, min) if isinstance(length, int) else (ops.maximum, ops.minimum)
+    half, start = maximum(length // 2, 1), minimum(1, length - 1)
+
+    def even(array):
+        return array[::2][:half] if drop_odd else array[::2]
+
+    return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
+
+
 def join_halves(first, second, length):
     """Concatenates two halves, cut to `length` examples; scalars are averaged, masks kept."""
 

@@ -4,30 +4,16 @@ import keras
 import tensorflow as tf
 
 from keras_svag import _keras
-from keras_svag.fused_steps.tensorflow import fuse_steps
+from keras_svag.fused_steps import fuse_steps
 from keras_svag.optimizers.tensorflow import densify
 from keras_svag.trainer.step import SplitBatchStep
-from keras_svag.trainer.structures import first_leaf, map_arrays
+from keras_svag.trainer.structures import first_leaf, split_batch
 
 
 def batch_length(x):
     """Returns the number of examples in a batch, an int if it is static, else a scalar tensor."""
     array = first_leaf(x)
     return array.shape[0] or tf.shape(array)[0]
-
-
-def split_batch(data, drop_odd):
-    """Splits a batch into even and odd positions; without `drop_odd` the first may be longer."""
-    length = batch_length(data)
-    # If the length is static, so are all shapes, as TPUs require. A batch of one is repeated.
-    is_static = isinstance(length, int)
-    half = max(length // 2, 1) if is_static else tf.maximum(length // 2, 1)
-    start = min(1, length - 1) if is_static else tf.minimum(1, length - 1)
-
-    def even(array):
-        return array[::2][:half] if drop_odd else array[::2]
-
-    return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
 
 
 def differentiate(function, get_weights, other_variables):
@@ -57,7 +43,7 @@ def sync_logs(model, train_function):
 
     @tf.function(autograph=False)
     def read_metrics():
-        return {**model.get_metrics_result(), **model._noise_logs()}
+        return model._train_logs()
 
     def function(iterator):
         train_function(iterator)
@@ -98,9 +84,10 @@ class BackendStep(SplitBatchStep):
             # A static length is that of every batch; eagerly it is that of this one only.
             self._check_batch_length(first_leaf(data).shape[0])
         data = keras.utils.unpack_x_y_sample_weight(data)
-        first, second = split_batch(data, drop_odd=self._svag is not None)
+        length = batch_length(data)
+        first, second = split_batch(data, length, drop_odd=self._svag is not None)
         # The second half of a batch of one repeats that example, so its size is 0.
-        length, size2 = batch_length(data), batch_length(second)
+        size2 = batch_length(second)
         size2 = tf.where(length > 1, size2, 0) if tf.is_tensor(length) else size2 * (length > 1)
         return self._split_step(first, second, batch_length(first), size2)
 

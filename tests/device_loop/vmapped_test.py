@@ -1,4 +1,4 @@
-"""`VmappedTrainLoop`: members side by side compute what each does alone, and do not touch each other."""
+"""`VmappedTrainLoop`: members compute what each does alone, and are independent."""
 
 import keras
 import numpy as np

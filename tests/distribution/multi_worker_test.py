@@ -209,5 +209,5 @@ def test_processes_that_see_different_folders_are_refused(tmp_path):
             assert process.wait(MOST_SECONDS) == 1, said(tmp_path / "logs", index)
     for index in range(2):
         output = said(tmp_path / "logs", index)
-        assert "`workdir` must be a folder that all processes see" in output
+        assert "`workdir` must have the same files" in output
         assert "Traceback" not in output

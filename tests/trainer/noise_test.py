@@ -320,7 +320,9 @@ def test_measured_parts_go_into_running_means():
 def test_layers_need_two_halves():
     x, y = data()
     model = compiled(from_keras(tanh_net()))
-    with pytest.raises(ValueError, match="`batches` must contain batches of 2B examples.*a batch of 7 examples"):
+    with pytest.raises(
+        ValueError, match="`batches` must contain batches of 2B examples.*a batch of 7 examples"
+    ):
         measure_by_layer(model, [(x[:7], y[:7])])
 
 

@@ -47,7 +47,7 @@ class VmappedTrainLoop(DeviceTrainLoop):
         self._members, self._stacked = 0, None
 
     def run(self, rows, augment_params=None, reset_metrics=True):
-        """Takes steps by rows of shape `(steps, members, 2B)`; returns steps and metrics of each."""
+        """Takes steps by rows of shape `(steps, members, 2B)`; returns one result for each."""
         rows = np.asarray(rows, np.int32)
         self._check_members(rows)
         steps_done = np.zeros(self._members, int)
@@ -68,8 +68,8 @@ class VmappedTrainLoop(DeviceTrainLoop):
     def _check_members(self, rows):
         if rows.ndim != 3 or rows.shape[1] != self._members:
             raise ValueError(
-                f"`rows` must have shape (steps, {self._members}, 2B), one row per member and step. "
-                f"Received: rows of shape {rows.shape}."
+                f"`rows` must have shape (steps, {self._members}, 2B), one row per member and "
+                f"step. Received: rows of shape {rows.shape}."
             )
 
     def _call(self, rows, augment_params, count, reset_metrics):
@@ -112,5 +112,5 @@ class VmappedTrainLoop(DeviceTrainLoop):
         start = (jnp.int32(0), jnp.zeros(members, "int32"), jnp.zeros(members), stacked)
         end = jax.lax.while_loop(cond_fn, body, start) if self._fuse_steps else body(start)
         _, steps_done, losses, stacked = end
-        logs, _ = jax.vmap(stateless(self._logs, self._variables))(stacked)
+        logs, _ = jax.vmap(stateless(self._model._train_logs, self._variables))(stacked)
         return (steps_done, losses, logs), stacked
