@@ -70,8 +70,7 @@ class BackendLoop:
             # Otherwise each replica has moving averages of its own, and only one is evaluated.
             statistics = self._model.non_trainable_variables
             strategy.run(lambda: average_statistics(statistics))
-        logs = self._model._train_logs()
-        return step, loss, logs
+        return step, loss, self._model._train_logs()
 
     def _call(self, rows, augment_params, count, reset_metrics):
         rows, augment_params = map_arrays(tf.constant, (rows, augment_params))

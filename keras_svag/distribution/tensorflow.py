@@ -110,7 +110,7 @@ def _gathering_program(strategy):
 
 
 def replica_slice(array):
-    """Returns the equal contiguous slice of an array, of static shape, that is of this replica."""
+    """Returns this replica's contiguous slice of an array, with a static shape."""
     # Its even and odd rows are even and odd rows of the array: slices of both halves of a batch.
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
@@ -118,8 +118,8 @@ def replica_slice(array):
     size = array.shape[0] // context.num_replicas_in_sync
     start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
     begin = tf.concat([[start], tf.zeros([array.shape.rank - 1], tf.int32)], axis=0)
-    part = tf.slice(array, begin, [size, *array.shape[1:]])
-    return tf.ensure_shape(part, [size, *array.shape[1:]])
+    shape = [size, *array.shape[1:]]
+    return tf.ensure_shape(tf.slice(array, begin, shape), shape)
 
 
 def to_device(array):

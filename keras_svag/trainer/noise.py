@@ -6,7 +6,9 @@ the mini-batch gradient and `G = <g1, g2>` the squared norm of the full gradient
 """
 
 import keras
-from keras import ops, tree
+from keras import ops
+
+from keras_svag.trainer.structures import first_leaf, map_arrays, split_batch
 
 # Parts of a matrix that are added up before its entries are summed, which XLA does sequentially.
 NUM_FOLDS = 8
@@ -34,9 +36,9 @@ def noise_and_signal(first, second, fold=False):
         if fold and len(g1.shape) == 2 and g1.shape[0] % NUM_FOLDS == 0:
             rows, columns = g1.shape
             key = g1.shape, dtype, None if rows * columns <= MAX_GROUPED_SIZE else i
-            for part1, part2 in zip(_parts(g1), _parts(g2)):
-                folded_noise[key] = folded_noise.get(key, 0.0) + ops.square(part1 - part2)
-                folded_signal[key] = folded_signal.get(key, 0.0) + part1 * part2
+            for block1, block2 in zip(_row_blocks(g1), _row_blocks(g2)):
+                folded_noise[key] = folded_noise.get(key, 0.0) + ops.square(block1 - block2)
+                folded_signal[key] = folded_signal.get(key, 0.0) + block1 * block2
         else:
             key = g1.shape[-1:], dtype
             axes = tuple(range(len(g1.shape) - 1))
@@ -48,7 +50,7 @@ def noise_and_signal(first, second, fold=False):
     return total_noise / 2.0, total_signal
 
 
-def _parts(matrix):
+def _row_blocks(matrix):
     """Splits a matrix into `NUM_FOLDS` matrices with equal numbers of rows."""
     rows, columns = matrix.shape
     return ops.unstack(ops.reshape(matrix, (NUM_FOLDS, rows // NUM_FOLDS, columns)), NUM_FOLDS)
@@ -109,20 +111,13 @@ def measure_by_layer(model, batches):
 
 def _split_batch(batch):
     data = keras.utils.unpack_x_y_sample_weight(batch)
-    length = len(next(leaf for leaf in tree.flatten(data) if leaf is not None))
+    length = len(first_leaf(data))
     if length % 2 or not length:
         raise ValueError(
             "`batches` must contain batches of 2B examples, B for each half. "
             f"Received: a batch of {length} examples."
         )
-
-    def half(start):
-        def rows(array):
-            return None if array is None else ops.convert_to_tensor(array)[start::2]
-
-        return tree.map_structure(rows, data, none_is_leaf=True)
-
-    return half(0), half(1)
+    return split_batch(map_arrays(ops.convert_to_tensor, data), length, drop_odd=True)
 
 
 def _logs_of_layer(model, name, names, gradients):

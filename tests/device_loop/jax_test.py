@@ -1,4 +1,4 @@
-"""Resident loops on JAX: what is compiled, and on how many threads it runs."""
+"""`DeviceTrainLoop` on JAX: its compiled program, and the number of threads."""
 
 import numpy as np
 import pytest
