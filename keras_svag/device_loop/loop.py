@@ -77,8 +77,8 @@ class DeviceTrainLoop(BackendLoop):
         rows = np.asarray(rows, np.int32)
         done = 0
         while True:
-            count, *arrays = self._segment(rows, augment_params, done)
-            steps_done, loss, logs = self._call(*arrays, count, reset_metrics and done == 0)
+            count, part, params = self._segment(rows, augment_params, done)
+            steps_done, loss, logs = self._call(part, params, count, reset_metrics and done == 0)
             done += int(steps_done)
             # Training stops after a step whose loss is not finite.
             if int(steps_done) < count or done >= len(rows) or not math.isfinite(loss):

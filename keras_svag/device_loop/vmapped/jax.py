@@ -54,8 +54,8 @@ class VmappedTrainLoop(DeviceTrainLoop):
         is_finite = np.ones(self._members, bool)
         done = 0
         while True:
-            count, *arrays = self._segment(rows, augment_params, done)
-            counts, losses, logs = self._call(*arrays, count, reset_metrics and done == 0)
+            count, part, params = self._segment(rows, augment_params, done)
+            counts, losses, logs = self._call(part, params, count, reset_metrics and done == 0)
             steps_done += np.where(is_finite, counts, 0)
             is_finite &= np.isfinite(losses)
             done += count
