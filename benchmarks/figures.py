@@ -18,7 +18,12 @@ from benchmarks.processes import Peer, in_fresh_process
 from benchmarks.tensorflow import BareLoop, gradient_side, step_side
 from benchmarks.timing import Figure, Side, alternate, compare, figure_of, timed
 from keras_svag.device_loop import DeviceTrainLoop
-from keras_svag.xla_policy.tensorflow import ALL_BUT_CONVOLUTIONS, NOTHING, WHOLE, jit_scope_of
+from keras_svag.xla_policy.tensorflow import (
+    JIT_ALL,
+    JIT_ALL_BUT_CONVOLUTIONS,
+    JIT_NONE,
+    jit_scope_of,
+)
 
 # Steps in one program or group; as many as a study takes at a time is 512.
 STEPS = 512
@@ -62,8 +67,8 @@ def against_plain_steps(plan):
         title = _title(name, batch_size, **options)
         data = networks.examples(name, 2 * batch_size)
         chosen = jit_scope_of(networks.plain(name, **options))
-        for share in dict.fromkeys([WHOLE, chosen]):
-            figures.append(_step_against_plain(plan, name, data, options, title, share))
+        for jit_scope in dict.fromkeys([JIT_ALL, chosen]):
+            figures.append(_step_against_plain(plan, name, data, options, title, jit_scope))
         # A step with convolutions takes so long that reading batches beside it costs nothing.
         executions = [] if name == PRERESNET else [4] if plan.quick else [1, 50]
         for k in executions:
@@ -71,13 +76,13 @@ def against_plain_steps(plan):
     return figures
 
 
-def _step_against_plain(plan, name, data, options, title, share):
+def _step_against_plain(plan, name, data, options, title, jit_scope):
     half = tuple(array[: len(array) // 2] for array in data)
     sides = (
-        step_side("SVAG step", networks.svag(name, **options), data, share=share),
-        step_side("plain step", networks.plain(name, **options), half, share=share),
+        step_side("SVAG step", networks.svag(name, **options), data, jit_scope=jit_scope),
+        step_side("plain step", networks.plain(name, **options), half, jit_scope=jit_scope),
     )
-    title = f"{title}, compiled step alone, {share} by XLA"
+    title = f"{title}, compiled step alone, {jit_scope} by XLA"
     return compare("a", title, *sides, plan, per=2, target="<= 1.0")
 
 
@@ -410,17 +415,19 @@ def convolutions(plan):
     for options, batch_size in settings:
         rows = networks.row_table(networks.COUNT, 2, batch_size)
         whole, *parts = (
-            _side_compiled_as(share, options, data, rows)
-            for share in (WHOLE, NOTHING, ALL_BUT_CONVOLUTIONS)
+            _side_compiled_as(jit_scope, options, data, rows)
+            for jit_scope in (JIT_ALL, JIT_NONE, JIT_ALL_BUT_CONVOLUTIONS)
         )
         title = _title(PRERESNET, batch_size, **options)
         figures += [compare("i", title, part, whole, plan) for part in parts]
     return figures
 
 
-def _side_compiled_as(share, options, data, rows):
-    with unittest.mock.patch("keras_svag.device_loop.tensorflow.jit_scope_of", lambda model: share):
-        return _device_side(f"{share} by XLA", networks.svag(PRERESNET, **options), data, rows)
+def _side_compiled_as(jit_scope, options, data, rows):
+    with unittest.mock.patch(
+        "keras_svag.device_loop.tensorflow.jit_scope_of", lambda model: jit_scope
+    ):
+        return _device_side(f"{jit_scope} by XLA", networks.svag(PRERESNET, **options), data, rows)
 
 
 BENCHMARKS = {

@@ -6,10 +6,10 @@ import tensorflow as tf
 from benchmarks.timing import Side, timed
 from keras_svag import svag_coefficients
 from keras_svag.models.normalization import EPSILON, GROUPS
-from keras_svag.xla_policy.tensorflow import WHOLE, compiled
+from keras_svag.xla_policy.tensorflow import JIT_ALL, compiled
 
 
-def step_side(name, model, batch, rounds=1, share=WHOLE):
+def step_side(name, model, batch, rounds=1, jit_scope=JIT_ALL):
     """Calls of a model's compiled train step on one batch that is on the device already.
 
     Args:
@@ -17,13 +17,13 @@ def step_side(name, model, batch, rounds=1, share=WHOLE):
         model: a compiled `keras.Model`.
         batch: tuple of arrays.
         rounds: how many steps in one round. Defaults to `1`.
-        share: what XLA is to compile of it, as `jit_scope_of` gives it. Defaults to `WHOLE`.
+        jit_scope: what XLA is to compile of it, as `jit_scope_of` gives it. Defaults to `JIT_ALL`.
 
     Returns:
         A `Side`.
     """
     batch = tuple(tf.constant(array) for array in batch)
-    step = compiled(model.train_step, share)
+    step = compiled(model.train_step, jit_scope)
 
     def run(count):
         for _ in range(count * rounds):

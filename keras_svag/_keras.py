@@ -1,44 +1,36 @@
-"""Every private name of Keras that the package relies on, in one place.
+"""Every private name of Keras and TensorFlow that the package uses, in one place.
 
-`tests/keras_private_test.py` fails when one of them moves. The optimizer mixin also overrides
-four private methods of `keras.optimizers.Optimizer`; they are listed in `OPTIMIZER_HOOKS`.
+`tests/keras_private_test.py` fails when one of them moves, or when another one is used elsewhere.
 """
 
 from keras import tree
 from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.losses.loss import unscale_loss_for_distribution
-from keras.src.models.functional import Functional
-from keras.src.models.model import functional_init_arguments
+from keras.src.models.functional import Functional as Functional
+from keras.src.models.model import functional_init_arguments as functional_init_arguments
 from keras.src.utils.tracking import no_automatic_dependency_tracking
 
+# Methods of `keras.optimizers.Optimizer` that `AmplificationMixin` overrides.
 OPTIMIZER_HOOKS = (
     "_apply_weight_decay",
     "_backend_apply_gradients",
     "_get_current_learning_rate",
     "_update_model_variables_moving_average",
 )
-
-# `SVAGModel` overrides it on TensorFlow.
+# Attributes of `keras.optimizers.Optimizer` that it uses.
+OPTIMIZER_ATTRIBUTES = (
+    "_get_variable_index",
+    "_learning_rate",
+    "_track_variable",
+    "_trainable_variables",
+)
+# Method of `keras.Model` that `SVAGModel` overrides on TensorFlow.
 MODEL_HOOK = "_maybe_symbolic_build"
-
-__all__ = [
-    "MODEL_HOOK",
-    "OPTIMIZER_HOOKS",
-    "Functional",
-    "build_for_training",
-    "call_for_training",
-    "first_batch_under_strategy",
-    "functional_init_arguments",
-    "has_decay_exclusions",
-    "has_training_argument",
-    "join_masks",
-    "loss_for_training",
-    "masks_of",
-    "share_compiled_state",
-    "track_loss",
-    "training_argument",
-    "with_masks",
-]
+# Listed only: this file must not import TensorFlow, which may be missing.
+TENSORFLOW_NAMES = (
+    "tensorflow.__internal__.distribute.strategy_supports_no_merge_call",
+    "tensorflow.python.util._pywrap_util_port.IsMklEnabled",
+)
 
 
 def build_for_training(model, batch):
@@ -47,47 +39,64 @@ def build_for_training(model, batch):
 
 
 def first_batch_under_strategy(model, epoch_iterator):
-    """The first batch of a `PyDataset` in `fit` under a strategy of TensorFlow; else `None`."""
+    """Returns the first batch of a `PyDataset` under a TensorFlow strategy, else `None`."""
     dataset = getattr(epoch_iterator.data_adapter, "py_dataset", None)
     return None if dataset is None or model._distribute_strategy is None else dataset[0]
 
 
+def flatten_layers(model):
+    """Yields the layers of a model, including those of nested models."""
+    return model._flatten_layers()
+
+
+def get_learning_rate(optimizer):
+    """Returns the learning rate as the optimizer holds it: a variable, schedule or callable."""
+    return optimizer._learning_rate
+
+
+def without_learning_rate(optimizer):
+    """Returns a shallow copy of an optimizer that has no learning rate."""
+    copy = object.__new__(type(optimizer))
+    copy.__dict__.update(optimizer.__dict__, _learning_rate=None)
+    return copy
+
+
 def has_decay_exclusions(optimizer):
-    """Whether `exclude_from_weight_decay` was called on an optimizer."""
+    """Returns True if `exclude_from_weight_decay` was called on an optimizer."""
     names = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
     return any(getattr(optimizer, name, None) for name in names)
 
 
 def has_training_argument(model):
-    """Whether the model's `call` has an argument `training`."""
+    """Returns True if the model's `call` has an argument `training`."""
     return model._call_has_training_arg
 
 
 def training_argument(model, training):
-    """`{"training": training}`, or `{}` for a model whose `call` has no such argument."""
+    """Returns `{"training": training}`, or `{}` if the model's `call` has no such argument."""
     return {"training": training} if has_training_argument(model) else {}
 
 
 def call_for_training(model, x):
-    """Forward pass in training mode, also for a `call` that has no `training` argument."""
+    """Runs the forward pass in training mode, also if `call` has no `training` argument."""
     return model(x, **training_argument(model, True))
 
 
 def join_masks(first, second, joined, join):
-    """Gives `joined` the Keras masks of two tensors, joined, if they have any."""
+    """Gives `joined` the joined Keras masks of two tensors, if both have one."""
     masks = [get_keras_mask(tensor) for tensor in (first, second)]
     if all(mask is not None for mask in masks):
         set_keras_mask(joined, join(*masks))
     return joined
 
 
-def masks_of(structure):
-    """The Keras masks of the tensors of a structure, a list with `None` for those without."""
+def get_masks(structure):
+    """Returns the Keras masks of the tensors of a structure, `None` for those without."""
     return [get_keras_mask(tensor) for tensor in tree.flatten(structure)]
 
 
-def with_masks(structure, masks):
-    """Gives the tensors of a structure the masks of `masks_of`; returns the structure."""
+def set_masks(structure, masks):
+    """Gives the tensors of a structure the masks of `get_masks`; returns the structure."""
     for tensor, mask in zip(tree.flatten(structure), masks):
         if mask is not None:
             set_keras_mask(tensor, mask)
@@ -95,7 +104,7 @@ def with_masks(structure, masks):
 
 
 def loss_for_training(model, x, y, y_pred, sample_weight):
-    """The model's total loss (a scalar), also for a `compute_loss` without `training`."""
+    """Returns the total loss, a scalar, also if `compute_loss` has no `training` argument."""
     return model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
 
 

@@ -1,4 +1,4 @@
-"""What `import keras_svag` brings in, and what only comes with the first study."""
+"""Modules that `import keras_svag` loads, and those that are loaded with the first study."""
 
 import keras
 

@@ -1,6 +1,9 @@
-"""The private names of Keras that keras_svag/_keras.py relies on are still there."""
+"""The private names in keras_svag/_keras.py exist, and no other module uses another one."""
 
+import ast
+import importlib
 import inspect
+import pathlib
 import types
 
 import keras
@@ -11,6 +14,9 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from keras_svag import _keras
 from keras_svag.datasets import SampledBatches
 from keras_svag.optimizers import AmplificationMixin
+
+PACKAGE = pathlib.Path(_keras.__file__).parent
+LISTED = {*_keras.OPTIMIZER_HOOKS, *_keras.OPTIMIZER_ATTRIBUTES, _keras.MODEL_HOOK}
 
 
 def test_optimizer_hooks_exist_and_are_the_only_private_overrides():
@@ -26,6 +32,37 @@ def test_optimizer_hooks_exist_and_are_the_only_private_overrides():
         "self",
         "variables",
     ]
+
+
+def test_optimizer_attributes_exist():
+    optimizer = keras.optimizers.SGD(0.5)
+    optimizer.build([keras.Variable(1.0)])
+    assert [name for name in _keras.OPTIMIZER_ATTRIBUTES if not hasattr(optimizer, name)] == []
+    assert float(_keras.get_learning_rate(optimizer)) == 0.5
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.5)
+    optimizer = keras.optimizers.SGD(schedule)
+    assert _keras.get_learning_rate(optimizer) is schedule
+    assert _keras.get_learning_rate(_keras.without_learning_rate(optimizer)) is None
+
+
+@pytest.mark.requires_tensorflow
+@pytest.mark.parametrize("name", _keras.TENSORFLOW_NAMES)
+def test_names_of_tensorflow_exist(name):
+    module, _, attribute = name.rpartition(".")
+    try:
+        owner = importlib.import_module(module)
+    except ModuleNotFoundError:
+        # `tf.__internal__` is an attribute of a lazily loaded package.
+        owner = importlib.import_module("tensorflow")
+        for part in module.split(".")[1:]:
+            owner = getattr(owner, part)
+    assert callable(getattr(owner, attribute))
+
+
+def test_layers_of_nested_models():
+    inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input((2,)), inner])
+    assert inner.layers[0] in list(_keras.flatten_layers(model))
 
 
 @pytest.mark.requires_tensorflow
@@ -65,3 +102,82 @@ def test_model_hooks_exist():
     assert hasattr(model, "_compile_metrics")
     assert _keras.functional_init_arguments((1, 2), {})
     assert not _keras.functional_init_arguments((1,), {})
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def own_names(tree):
+    """The private names that a module defines itself: functions, classes, attributes, variables."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def private_uses(tree, own):
+    """Private names of libraries in a module: imports, `tf.__internal__`, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if is_private(node.attr) and node.attr not in own and not name.startswith("os."):
+                yield node.attr
+            names = (
+                [name.replace("tf.", "tensorflow.")] if name.startswith("tf.__internal__") else []
+            )
+        else:
+            continue
+        for name in names:
+            if name.startswith(("keras.src", "tensorflow.python", "tensorflow.__internal__")):
+                yield name
+
+
+def trees(package=PACKAGE):
+    for path in sorted(package.rglob("*.py")):
+        if path.name != "_keras.py":
+            yield path.relative_to(package), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def unlisted(package=PACKAGE):
+    """Private names that are used outside `_keras.py` without being listed there, by module."""
+    own = {name for _, tree in trees(package) for name in own_names(tree)} - LISTED
+    found = set()
+    for path, tree in trees(package):
+        for name in private_uses(tree, own):
+            # Of `tf.__internal__.a.b` the beginning is an attribute too.
+            is_listed = name in LISTED or any(n.startswith(name) for n in _keras.TENSORFLOW_NAMES)
+            if not is_listed:
+                found.add((path.as_posix(), name))
+    return found
+
+
+def test_private_names_are_used_or_listed_in_one_module():
+    assert unlisted() == set()
+
+
+def test_listed_attributes_are_used_by_the_mixin_only():
+    own = {name for _, tree in trees() for name in own_names(tree)} - LISTED
+    users = {p.as_posix() for p, tree in trees() if LISTED & set(private_uses(tree, own))}
+    assert users == {"optimizers/amplification.py", "trainer/tensorflow.py"}
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("from keras.src import backend", "keras.src.backend"),
+        ("import tensorflow.python.eager", "tensorflow.python.eager"),
+        ("tf.__internal__.tracking", "tensorflow.__internal__.tracking"),
+        ("model._compile_loss", "_compile_loss"),
+    ],
+)
+def test_an_unlisted_name_is_found(tmp_path, line, name):
+    (tmp_path / "module.py").write_text(line, encoding="utf-8")
+    assert unlisted(tmp_path) == {("module.py", name)}

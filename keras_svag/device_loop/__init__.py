@@ -1,4 +1,4 @@
-"""Training and evaluation on data that stay on the device."""
+"""Training and evaluation over data that stay on the device."""
 
 from keras_svag._backend import backend_module
 from keras_svag.device_loop.loop import DeviceEvaluation, DeviceTrainLoop

@@ -1,4 +1,4 @@
-"""Many steps, or a whole evaluation, in compiled programs of JAX."""
+"""The compiled programs of `DeviceTrainLoop` and `DeviceEvaluation` on JAX."""
 
 import os
 
@@ -13,7 +13,7 @@ from keras_svag.trainer.structures import first_leaf, map_arrays
 
 def limit_threads(count):
     """Limits XLA on the CPU to `count` threads; must come before JAX's first operation."""
-    # XLA reads both when its client starts: the size of its pool, and whether operations use it.
+    # Read by XLA when its client starts: the size of its pool, and whether operations use it.
     os.environ["NPROC"] = str(count)
     if count == 1:
         flags = os.environ.get("XLA_FLAGS", "")
@@ -21,7 +21,7 @@ def limit_threads(count):
 
 
 def reset_metrics_if(model, condition):
-    """Resets a model's metrics inside a compiled program if `condition` (an array) holds."""
+    """Resets the metrics inside a compiled program if `condition`, a boolean array, holds."""
     variables = model.metrics_variables
     values = values_of(variables)
     _, reset = stateless(model.reset_metrics, variables)(values)
@@ -29,26 +29,26 @@ def reset_metrics_if(model, condition):
 
 
 def take_rows(data, row):
-    """The examples of a row of indices, of each array of a structure."""
-    # Indices are never out of range; saying so spares a comparison of each one.
+    """Gathers the examples of a row of indices from each array of a structure."""
+    # `_check_indices` makes sure that they are in bounds.
     return map_arrays(lambda a: a.at[row].get(mode="promise_in_bounds"), data)
 
 
 class BackendLoop:
-    """What is compiled of a `DeviceTrainLoop`.
+    """The part of `DeviceTrainLoop` that depends on the backend.
 
-    `_compile(data)` puts the data on the device and makes the program. `_call` takes `count` steps,
-    the metrics being reset if `reset_metrics`; it gives steps steps_done, loss and logs.
+    `_compile` puts the data on the device and makes the program; `_call` takes `count` steps and
+    returns the number of steps done, the loss and the logs.
     """
 
     def _compile(self, data):
-        # An argument of the program: JAX would compile a copy of what it closes over.
+        # An argument of the program, because JAX compiles a copy of what a program closes over.
         self._data = map_arrays(to_device, data)
         self._num_examples = len(first_leaf(data))
         self._program = None
 
     def _one_step(self, data, row, augment_params):
-        batch = self._prepared(sharded(take_rows(data, row)), augment_params)
+        batch = self._prepare_batch(sharded(take_rows(data, row)), augment_params)
         variables = state_of(self._model)
         logs, values = self._model.train_step(values_of(variables), batch)
         assign(jax.tree.leaves(variables), jax.tree.leaves(values))
@@ -66,32 +66,30 @@ class BackendLoop:
             return step + 1, loss, values
 
         def cond_fn(carry):
-            # `loss` is the running mean: once not finite it stays so, and the loop ends there.
+            # `loss` is a running mean: once it is not finite, it stays so and the loop ends.
             step, loss, _ = carry
             return (step < count) & jnp.isfinite(loss)
 
         start = (jnp.int32(0), jnp.float32(0), values_of(self._variables))
-        loop = jax.lax.while_loop(cond_fn, body, start) if self._fuse_steps else body(start)
-        step, loss, values = loop
+        end = jax.lax.while_loop(cond_fn, body, start) if self._fuse_steps else body(start)
+        step, loss, values = end
         assign(self._variables, values)
-        return step, loss, self._logs()
-
-    def _logs(self):
-        return {**self._model.get_metrics_result(), **self._model._noise_logs()}
+        return step, loss, self._model._train_logs()
 
     def _check_indices(self, rows):
         if rows.min(initial=0) < 0 or rows.max(initial=0) >= self._num_examples:
             raise ValueError(
-                f"`rows` must hold indices of the {self._num_examples} examples. "
-                f"Received: rows from {rows.min()} to {rows.max()}"
+                f"`rows` must contain indices of the {self._num_examples} examples. "
+                f"Received: rows from {rows.min()} to {rows.max()}."
             )
 
     def _call(self, rows, augment_params, count, reset_metrics):
         self._check_indices(rows)
         if self._program is None:
-            # Now, since what the model is to see may depend on augment_params.
-            one = (take_rows(self._data, rows[0]), map_arrays(lambda a: a[0], augment_params))
-            _keras.build_for_training(self._model, self._prepared(*one))
+            # Not earlier, because the shapes that the model sees may depend on augment_params.
+            params = map_arrays(lambda a: a[0], augment_params)
+            batch = self._prepare_batch(take_rows(self._data, rows[0]), params)
+            _keras.build_for_training(self._model, batch)
             self._variables = jax.tree.leaves(state_of(self._model))
             self._program = compiled(self._many_steps, self._variables)
         rows, augment_params = replicated((rows, augment_params))
@@ -99,14 +97,11 @@ class BackendLoop:
 
 
 class BackendEvaluation:
-    """What is compiled of a `DeviceEvaluation`.
+    """The part of `DeviceEvaluation` that depends on the backend."""
 
-    `_call` evaluates a batch, the metrics being reset if `reset_metrics`, and gives the logs.
-    """
-
-    def _on_device(self, array):
-        equal_parts = num_replicas() > 1 and len(array) % num_replicas() == 0
-        return sharded(array) if equal_parts else to_device(array)
+    def _to_device(self, array):
+        can_shard = num_replicas() > 1 and len(array) % num_replicas() == 0
+        return sharded(array) if can_shard else to_device(array)
 
     def _compiled(self):
         return jax.jit(self._one_batch)
@@ -122,7 +117,7 @@ class BackendEvaluation:
         trainable, non_trainable, values = state
         _, values = reset(values)
         state = (trainable, non_trainable, values)
-        logs, (_, *changed) = self._model.test_step(state, self._prepared(batch))
+        logs, (_, *changed) = self._model.test_step(state, self._prepare_batch(batch))
         return logs, changed
 
     def _call(self, batch, reset_metrics):

@@ -1,4 +1,4 @@
-"""Many steps, or a whole evaluation, in compiled programs of TensorFlow."""
+"""The compiled programs of `DeviceTrainLoop` and `DeviceEvaluation` on TensorFlow."""
 
 import tensorflow as tf
 from keras import tree
@@ -8,11 +8,11 @@ from keras_svag.distribution.tensorflow import (
     average_statistics,
     is_distributed,
     num_replicas,
-    share,
+    replica_slice,
     to_device,
 )
 from keras_svag.trainer.structures import first_leaf, map_arrays
-from keras_svag.xla_policy.tensorflow import WHOLE, compiled, jit_scope_of
+from keras_svag.xla_policy.tensorflow import JIT_ALL, compiled, jit_scope_of
 
 
 def limit_threads(count):
@@ -22,31 +22,31 @@ def limit_threads(count):
 
 
 def reset_metrics_if(model, condition):
-    """Resets a model's metrics inside a compiled program if `condition` (a tensor) holds."""
-    # Inside the program: outside, one assignment a variable costs more than a hundred steps.
+    """Resets the metrics inside a compiled program if `condition`, a boolean tensor, holds."""
+    # Outside of it, the assignment of one variable takes longer than a hundred steps.
     tf.cond(condition, lambda: (model.reset_metrics(), 0)[1], lambda: 0)
 
 
 class BackendLoop:
-    """What is compiled of a `DeviceTrainLoop`.
+    """The part of `DeviceTrainLoop` that depends on the backend.
 
-    `_compile(data)` puts the data on the device and makes the program. `_call` takes `count` steps,
-    the metrics being reset if `reset_metrics`; it gives steps steps_done, loss and logs. Under a strategy each
-    replica has all data and gathers its share of each batch.
+    `_compile` puts the data on the device and makes the program; `_call` takes `count` steps and
+    returns the number of steps done, the loss and the logs. Under a strategy each replica has all
+    data and gathers its slice of each batch.
     """
 
     def _compile(self, data):
         self._strategy = tf.distribute.get_strategy()
         self._data = tree.map_structure(to_device, data)
-        share = WHOLE if self._fuse_steps else jit_scope_of(self._model)
-        self._program = compiled(self._many_steps, share)
+        jit_scope = JIT_ALL if self._fuse_steps else jit_scope_of(self._model)
+        self._program = compiled(self._many_steps, jit_scope)
 
     def _batch(self, row, augment_params):
         batch = tree.map_structure(lambda a: tf.gather(tf.convert_to_tensor(a), row), self._data)
-        return self._prepared(batch, augment_params)
+        return self._prepare_batch(batch, augment_params)
 
     def _one_step(self, row, augment_params):
-        batch = self._batch(*map_arrays(share, (row, augment_params)))
+        batch = self._batch(*map_arrays(replica_slice, (row, augment_params)))
         return tf.cast(self._model.train_step(batch)["loss"], tf.float32)
 
     def _many_steps(self, rows, augment_params, count, reset_metrics):
@@ -61,34 +61,30 @@ class BackendLoop:
             return step + 1, strategy.reduce("MEAN", losses, axis=None)
 
         def cond_fn(step, loss):
-            # `loss` is the running mean: once not finite it stays so, and the loop ends there.
+            # `loss` is a running mean: once it is not finite, it stays so and the loop ends.
             return (step < count) & tf.math.is_finite(loss)
 
         start = (tf.constant(0), tf.constant(0.0))
         step, loss = tf.while_loop(cond_fn, body, start) if self._fuse_steps else body(*start)
         if is_distributed():
-            # Else each replica keeps the moving averages of its own share, and one is evaluated.
+            # Otherwise each replica has moving averages of its own, and only one is evaluated.
             statistics = self._model.non_trainable_variables
             strategy.run(lambda: average_statistics(statistics))
-        logs = {**self._model.get_metrics_result(), **self._model._noise_logs()}
-        return step, loss, logs
+        return step, loss, self._model._train_logs()
 
     def _call(self, rows, augment_params, count, reset_metrics):
         rows, augment_params = map_arrays(tf.constant, (rows, augment_params))
         if is_distributed() and not self.num_traces:
-            # Variables that are made while replicas are traced cannot be theirs together.
+            # Variables that are created while replicas are traced cannot be mirrored.
             batch = self._batch(rows[0], map_arrays(lambda a: a[0], augment_params))
             _keras.build_for_training(self._model, batch)
         return self._program(rows, augment_params, tf.constant(count), tf.constant(reset_metrics))
 
 
 class BackendEvaluation:
-    """What is compiled of a `DeviceEvaluation`.
+    """The part of `DeviceEvaluation` that depends on the backend."""
 
-    `_call` evaluates a batch, the metrics being reset if `reset_metrics`, and gives the logs.
-    """
-
-    def _on_device(self, array):
+    def _to_device(self, array):
         return tf.constant(array)
 
     def _compiled(self):
@@ -99,23 +95,23 @@ class BackendEvaluation:
     def _one_batch(self, batch, reset_metrics):
         self.num_traces += 1
         reset_metrics_if(self._model, reset_metrics)
-        return self._model.test_step(self._prepared(batch))
+        return self._model.test_step(self._prepare_batch(batch))
 
     def _one_batch_of_replicas(self, batch, reset_metrics):
         self.num_traces += 1
         self._strategy.run(lambda: reset_metrics_if(self._model, reset_metrics))
-        self._strategy.run(self._one_share, args=(batch,))
+        self._strategy.run(self._one_slice, args=(batch,))
         return self._model.get_metrics_result()
 
-    def _one_share(self, batch):
-        def evaluate(part):
-            self._model.test_step(self._prepared(part))
+    def _one_slice(self, batch):
+        def evaluate(examples):
+            self._model.test_step(self._prepare_batch(examples))
             return 0
 
         if first_leaf(batch).shape[0] % num_replicas() == 0:
-            evaluate(map_arrays(share, batch))
+            evaluate(map_arrays(replica_slice, batch))
         else:
-            # A rest that cannot be shared equally counts once.
+            # A rest that cannot be split equally is evaluated on the first replica only.
             index = tf.distribute.get_replica_context().replica_id_in_sync_group
             tf.cond(tf.equal(index, 0), lambda: evaluate(batch), lambda: 0)
 

@@ -1,4 +1,4 @@
-"""Training over several devices and machines, with what the Keras backends have for it."""
+"""Data-parallel training over several devices and machines."""
 
 from keras_svag.distribution.placement import (
     check_batch_size,

@@ -1,45 +1,18 @@
-"""Over how many replicas a batch is cut, and which batches can be."""
+"""Functions of the current distribution: number of replicas, placement of arrays."""
 
 from keras_svag._backend import backend_module
 
 backend = backend_module(__package__)
-
-
-def is_distributed():
-    """Whether a strategy is in effect, be it one of a single replica."""
-    return backend.is_distributed()
-
-
-def num_replicas():
-    """Number of replicas over which batches are cut; 1 without a strategy."""
-    return backend.num_replicas()
-
-
-def to_device(array):
-    """Puts an array where programs read it: on the device, under a strategy on all of them.
-
-    Args:
-        array: NumPy array, or what this function gave.
-
-    Returns:
-        What `keras_svag.device_loop.DeviceTrainLoop` takes as data.
-    """
-    return backend.to_device(array)
+is_distributed = backend.is_distributed
+num_replicas = backend.num_replicas
+to_device = backend.to_device
 
 
 def check_batch_size(batch_size):
-    """Checks that each replica gets as many examples of either half as any other.
-
-    Args:
-        batch_size: B, examples in one half of the batch of all replicas together.
-
-    Raises:
-        ValueError: if B is no multiple of the number of replicas.
-    """
+    """Raises a `ValueError` if B examples cannot be split equally over the replicas."""
     replicas = num_replicas()
     if batch_size % replicas:
         raise ValueError(
-            f"`batch_size` must be a multiple of the number of replicas, {replicas}, so that each "
-            f"gets its share of both halves. Received: batch_size={batch_size}. Use another batch "
-            "size, or fewer devices."
+            f"`batch_size` must be a multiple of the number of replicas, {replicas}. "
+            f"Received: batch_size={batch_size}. Use another batch size, or fewer devices."
         )

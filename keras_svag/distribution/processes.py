@@ -1,24 +1,15 @@
-"""What the processes of a `multi_worker` run have to agree on."""
+"""Functions on which the processes of a `multi_worker` run agree."""
 
 from keras_svag.distribution.placement import backend
 
 
 def is_chief():
-    """Whether this process is the one that writes files: the first, or the only one."""
+    """Returns True if this process is the first one, which writes the files."""
     return backend.process_index() == 0
 
 
 def any_process(flag):
-    """Whether something holds on any process of this run.
-
-    All processes must ask at the same place of the program: each waits for all others there.
-
-    Args:
-        flag: bool, whether it holds on this process.
-
-    Returns:
-        A bool, the same on all processes; `flag` itself where there is one process.
-    """
+    """Returns True if `flag` holds on any process; each waits here for all others."""
     if backend.num_processes() == 1:
         return flag
     return any(backend.gather(int(flag)))

@@ -1,4 +1,4 @@
-"""One folder for a run of several processes: the first one writes, the others read along."""
+"""A folder shared by the processes of a run, to which the first one writes."""
 
 import contextlib
 import pathlib
@@ -12,21 +12,7 @@ from keras_svag.distribution.processes import is_chief
 
 @contextlib.contextmanager
 def process_workdir(workdir):
-    """Context that gives each process the folder that it may write to.
-
-    All processes of a `multi_worker` run execute the same program, which reads checkpoints and
-    writes records. The first process gets the folder itself, every other one a temporary copy of
-    it, which is deleted at the end. So all of them go on from the same checkpoint, and one writes.
-
-    Args:
-        workdir: path of a folder that all processes see, such as one of a network file system.
-
-    Yields:
-        A path.
-
-    Raises:
-        ValueError: if the processes do not see the same files in `workdir`.
-    """
+    """Yields the folder for the first process, and a temporary copy for each other one."""
     if backend.num_processes() == 1:
         yield workdir
         return
@@ -34,20 +20,19 @@ def process_workdir(workdir):
         copy = pathlib.Path(temporary) / "workdir"
         if not is_chief() and pathlib.Path(workdir).is_dir():
             shutil.copytree(workdir, copy)
-        # Everybody waits here, so that nothing changes while others copy.
-        seen = backend.gather(_fingerprint(workdir))
-        if len(set(seen)) > 1:
+        # All processes wait here, so that nothing changes while others copy.
+        fingerprints = backend.gather(_fingerprint(workdir))
+        if len(set(fingerprints)) > 1:
             raise ValueError(
-                "`workdir` must be a folder that all processes see, with the same files. Received: "
-                f"workdir={str(workdir)!r}, whose content differs between {len(seen)} processes. "
-                "Use a folder on a shared file system; if it is on one, another job may be at work "
-                "there: wait for its end."
+                "`workdir` must have the same files on all processes. Received: "
+                f"workdir={str(workdir)!r}, which differs between {len(fingerprints)} processes. "
+                "Use a folder on a shared file system that no other job is writing to."
             )
         yield workdir if is_chief() else copy
 
 
 def _fingerprint(folder):
-    """A number that stands for the names and the sizes of the files in a folder."""
+    """Returns a checksum of the names and sizes of the files in a folder."""
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     listing = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]

@@ -1,4 +1,4 @@
-"""Strategies of `tf.distribute`: every replica has its part of the batch and its own program."""
+"""Data parallelism on TensorFlow (`tf.distribute`): each replica has a program of its own."""
 
 import functools
 import os
@@ -15,46 +15,35 @@ PROCESS_ERRORS = (
 
 
 def is_lost_process_error(error):
-    """Whether one of `PROCESS_ERRORS` comes from the other processes of a cluster."""
-    words = ("collective", "peer", "worker", "task", "connection", "deadline", "heartbeat")
-    return any(word in str(error).lower() for word in words)
+    """Returns True if one of `PROCESS_ERRORS` comes from the other processes of a cluster."""
+    keywords = ("collective", "peer", "worker", "task", "connection", "deadline", "heartbeat")
+    return any(keyword in str(error).lower() for keyword in keywords)
 
 
 def mirrored():
-    """A strategy over the GPUs of this machine, or its (virtual) CPU devices."""
+    """Returns a strategy over the GPUs of this machine, or its (virtual) CPU devices."""
     return tf.distribute.MirroredStrategy()
 
 
 def multi_worker():
-    """A strategy over the devices of all processes that TF_CONFIG or Slurm tells of.
-
-    Raises:
-        ValueError: if the environment tells of none.
-    """
+    """Returns a strategy over the devices of all processes in TF_CONFIG or the Slurm job."""
     if "TF_CONFIG" in os.environ:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     elif "SLURM_STEP_NODELIST" in os.environ:
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
     else:
         raise ValueError(
-            "`strategy` 'multi_worker' needs to know its processes: from the environment variable "
-            "TF_CONFIG, or by being started with `srun` under Slurm. Received: "
-            "strategy='multi_worker' without either. See docs/tpu.md for both."
+            "`strategy` 'multi_worker' needs the environment variable TF_CONFIG, or to be started "
+            "with `srun` under Slurm. Received: strategy='multi_worker' without either. "
+            "See docs/tpu.md."
         )
-    # Heartbeats tell of processes that are gone. A `timeout_seconds` besides would keep a thread
-    # for each operation until it has passed, and after some thousand steps there are no more.
+    # Heartbeats detect lost processes. `timeout_seconds` would keep one thread per operation until
+    # it has passed, so that after some thousand steps no more threads can be started.
     return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
 def tpu(name):
-    """A strategy over the cores of a TPU.
-
-    Args:
-        name: name of the TPU; `None` is the one of this machine.
-
-    Raises:
-        ValueError: if there is no such TPU.
-    """
+    """Returns a strategy over the cores of a TPU, by default that of this machine."""
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu=name or "local")
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
@@ -66,50 +55,43 @@ def tpu(name):
 
 def _no_tpu(name):
     return ValueError(
-        "`strategy` 'tpu' needs a TPU, and a TensorFlow that can use it (the extra `[tpu]`). "
-        f"Received: tpu={name!r}, which was not found. Run this on the TPU's own machine without "
-        "--tpu, or give the name of a running TPU node; docs/tpu.md has the commands."
+        "`strategy` 'tpu' needs a TPU and TensorFlow with TPU support (the extra `[tpu]`). "
+        f"Received: tpu={name!r}, which was not found. Run this on the TPU VM without --tpu, or "
+        "pass the name of a running TPU node; see docs/tpu.md."
     )
 
 
 def is_distributed():
-    """Whether a strategy is in effect."""
+    """Returns True inside the scope of a strategy, even of a single replica."""
     return tf.distribute.has_strategy()
 
 
 def num_replicas():
-    """Number of replicas of the strategy in effect."""
+    """Returns the number of replicas over which batches are split."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _cluster():
     resolver = tf.distribute.get_strategy().cluster_resolver
-    # On a TPU pod one process commands all machines.
+    # On a TPU pod one process controls all machines.
     is_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
     return None if is_tpu or resolver is None else resolver
 
 
 def num_processes():
-    """Number of processes that execute this program together."""
+    """Returns the number of processes that run this program together."""
     cluster = _cluster()
     return max(1, sum(map(len, cluster.cluster_spec().as_dict().values()))) if cluster else 1
 
 
 def process_index():
-    """Number of this process, counted from 0; 0 is the one that writes files."""
+    """Returns the index of this process; process 0 writes the files."""
     cluster = _cluster()
     return (cluster.task_id or 0) if cluster else 0
 
 
 def gather(value):
-    """The values that all processes call this with; each waits for all others.
-
-    Args:
-        value: int.
-
-    Returns:
-        A list of ints, one for each replica.
-    """
+    """Returns a list with the integer of every replica; each process waits for all others."""
     program = _gathering_program(tf.distribute.get_strategy())
     return program(tf.constant(value, tf.int64)).numpy().tolist()
 
@@ -118,7 +100,7 @@ def gather(value):
 def _gathering_program(strategy):
     def contribute(value):
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
-        # Each replica its own place, so that the sum is a list of all.
+        # One position per replica, so that the sum is a list of all values.
         return tf.one_hot(index, strategy.num_replicas_in_sync, dtype=tf.int64) * value
 
     return tf.function(
@@ -127,30 +109,21 @@ def _gathering_program(strategy):
     )
 
 
-def share(array):
-    """The part of an array that belongs to this replica, equal contiguous parts.
-
-    A part of an even number of rows has its even and odd rows at the even and odd positions of the
-    array: the share of both halves.
-
-    Args:
-        array: tensor whose first axis is a multiple of the number of replicas.
-
-    Returns:
-        A tensor of static shape.
-    """
+def replica_slice(array):
+    """Returns this replica's contiguous slice of an array, with a static shape."""
+    # Its even and odd rows are even and odd rows of the array: slices of both halves of a batch.
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return array
     size = array.shape[0] // context.num_replicas_in_sync
     start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
     begin = tf.concat([[start], tf.zeros([array.shape.rank - 1], tf.int32)], axis=0)
-    part = tf.slice(array, begin, [size, *array.shape[1:]])
-    return tf.ensure_shape(part, [size, *array.shape[1:]])
+    shape = [size, *array.shape[1:]]
+    return tf.ensure_shape(tf.slice(array, begin, shape), shape)
 
 
 def to_device(array):
-    """The array as a tensor, or as a variable that every replica has on its own device."""
+    """Returns an array as a tensor, or under a strategy as a variable on every device."""
     if isinstance(array, tf.Variable):
         return array
     tensor = tf.convert_to_tensor(array)
@@ -158,14 +131,10 @@ def to_device(array):
 
 
 def average_statistics(variables):
-    """Gives replicas the mean of what each has in float variables; called in each replica.
-
-    Args:
-        variables: list of Keras variables, such as the moving averages of batch norm.
-    """
+    """Averages float variables, such as moving averages, over replicas; called in each of them."""
     floats = [v.value for v in variables if tf.as_dtype(v.dtype).is_floating]
     if floats:
-        # Copies have a device, which reads of variables may lack.
+        # Copies, because they have a device, which reads of variables may lack.
         values = [tf.identity(variable) for variable in floats]
         means = tf.distribute.get_replica_context().all_reduce("MEAN", values)
         for variable, mean in zip(floats, means, strict=True):

@@ -1,4 +1,4 @@
-"""Noisy gradient descent and Euler-Maruyama: training with Gaussian gradient noise."""
+"""Training with Gaussian gradient noise: noisy gradient descent and Euler-Maruyama."""
 
 from keras_svag.gaussian_noise.loop import GaussianNoiseLoop
 

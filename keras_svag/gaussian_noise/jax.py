@@ -9,10 +9,10 @@ from keras_svag.trainer.structures import map_arrays
 
 
 class BackendPrograms:
-    """What is compiled of a `GaussianNoiseLoop`.
+    """The part of `GaussianNoiseLoop` that depends on the backend.
 
-    `_call` takes `count` steps in one program; `_add_chunk` adds the share of a chunk and `_move`
-    takes a step, where the loops are in Python.
+    `_call` takes `count` steps in one program. Where the loops are in Python,
+    `_compiled_add_chunk` adds the gradient of a chunk and `_compiled_take_step` takes a step.
     """
 
     def _compile(self, chunks, rest):
@@ -20,11 +20,11 @@ class BackendPrograms:
         model = self._model
         self._variables = [*model.variables, *model.metrics_variables]
         self._program = compiled(self._many_steps, self._variables)
-        self._add_chunk = compiled(self._add_share, self._variables)
-        self._move = compiled(self._take_step, model.trainable_variables)
+        self._compiled_add_chunk = compiled(self._add_chunk, self._variables)
+        self._compiled_take_step = compiled(self._take_step, model.trainable_variables)
 
     def _call(self, *arguments):
-        # The data are arguments too: JAX would compile a copy of what it closes over.
+        # The data are arguments, because JAX compiles a copy of what a program closes over.
         return jax.device_get(self._program(self._chunks, self._rest, *arguments))
 
     def _many_steps(self, chunks, rest, weights, rates, decay, count, reset_metrics):
@@ -52,16 +52,16 @@ class BackendPrograms:
         return loss
 
     def _full_gradient(self, chunks, rest, weights):
-        """Loss (without weights) and gradient of the weighted loss, over all examples."""
-        weights, last = weights[: self._whole], weights[self._whole :]
+        """Returns the unweighted loss and the gradient of the weighted loss over all examples."""
+        weights, rest_weights = weights[: self._num_chunked], weights[self._num_chunked :]
         weights = jnp.reshape(weights, (-1, self._chunk_size))
-        add_share = stateless(self._add_share, self._variables)
+        add_chunk = stateless(self._add_chunk, self._variables)
 
         def body(carry, inputs):
             total, values = carry
-            return add_share(values, total, *inputs), None
+            return add_chunk(values, total, *inputs), None
 
         start = (self._zeros(), values_of(self._variables))
         (total, values), _ = jax.lax.scan(body, start, (chunks, weights))
         assign(self._variables, values)
-        return self._add_share(total, rest, last) if len(last) else total
+        return self._add_chunk(total, rest, rest_weights) if len(rest_weights) else total

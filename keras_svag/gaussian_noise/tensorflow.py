@@ -8,18 +8,18 @@ from keras_svag.xla_policy.tensorflow import compiled, jit_scope_of
 
 
 class BackendPrograms:
-    """What is compiled of a `GaussianNoiseLoop`.
+    """The part of `GaussianNoiseLoop` that depends on the backend.
 
-    `_call` takes `count` steps in one program; `_add_chunk` adds the share of a chunk and `_move`
-    takes a step, where the loops are in Python.
+    `_call` takes `count` steps in one program. Where the loops are in Python,
+    `_compiled_add_chunk` adds the gradient of a chunk and `_compiled_take_step` takes a step.
     """
 
     def _compile(self, chunks, rest):
         self._chunks, self._rest = map_arrays(tf.constant, (chunks, rest))
         self._program = compiled(self._many_steps)
-        share = jit_scope_of(self._model)
-        self._add_chunk = compiled(self._add_share, share)
-        self._move = compiled(self._take_step, share)
+        jit_scope = jit_scope_of(self._model)
+        self._compiled_add_chunk = compiled(self._add_chunk, jit_scope)
+        self._compiled_take_step = compiled(self._take_step, jit_scope)
 
     def _call(self, *arguments):
         return self._program(*map(tf.constant, arguments))
@@ -40,14 +40,14 @@ class BackendPrograms:
         return step, self._model.get_metrics_result()
 
     def _full_gradient(self, weights):
-        """Loss (without weights) and gradient of the weighted loss, over all examples."""
-        weights, rest = weights[: self._whole], weights[self._whole :]
+        """Returns the unweighted loss and the gradient of the weighted loss over all examples."""
+        weights, rest = weights[: self._num_chunked], weights[self._num_chunked :]
         weights = tf.reshape(weights, (-1, self._chunk_size))
 
         def body(i, *total):
             chunk = map_arrays(lambda a: tf.gather(a, i), self._chunks)
-            return i + 1, *self._add_share(total, chunk, tf.gather(weights, i))
+            return i + 1, *self._add_chunk(total, chunk, tf.gather(weights, i))
 
         start = (tf.constant(0), *self._zeros())
         _, *total = tf.while_loop(lambda i, *_: i < weights.shape[0], body, start)
-        return self._add_share(total, self._rest, rest) if rest.shape[0] else total
+        return self._add_chunk(total, self._rest, rest) if rest.shape[0] else total

@@ -1,4 +1,4 @@
-"""Gradients of a loss that is weighted example by example."""
+"""Gradients of a loss with a weight for each example."""
 
 from keras import ops
 
@@ -10,19 +10,7 @@ differentiate = backend_module("keras_svag.trainer").differentiate
 
 
 def weighted_gradients(model, x, y, sample_weight, weights, training=True):
-    """Gradient of the loss weighted example by example, and the loss without weights.
-
-    Args:
-        model: a built, compiled `keras.Model`.
-        x: inputs as the model takes them.
-        y: targets.
-        sample_weight: sample weights, or `None`.
-        weights: float tensor of shape `(examples,)`.
-        training: whether the forward pass is one of training. Defaults to `True`.
-
-    Returns:
-        A tuple `(loss, y_pred, gradients)`; the gradients are a list of dense tensors.
-    """
+    """Returns the unweighted loss, `y_pred` and the gradients of the loss weighted per example."""
     variables = model.trainable_variables
     others = [*model.non_trainable_variables, *model.metrics_variables]
 
@@ -38,11 +26,8 @@ def weighted_gradients(model, x, y, sample_weight, weights, training=True):
 
 
 def _weight_gradients(outputs, weights):
-    """Returns `outputs` as they are, but multiplies what is propagated back by the weights.
-
-    The gradient is that of the weighted loss; the loss itself is the unweighted one, which is what
-    to log, and losses of any rank need no sample weights that fit.
-    """
+    """Returns the outputs unchanged, but multiplies their gradients by the weights."""
+    # The logged loss is then unweighted, and losses of any rank need no matching sample weights.
 
     @ops.custom_gradient
     def weighted(output):

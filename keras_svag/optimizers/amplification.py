@@ -1,13 +1,4 @@
-"""The amplification mixin: what turns a Keras optimizer into its SVAG version.
-
-Li, Malladi, Arora (NeurIPS 2021, arXiv 2102.12470): the step is
-`x <- x - (eta / l) (r1 g1 + r2 g2)`, with `g1`, `g2` the gradients of two independent batches.
-
-With other optimizers the hyperparameters follow the scaling rule of the class at
-kappa = 1/l. The user's hyperparameters stay as they are (those of the run that is modelled); the
-scaled ones are put in place only while Keras' own update runs. They, `ell` and `r1` are optimizer
-variables, so one compiled program serves every `ell`.
-"""
+"""The mixin that turns a Keras optimizer into its SVAG version."""
 
 import contextlib
 import numbers
@@ -18,6 +9,7 @@ from keras import ops
 
 from keras_svag._backend import backend_module
 from keras_svag.optimizers import registry, scaling
+from keras_svag.optimizers.checks import check_supported
 from keras_svag.optimizers.decay_rate import DecayRate
 from keras_svag.theory import svag_coefficients
 from keras_svag.theory.coefficients import validate_ell
@@ -27,23 +19,15 @@ backend = backend_module(__package__)
 
 
 def as_float(value):
-    """A number as a Python float: Keras refuses ints and NumPy scalars, of which configs are full.
-
-    Args:
-        value: anything.
-
-    Returns:
-        A float, or `value` itself if it is no number.
-    """
+    """Returns a number as a Python float, as Keras requires, and anything else unchanged."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return float(value) if is_number else value
 
 
 class _ScaledView:
-    """Read-only stand-in for an optimizer in which some hyperparameters are replaced.
+    """A view of an optimizer in which some hyperparameters are replaced.
 
-    Swapping the attributes of the optimizer itself would not do: the threads of replicas
-    interleave.
+    Replacing them in the optimizer itself would not be safe: the threads of replicas interleave.
     """
 
     def __init__(self, optimizer, **replaced):
@@ -55,37 +39,47 @@ class _ScaledView:
 
 
 class AmplificationMixin:
-    """Adds amplification to a Keras optimizer; goes in front of it among the bases.
+    """Adds amplification to a Keras optimizer; put it before the Keras class among the bases.
 
-    Two ways in:
+    A step of Li, Malladi, Arora (2021) is `x -= learning_rate / ell * (r1 * g1 + r2 * g2)`, where
+    `g1` and `g2` are the gradients of two independent batches. Other hyperparameters follow the
+    scaling rule of the class at `kappa = 1 / ell`, but only inside the update of Keras: the
+    attributes of the optimizer stay those of the run being modeled. The scaled values are optimizer
+    variables, so one compiled program serves every `ell`.
 
-    - `keras_svag.SVAGModel` differentiates both halves in one step, combines them with `combine`
-      and applies the result inside `with optimizer.combined()`.
-    - Under any other model each `apply` brings one batch. The first of two consecutive calls
-      stores `r1 g1`, the second adds `r2 g2` and steps; `iterations`, weight decay and moving
-      averages advance once a pair. (A non-finite batch that a `LossScaleOptimizer` drops leaves the
-      stored half waiting for the next good one.)
+    There are two ways to train:
 
-    A class with it names its scaling rule and calls `_init_amplification` after the constructor of
-    Keras. By being defined it is known to `svag_version`, `scale_optimizer` and the studies:
+    - `keras_svag.SVAGModel` differentiates both halves of a batch in one step, combines the
+      gradients with `combine`, and applies the result inside `with optimizer.combined()`.
+    - With any other model, each call of `apply` brings the gradient of one batch. The first of two
+      calls stores `r1 * g1`, the second adds `r2 * g2` and takes the step; `iterations`, weight
+      decay and moving averages advance once per pair. If a `LossScaleOptimizer` drops a batch that
+      is not finite, the stored half waits for the next batch.
 
-    ```
-    @keras.saving.register_keras_serializable(package="mine")
-    class SVAGLion(AmplificationMixin, keras.optimizers.Lion):
-        scaling_rule = ScalingRule("mine", {"learning_rate": 1.0, "weight_decay": 0.0}, ("beta_1",))
+    A subclass calls `_init_amplification` after the constructor of Keras, and sets `scaling_rule`:
+    the `keras_svag.theory.scaling_rules.ScalingRule` that preserves the SDE, or a static function
+    of an optimizer that returns a tuple of rules, first that one, then those that can be requested
+    by name. Defining the class registers it: `svag_version`, `scale_optimizer` and the studies then
+    accept optimizers of its Keras class.
 
-        def __init__(self, learning_rate=0.001, ell=1.0, **kwargs):
-            super().__init__(learning_rate, **kwargs)
-            self._init_amplification(ell)
-    ```
-
-    Attributes:
-        scaling_rule: the `keras_svag.theory.scaling_rules.ScalingRule` that keeps the SDE, or a
-            static function of an optimizer of the class that gives a tuple of rules, that one first
-            and then those that can be asked for by name. It holds for the Keras class too.
+    Reference: [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470).
 
     Raises:
-        ValueError: at the definition of a class, if `scaling_rule` is something else.
+        ValueError: When a subclass is defined whose `scaling_rule` is anything else.
+
+    Example:
+
+    >>> from keras_svag.theory.scaling_rules import ScalingRule
+    >>> class MySGD(keras.optimizers.SGD):
+    ...     pass
+    >>> class SVAGMySGD(AmplificationMixin, MySGD):
+    ...     scaling_rule = ScalingRule("mine", {"learning_rate": 1.0, "weight_decay": 0.0})
+    ...
+    ...     def __init__(self, learning_rate=0.01, ell=1.0, **kwargs):
+    ...         super().__init__(learning_rate, **kwargs)
+    ...         self._init_amplification(ell)
+    >>> SVAGMySGD(0.5, ell=4).amplified_hyperparameters
+    {'learning_rate': 0.125}
     """
 
     scaling_rule = None
@@ -97,18 +91,17 @@ class AmplificationMixin:
         if not (isinstance(cls.scaling_rule, ScalingRule) or callable(cls.scaling_rule)):
             raise ValueError(
                 "`scaling_rule` must be a ScalingRule, or a static function of an optimizer that "
-                f"gives a tuple of them. Received: scaling_rule={cls.scaling_rule!r} of {cls}"
+                f"returns a tuple of them. Received: scaling_rule={cls.scaling_rule!r} of {cls}"
             )
         after = cls.__mro__[cls.__mro__.index(AmplificationMixin) + 1 :]
-        for base in after:
-            if issubclass(base, keras.optimizers.Optimizer):
-                registry.register(cls, base)
-                return
+        keras_classes = [c for c in after if issubclass(c, keras.optimizers.Optimizer)]
+        if keras_classes:
+            registry.register(cls, keras_classes[0])
 
     def _init_amplification(self, ell):
-        """Creates the amplification variables; called once, after the Keras constructor."""
+        """Creates the amplification variables; to be called once, after the Keras constructor."""
         ell = validate_ell(ell)
-        self._refuse_unsupported(ell)
+        check_supported(self, ell)
         self._ell_config = ell
         self._combined_gradients = False
         values = self._amplified_values(ell)
@@ -116,7 +109,7 @@ class AmplificationMixin:
         self._half_stored = self._scalar("half_stored", 0, "int32")
 
     def _amplified_values(self, ell):
-        """What depends on `ell`: coefficients, divisors, decay rates and their complements."""
+        """Returns the values that depend on `ell`, by the names of their variables."""
         rule = scaling.find_rule(self)
         values = {"ell": ell, "r1": svag_coefficients(ell)[0]}
         # Divisors, not factors: dividing by a power of two, or by 1, is exact.
@@ -128,7 +121,7 @@ class AmplificationMixin:
         return values
 
     def _scalar(self, name, value, dtype=None):
-        # Not floatx alone: the weights of the halves need float32 also where that is bfloat16.
+        # At least float32, also where floatx is bfloat16: r1 and 1 - b need the digits.
         variable = keras.Variable(
             value,
             name=name,
@@ -140,7 +133,7 @@ class AmplificationMixin:
         return variable
 
     def _hyperparameter(self, name):
-        """The scaled value of a hyperparameter, to be used in Keras' update."""
+        """Returns the scaled value of a hyperparameter, for use in the update of Keras."""
         if f"{name}_divisor" in self._amplified:
             divisor = self._tensor(f"{name}_divisor")
             return ops.cast(getattr(self, name), divisor.dtype) / divisor
@@ -150,92 +143,51 @@ class AmplificationMixin:
         variable = self._amplified[name]
         return ops.cast(variable, variable.dtype)
 
-    def _scaled_view(self, *names):
-        return _ScaledView(self, **{name: self._hyperparameter(name) for name in names})
-
-    def _refuse_unsupported(self, ell):
-        if self.gradient_accumulation_steps:
-            raise ValueError(
-                "`gradient_accumulation_steps` is not supported: it averages batches with equal "
-                "weights, SVAG weights exactly two. Received: gradient_accumulation_steps="
-                f"{self.gradient_accumulation_steps}. Use a larger batch size instead."
-            )
-        clip = {
-            name: getattr(self, name)
-            for name in ("clipnorm", "clipvalue", "global_clipnorm")
-            if getattr(self, name) is not None
-        }
-        if clip and ell > 1:
-            name, value = next(iter(clip.items()))
-            raise ValueError(
-                f"`{name}` cannot be used with `ell > 1`: the amplified gradient is clipped far "
-                "more often than the gradient of the run that is modelled, which biases it. "
-                f"Received: {name}={value}, ell={ell}. Set ell=1 or remove `{name}`."
-            )
-        if self.ema_overwrite_frequency and ell != 1:
-            raise ValueError(
-                "`ema_overwrite_frequency` must be None unless `ell` is 1: it counts steps, of "
-                "which amplification makes `ell` times as many. Received: "
-                f"ema_overwrite_frequency={self.ema_overwrite_frequency}, ell={ell}. Call "
-                "`finalize_variable_values` at the end instead."
-            )
-        if ell < 1:
-            limit = scaling.max_kappa(self)
-            if 1 / ell >= limit:
-                raise ValueError(
-                    f"`ell` must be above {1 / limit:.6g} for "
-                    f"{', '.join(scaling.scaled_decay_rates(self))}: amplification by ell < 1 "
-                    "scales 1 - b by 1 / ell, and b must stay above 0. "
-                    f"Received: ell={ell}. Use a larger ell."
-                )
+    def _scaled_view(self, *names, dtype=None):
+        values = {name: self._hyperparameter(name) for name in names}
+        if dtype:
+            # Keras adds epsilon without a cast, so it must have the dtype of the weight.
+            values = {
+                n: v if isinstance(v, DecayRate) else ops.cast(v, dtype) for n, v in values.items()
+            }
+        return _ScaledView(self, **values)
 
     @property
-    def ell(self):
-        """Amplification of the noise covariance, a float; assignable, also between fits."""
+    def ell(self) -> float:
+        """Amplification of the noise covariance, a float; may be assigned between fits."""
         value = float(self._amplified["ell"].numpy())
-        # float32 turns 7.3 into 7.30000019; give back what the user wrote.
+        # float32 turns 7.3 into 7.30000019; return what the user wrote.
         return self._ell_config if np.float32(self._ell_config) == np.float32(value) else value
 
     @ell.setter
-    def ell(self, ell):
+    def ell(self, ell: float):
         ell = validate_ell(ell)
-        self._refuse_unsupported(ell)
+        check_supported(self, ell)
         self._ell_config = ell
         for name, value in self._amplified_values(ell).items():
             self._amplified[name].assign(value)
 
     @property
     def amplified_hyperparameters(self):
-        """What Keras' update runs with at this `ell`: a dict of floats.
-
-        `learning_rate` is that of the current step.
-        """
-        values = {}
-        for name in scaling.find_rule(self).powers:
-            if getattr(self, name) is not None:
-                values[name] = float(self._hyperparameter(name))
-        for name in scaling.scaled_decay_rates(self):
-            values[name] = float(self._amplified[name].numpy())
-        return values
+        """Hyperparameters that the update runs with at this `ell` and step, a dict of floats."""
+        powers, rates = scaling.find_rule(self).powers, scaling.scaled_decay_rates(self)
+        values = {n: self._hyperparameter(n) for n in powers if getattr(self, n) is not None}
+        values |= {name: self._amplified[name].numpy() for name in rates}
+        return {name: float(value) for name, value in values.items()}
 
     @property
     def effective_step(self):
-        """SVAG steps taken divided by `ell`, rounded down: the step that schedules see."""
+        """Number of SVAG steps divided by `ell`, rounded down: the step that schedules see."""
         ell = self._amplified["ell"]
-        return ops.cast(ops.floor(ops.cast(self._iterations, ell.dtype) / ell), "int32")
+        return ops.cast(ops.floor(ops.cast(self.iterations, ell.dtype) / ell), "int32")
 
     def build(self, variables):
-        """Creates the optimizer's variables, with one float32 accumulator per weight.
-
-        The accumulators are there even if they are not used: a different number of variables
-        would make Keras skip the optimizer when it loads a file.
-
-        Args:
-            variables: list of model variables.
-        """
+        """Creates the optimizer's variables, with one accumulator per weight."""
         if self.built:
             return
         super().build(variables)
+        # Also where they are not used: with another number of variables Keras would skip the
+        # optimizer when it loads a file.
         self._stored_gradients = [
             self.add_variable(
                 shape=v.shape,
@@ -248,15 +200,7 @@ class AmplificationMixin:
         ]
 
     def combine(self, first, second):
-        """The amplified gradient `r1 g1 + r2 g2`, in float32 or better.
-
-        Args:
-            first: list of gradients of the first half; entries may be `None`.
-            second: list of gradients of the second half, of the same structure.
-
-        Returns:
-            A list of tensors, with `None` where a gradient is missing.
-        """
+        """Returns the list of `r1 g1 + r2 g2`, in float32 or better; `None` where one is `None`."""
         return [
             None if g1 is None or g2 is None else self._weighted(g1, 1) + self._weighted(g2, 2)
             for g1, g2 in zip(first, second)
@@ -271,7 +215,7 @@ class AmplificationMixin:
 
     @contextlib.contextmanager
     def combined(self):
-        """Context in which `apply` takes its gradients as already combined."""
+        """Opens a context in which `apply` takes its gradients as already combined."""
         self._combined_gradients = True
         try:
             yield
@@ -286,23 +230,23 @@ class AmplificationMixin:
 
     def _apply_pair(self, grads, trainable_variables):
         stored = [self._stored_gradients[self._get_variable_index(v)] for v in trainable_variables]
-        # What is stored is the sum over replicas (the mean of `replicas` times each), so that all
-        # hold the same and a checkpoint has all of it; Keras sums over replicas again.
-        replicas = backend.num_gradient_shards()
+        # The sum over replicas is stored (the mean of `shards` times each), so that all hold the
+        # same value and a checkpoint is complete; Keras sums over replicas again.
+        shards = backend.num_gradient_shards()
 
         def store_first():
             for accumulator, gradient in zip(stored, grads):
-                accumulator.assign(self._weighted(gradient, 1) * replicas)
+                accumulator.assign(self._weighted(gradient, 1) * shards)
             self._half_stored.assign(1)
             # Keras counts every call; `iterations` counts SVAG steps.
-            self._iterations.assign_sub(1)
+            self.iterations.assign_sub(1)
 
         def add_second_and_step():
-            total = [a / replicas + self._weighted(g, 2) for a, g in zip(stored, grads)]
+            total = [a / shards + self._weighted(g, 2) for a, g in zip(stored, grads)]
             super(AmplificationMixin, self)._backend_apply_gradients(total, trainable_variables)
             self._half_stored.assign(0)
 
-        backend.either(
+        backend.cond(
             ops.equal(self._half_stored, 0),
             store_first,
             add_second_and_step,
@@ -315,24 +259,10 @@ class AmplificationMixin:
         return super()._get_current_learning_rate()
 
     def update_step(self, gradient, variable, learning_rate):
-        """Keras' update with the hyperparameters scaled by amplification.
-
-        Args:
-            gradient: the amplified gradient of one weight.
-            variable: the weight.
-            learning_rate: eta, the learning rate of the run that is modelled.
-        """
+        """Runs the update of Keras with the scaled hyperparameters."""
         names = scaling.find_rule(self).powers.keys() | set(scaling.scaled_decay_rates(self))
         names -= {"learning_rate", "weight_decay", "ema_momentum"}
-        replaced = {name: self._hyperparameter(name) for name in names}
-        view = _ScaledView(
-            self,
-            **{
-                # Keras adds epsilon as it is, which must then be of the variable's dtype.
-                name: value if isinstance(value, DecayRate) else ops.cast(value, variable.dtype)
-                for name, value in replaced.items()
-            },
-        )
+        view = self._scaled_view(*names, dtype=variable.dtype)
         rate = ops.convert_to_tensor(learning_rate)
         rate = rate / ops.cast(self._amplified["learning_rate_divisor"], rate.dtype)
         super().update_step.__func__(view, gradient, variable, rate)
@@ -348,9 +278,5 @@ class AmplificationMixin:
             super()._update_model_variables_moving_average.__func__(view, trainable_variables)
 
     def get_config(self):
-        """Returns the arguments of the constructor, for serialization.
-
-        Returns:
-            A dict.
-        """
+        """Returns the arguments of the constructor, for serialization."""
         return {**super().get_config(), "ell": self.ell}

@@ -1,41 +1,34 @@
-"""What the optimizers need from JAX itself: branches that assign variables."""
+"""JAX functions of the optimizers: branches that assign variables."""
 
 import jax
 import keras
 
 
 def densify(gradient):
-    """Returns the gradient as it is: JAX has dense ones only."""
+    """Returns the gradient unchanged: on JAX all gradients are dense."""
     return gradient
 
 
-def either(condition, if_true, if_false, variables):
-    """Calls one of two functions that assign variables.
-
-    Args:
-        condition: scalar boolean array.
-        if_true: function without arguments, called if `condition` holds.
-        if_false: function without arguments, called otherwise.
-        variables: list of all variables that they assign.
-    """
+def cond(condition, true_fn, false_fn, variables):
+    """Calls one of two functions that assign `variables`."""
     if not isinstance(condition, jax.core.Tracer):
-        (if_true if condition else if_false)()
+        (true_fn if condition else false_fn)()
         return
 
-    def outcome(branch):
-        def new_values(values):
+    def stateless(branch):
+        def call(values):
             with keras.StatelessScope(state_mapping=list(zip(variables, values))) as scope:
                 branch()
                 return [scope.get_current_value(variable) for variable in variables]
 
-        return new_values
+        return call
 
     values = [variable.value for variable in variables]
-    values = jax.lax.cond(condition, outcome(if_true), outcome(if_false), values)
+    values = jax.lax.cond(condition, stateless(true_fn), stateless(false_fn), values)
     for variable, value in zip(variables, values):
         variable.assign(value)
 
 
 def num_gradient_shards():
-    """Number of replicas whose gradients are summed: gradients are global ones here."""
+    """Returns 1: gradients are already global under JAX."""
     return 1

@@ -1,104 +1,101 @@
-"""Which Keras optimizers have an SVAG version: a class is found by being defined."""
+"""Registry of SVAG optimizers; defining a class registers it."""
 
 import keras
 
+from keras_svag import _keras
 from keras_svag._checks import one_of
 
 _BY_NAME, _BY_KERAS_CLASS = {}, {}
 
 
 def register(svag_class, keras_class):
-    """Makes a class known; one of the same name takes the place of the earlier.
-
-    Args:
-        svag_class: a class with the amplification mixin.
-        keras_class: the Keras optimizer it amplifies. Where that has an SVAG version of another
-            name, it keeps it: so subclasses and alternatives do not change what others get.
-    """
+    """Registers a class, in place of an earlier one of the same name."""
     known = _BY_KERAS_CLASS.get(keras_class)
     if known is None or known.__name__ == svag_class.__name__:
         _BY_KERAS_CLASS[keras_class] = svag_class
     _BY_NAME[svag_class.__name__] = svag_class
 
 
-def svag_classes():
-    """The SVAG optimizers that are defined, those of the package and yours.
+def svag_classes() -> dict[str, type]:
+    """Returns all SVAG optimizers that are defined, including user-defined ones.
 
     Returns:
         A dict from the name of a class to the class.
+
+    Example:
+
+    >>> svag_classes()["SVAGAdam"].__name__
+    'SVAGAdam'
     """
     return dict(_BY_NAME)
 
 
-def get_svag_class(name):
-    """The SVAG optimizer of a name.
+def get_svag_class(name: str) -> type:
+    """Returns the SVAG optimizer class of a given name.
 
     Args:
-        name: such as `"SVAGAdam"`.
+        name: String, such as `"SVAGAdam"`.
 
     Returns:
-        A class.
+        A subclass of `AmplificationMixin`.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If no SVAG optimizer has this name.
+
+    Example:
+
+    >>> get_svag_class("SVAGAdam").__name__
+    'SVAGAdam'
     """
     return _BY_NAME[one_of("name", name, _BY_NAME)]
 
 
-def svag_class_for(keras_class):
-    """The SVAG version of a Keras optimizer class, exactly this one.
+def svag_class_for(keras_class: type) -> type | None:
+    """Returns the SVAG version of a Keras optimizer class.
 
     Args:
-        keras_class: such as `keras.optimizers.Adam`.
+        keras_class: A Keras optimizer class, such as `keras.optimizers.Adam`. Its subclasses count
+            as other classes.
 
     Returns:
-        A class; `None` if there is none.
+        A subclass of `AmplificationMixin`, or `None` if the class has no SVAG version.
+
+    Example:
+
+    >>> svag_class_for(keras.optimizers.Adam).__name__
+    'SVAGAdam'
     """
     return _BY_KERAS_CLASS.get(keras_class)
 
 
 def known_optimizers():
-    """The names of the optimizers that can be amplified, for messages.
-
-    Returns:
-        A string.
-    """
+    """Returns the names of all optimizers that can be amplified, for error messages."""
     return ", ".join([*(cls.__name__ for cls in _BY_KERAS_CLASS), *_BY_NAME])
 
 
 def live_config(optimizer):
-    """The config of an optimizer, in which a learning rate that is a function is that itself.
-
-    Unlike what Keras serializes it to, this needs no registered class and no `get_config`.
-
-    Args:
-        optimizer: a Keras optimizer.
-
-    Returns:
-        A dict of arguments of the constructor.
-    """
-    schedule = optimizer._learning_rate
+    """Returns the config of an optimizer, in which a schedule or callable is not serialized."""
+    schedule = _keras.get_learning_rate(optimizer)
     if not callable(schedule):
         return optimizer.get_config()
-    # Keras serializes what it finds; the optimizer itself is not touched.
-    shadow = object.__new__(type(optimizer))
-    shadow.__dict__.update(optimizer.__dict__, _learning_rate=None)
-    return {**shadow.get_config(), "learning_rate": schedule}
+    # Of a copy: `get_config` would serialize the schedule, which may not be registered.
+    return {**_keras.without_learning_rate(optimizer).get_config(), "learning_rate": schedule}
 
 
-def svag_version(optimizer):
-    """The SVAG version of a Keras optimizer, with its hyperparameters and `ell = 1`.
+def svag_version(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the SVAG version of a Keras optimizer, with the same hyperparameters and `ell=1`.
 
     Args:
-        optimizer: an instance of SGD, Adam, AdamW, RMSprop, another Keras optimizer for which a
-            class with `AmplificationMixin` is defined, or of such a class. Not of a subclass,
-            whose step may be another one. It is not changed; a schedule is shared.
+        optimizer: A `keras.optimizers.Optimizer` instance: SGD, Adam, AdamW, RMSprop, another class
+            for which an SVAG version is defined (see `AmplificationMixin`), or an SVAG optimizer.
+            Subclasses are not accepted, since their update may differ. The optimizer is not
+            modified; a learning rate schedule is shared.
 
     Returns:
         A new optimizer without state.
 
     Raises:
-        ValueError: if it is another one, or a name or a class.
+        ValueError: If `optimizer` is a name or a class, or has no SVAG version.
 
     Example:
 
@@ -107,16 +104,16 @@ def svag_version(optimizer):
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(
-            "`optimizer` must be an optimizer itself, whose learning rate you chose. Received: "
+            "`optimizer` must be a Keras optimizer instance. Received: "
             f"optimizer={optimizer!r}. Pass an instance, such as keras.optimizers.AdamW(1e-3)."
         )
     cls = type(optimizer)
-    # An instance of a class that was defined anew since (in a notebook) becomes one of that.
+    # A class may have been redefined since the optimizer was created, in a notebook.
     known = _BY_NAME.get(cls.__name__) if hasattr(cls, "scaling_rule") else svag_class_for(cls)
     if known is None:
         raise ValueError(
-            f"`optimizer` must be one of {known_optimizers()}: only these can be amplified. "
-            f"Received: optimizer={optimizer!r} of {cls}. Define a class with "
-            "keras_svag.optimizers.AmplificationMixin for another."
+            f"`optimizer` must be one of {known_optimizers()}. "
+            f"Received: optimizer={optimizer!r} of {cls}. To amplify another optimizer, define its "
+            "SVAG version with keras_svag.optimizers.AmplificationMixin."
         )
     return known.from_config({**live_config(optimizer), "ell": 1.0})

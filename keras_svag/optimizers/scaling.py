@@ -1,8 +1,6 @@
-"""Scaling rules applied to Keras optimizers: which one, how far it goes, the scaled optimizer.
+"""Applies the rules of `keras_svag.theory.scaling_rules` to Keras optimizers."""
 
-The rules themselves are in `keras_svag.theory.scaling_rules`; which of them an optimizer has, its
-SVAG version says (`scaling_rule`).
-"""
+import keras
 
 from keras_svag._checks import finite_float
 from keras_svag.optimizers import registry
@@ -10,45 +8,27 @@ from keras_svag.theory.scaling_rules import AUTO, largest_kappa, scale_decay_rat
 
 
 def find_rule(optimizer, rule=AUTO):
-    """The scaling rule of an optimizer.
-
-    Args:
-        optimizer: a `keras.optimizers.Optimizer` that has an SVAG version (SGD, RMSprop, Adam,
-            AdamW, those that you defined one for), a subclass of one, or an SVAG version.
-        rule: name of the rule, such as `"linear"`, `"heavy_ball"` or `"square_root"`; or `"auto"`
-            for the one that keeps the SDE of this optimizer. Defaults to `"auto"`.
-
-    Returns:
-        A `keras_svag.theory.scaling_rules.ScalingRule`.
-
-    Raises:
-        ValueError: if there is no rule for the optimizer, or `rule` is not one for it.
-
-    Example:
-
-    >>> find_rule(keras.optimizers.SGD(momentum=0.9)).name
-    'heavy_ball'
-    """
-    rows = _rules_of(optimizer)
-    if not isinstance(rule, str) or rule not in (AUTO, *(row.name for row in rows)):
-        names = ", ".join(repr(row.name) for row in rows)
+    """Returns a `ScalingRule` of an optimizer, by name or (`"auto"`) the one that keeps its SDE."""
+    rules = _rules_of(optimizer)
+    if not isinstance(rule, str) or rule not in (AUTO, *(r.name for r in rules)):
+        names = ", ".join(repr(r.name) for r in rules)
         raise ValueError(
             f"`rule` for {_describe(optimizer)} must be 'auto' or one of {names}. "
             f"Received: rule={rule!r}"
         )
-    return rows[0] if rule == AUTO else next(row for row in rows if row.name == rule)
+    return rules[0] if rule == AUTO else next(r for r in rules if r.name == rule)
 
 
 def _rules_of(optimizer):
-    """The rules of an optimizer, first the one that keeps its SDE."""
+    """Returns the rules of an optimizer; the first one keeps its SDE."""
     cls = type(optimizer)
     versions = (cls, *map(registry.svag_class_for, cls.__mro__))
     rules = (getattr(version, "scaling_rule", None) for version in versions)
     rule = next((rule for rule in rules if rule is not None), None)
     if rule is None:
         raise ValueError(
-            f"`optimizer` must be one of {registry.known_optimizers()}, or of a subclass of one of "
-            f"them; no scaling rule is known for others. Received: optimizer={optimizer!r}"
+            f"`optimizer` must be one of {registry.known_optimizers()}, or of a subclass of one: "
+            f"no scaling rule is known for others. Received: optimizer={optimizer!r}"
         )
     return rule(optimizer) if callable(rule) else (rule,)
 
@@ -59,63 +39,21 @@ def _describe(optimizer):
 
 
 def max_kappa(optimizer, rule=AUTO):
-    """Largest factor on the batch size that the rule allows (exclusive).
-
-    A decay rate b becomes `1 - kappa (1 - b)`, which must stay positive.
-
-    Args:
-        optimizer: a Keras optimizer.
-        rule: as for `find_rule`. Defaults to `"auto"`.
-
-    Returns:
-        A float; infinite where the rule has no decay rate.
-
-    Raises:
-        ValueError: as `find_rule` does.
-
-    Example:
-
-    >>> round(max_kappa(keras.optimizers.SGD(momentum=0.9)), 6)
-    10.0
-    """
+    """Returns the largest factor on the batch size that the rule allows (exclusive)."""
     return largest_kappa(getattr(optimizer, name) for name in scaled_decay_rates(optimizer, rule))
 
 
 def scaled_decay_rates(optimizer, rule=AUTO):
-    """Names of the hyperparameters b whose complement the rule scales.
-
-    Args:
-        optimizer: a Keras optimizer.
-        rule: as for `find_rule`. Defaults to `"auto"`.
-
-    Returns:
-        A tuple of strings; `ema_momentum` among them if the optimizer averages weights.
-
-    Raises:
-        ValueError: as `find_rule` does.
-    """
+    """Returns the names of the hyperparameters b of which the rule scales `1 - b`."""
     rates = find_rule(optimizer, rule).decay_rates
     if optimizer.use_ema:
         rates = (*rates, "ema_momentum")
-    # No averaging (beta_1 = 0) stays none: that limit is another one, as for momentum.
+    # b = 0 (no averaging) stays 0: it is a case of its own, not the limit b -> 0.
     return tuple(name for name in rates if getattr(optimizer, name) != 0)
 
 
 def check_kappa(optimizer, kappa, rule=AUTO):
-    """Returns `kappa` as a float if the rule can be applied with it.
-
-    Args:
-        optimizer: a Keras optimizer.
-        kappa: factor on the batch size, > 0.
-        rule: as for `find_rule`. Defaults to `"auto"`.
-
-    Returns:
-        A float.
-
-    Raises:
-        ValueError: if `kappa` is not a positive number, or so large that a decay rate would not
-            stay above 0.
-    """
+    """Returns `kappa` as a float, or raises if the rule cannot be applied with it."""
     kappa = finite_float("kappa", kappa, "a finite number > 0", 0.0, exclusive=True)
     limit = max_kappa(optimizer, rule)
     if kappa > 1 and kappa >= limit:
@@ -123,29 +61,38 @@ def check_kappa(optimizer, kappa, rule=AUTO):
             f"{name}={getattr(optimizer, name)}" for name in scaled_decay_rates(optimizer, rule)
         )
         raise ValueError(
-            f"`kappa` must be below {limit:.6g} for {named}: the rule multiplies 1 - b by kappa, "
-            f"and b must stay above 0. Received: kappa={kappa}. Use a smaller kappa."
+            f"`kappa` must be below {limit:.6g} for {named}: 1 - b is multiplied by kappa, and b "
+            f"must stay above 0. Received: kappa={kappa}. Use a smaller kappa."
         )
     return kappa
 
 
-def scale_optimizer(optimizer, kappa, rule=AUTO):
-    """The optimizer for `kappa` times the batch size, with the same dynamics per example.
+def scale_optimizer(
+    optimizer: keras.optimizers.Optimizer, kappa: float, rule: str = AUTO
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer for a batch size multiplied by `kappa`.
+
+    The scaled run follows the same SDE per example seen. `docs/theory.md` derives the rules: linear
+    and heavy ball for SGD, and the square-root rule of
+    [Malladi et al., 2022](https://arxiv.org/abs/2205.10287) for adaptive optimizers.
 
     Args:
-        optimizer: as for `find_rule`. It is not changed.
-        kappa: factor on the batch size, a float > 0; smaller than 1 for a smaller batch.
-        rule: `"linear"` (kappa on the learning rate; on SGD with momentum that is the variant of
-            Goyal et al., a heuristic), `"heavy_ball"`, `"square_root"`, or `"auto"`: linear for
-            SGD, heavy ball for SGD with momentum, square root for the adaptive ones, what the
-            optimizer's SVAG version says for others. Defaults to `"auto"`.
+        optimizer: A `keras.optimizers.Optimizer` that has an SVAG version (SGD, RMSprop, Adam,
+            AdamW, or a user-defined one), a subclass of one, or an SVAG optimizer. It is not
+            modified.
+        kappa: Float > 0, the factor on the batch size.
+        rule: String, the name of a rule of this optimizer. `"linear"` on SGD with momentum is the
+            heuristic of Goyal et al. (arXiv 1706.02677), which keeps the momentum. `"auto"` selects
+            `"linear"` for SGD, `"heavy_ball"` for SGD with momentum, `"square_root"` for adaptive
+            optimizers, and the first rule of its SVAG version for others. Defaults to `"auto"`.
 
     Returns:
         A new optimizer of the same class, without state.
 
     Raises:
-        ValueError: if there is no such rule, or `kappa` is so large that a decay rate would not
-            stay above 0 (the message has the largest allowed).
+        ValueError: If `rule` is not a rule of the optimizer, `kappa` is so large that a decay rate
+            would not stay above 0 (the message states the limit), or the learning rate is a
+            schedule.
 
     Example:
 
@@ -158,24 +105,7 @@ def scale_optimizer(optimizer, kappa, rule=AUTO):
 
 
 def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
-    """The hyperparameters that change at `kappa` times the batch size.
-
-    Args:
-        optimizer: as for `scale_optimizer`.
-        kappa: as for `scale_optimizer`.
-        rule: as for `scale_optimizer`.
-
-    Returns:
-        A dict from the name of a constructor argument to its scaled value.
-
-    Raises:
-        ValueError: as `scale_optimizer` does.
-
-    Example:
-
-    >>> scaled_hyperparameters(keras.optimizers.SGD(0.5, weight_decay=0.25), kappa=2)
-    {'learning_rate': 1.0, 'weight_decay': 0.25}
-    """
+    """Returns the hyperparameters that change with the batch size, scaled, as a dict."""
     kappa = check_kappa(optimizer, kappa, rule)
     config = registry.live_config(optimizer)
     scaled = {
@@ -193,8 +123,8 @@ def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
 def _scale_value(value, factor):
     if callable(value):
         raise ValueError(
-            "`optimizer.learning_rate` must be a number to be scaled; a schedule counts steps, "
-            "whose meaning changes with the batch size. Received a schedule: "
-            f"{type(value).__name__}. Scale its values by {factor:.6g} and its steps yourself."
+            "`optimizer.learning_rate` must be a number: a schedule counts steps, and a larger "
+            f"batch size takes fewer. Received: learning_rate={type(value).__name__}. Create a "
+            f"schedule with values multiplied by {factor:.6g} and steps divided by kappa."
         )
     return value * factor

@@ -1,4 +1,6 @@
-"""SVAG over stochastic gradient descent, with or without momentum."""
+"""SVAG version of stochastic gradient descent."""
+
+from collections.abc import Callable
 
 import keras
 
@@ -13,57 +15,57 @@ def _rules(optimizer):
 
 @keras.saving.register_keras_serializable(package="keras_svag")
 class SVAG(AmplificationMixin, keras.optimizers.SGD):
-    """Stochastic variance amplified gradient: SGD whose noise is `ell` times as large.
+    """Stochastic variance amplified gradient: SGD with its gradient noise multiplied by `ell`.
 
-    One step reads two independent batches of `B` examples and moves the weights by
+    Each step takes two independent batches of `B` examples with gradients `g1` and `g2`:
 
     ```
-    s  = sqrt(2 * ell - 1)
-    g  = (1 + s) / 2 * g1 + (1 - s) / 2 * g2
-    x -= learning_rate / ell * g
+    s = sqrt(2 * ell - 1)
+    g = (1 + s) / 2 * g1 + (1 - s) / 2 * g2
+    w = w - learning_rate / ell * g
     ```
 
-    `g` has the mean of an ordinary gradient and `ell` times its covariance, while the step is
-    `ell` times shorter: noise per unit of time is what it was, and as `ell` grows the run tends to
-    the stochastic differential equation `dX = -grad L dt + (eta Sigma)^(1/2) dW` of SGD. If curves
-    at growing `ell` agree with those at `ell=1`, the SDE is a good model of the SGD run; if not,
-    it is not. `ell=1` *is* SGD at batch size `B`; `ell=1/2` is SGD at `2 B` and
-    `2 * learning_rate`.
+    `g` has the mean of an ordinary gradient and `ell` times its covariance, and the step is `ell`
+    times shorter. The noise per unit of time is unchanged, and as `ell` grows the run converges to
+    the stochastic differential equation (SDE) of SGD,
+    `dX = -grad L dt + (learning_rate * Sigma)^(1/2) dW`. If curves at growing `ell` agree with
+    those at `ell=1`, the SDE is a valid model of the SGD run. `ell=1` is SGD at batch size `B`;
+    `ell=1/2` is SGD at `2 * B` with `2 * learning_rate`.
 
-    Not to be confused with the variance-*adapted* gradient (M-SVAG) of Balles and Hennig.
+    Not to be confused with the variance *adapted* gradient (M-SVAG) of Balles and Hennig.
 
-    Use it with `keras_svag.SVAGModel`, which differentiates both halves of a `2 B` batch in one
-    step. With a plain `keras.Model` it pairs consecutive batches of `B`. What is not checked: that
-    the two batches are independent (see `keras_svag.datasets.Sampler`) and of equal size.
-
-    Kept beside the variables of SGD: `stored_gradient`, the first half of a pair that waits for
-    its second, one per weight; and `ell` with what follows from it, so that `optimizer.ell` may be
-    assigned between fits without compiling anew.
+    With `keras_svag.SVAGModel`, both halves of a batch of `2 * B` examples are differentiated in
+    one step. With any other `keras.Model`, consecutive batches of `B` examples are paired. The two
+    batches must be of equal size and independent (see `keras_svag.datasets.Sampler`); this is not
+    checked.
 
     Reference: [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470).
 
     Args:
-        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable:
-            the learning rate *of the SGD run that is modelled*, never divided by `ell`. A schedule
-            is evaluated at the effective step `floor(iterations / ell)`. Defaults to `0.01`.
-        ell: Float >= 0.5, the amplification of the noise covariance. Training as long as the SGD
-            run takes `ell` times the steps (`keras_svag.svag_steps`). Defaults to `1.0`.
-        momentum: Float in [0, 1), b. With momentum the step is that of `learning_rate / ell**2`,
-            momentum `1 - (1 - b) / ell` and `weight_decay * ell`, which keeps the SDE
-            `dV = -(1-b) V dt - eta grad L dt + eta Sigma^(1/2) dW, dx = V dt`. Changing `ell`
-            while there is velocity does not rescale it. Defaults to `0.0`.
-        nesterov: Boolean, whether to use Nesterov momentum; its look-ahead vanishes as `ell`
-            grows, so it tends to the same SDE. Defaults to `False`.
-        weight_decay: Float or `None`, decoupled weight decay as in Keras
-            (`x -= learning_rate / ell * weight_decay * x`, before the step). Defaults to `None`.
-        **kwargs: The other arguments of `keras.optimizers.SGD`. Clipping is refused with
-            `ell > 1`, since it would act on the amplified gradient and bias it;
-            `gradient_accumulation_steps` is refused; `ema_momentum` m becomes
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` instance, or a
+            callable without arguments. The learning rate of the SGD run being modeled, not divided
+            by `ell`. A schedule is evaluated at the effective step `floor(iterations / ell)`.
+            Defaults to `0.01`.
+        ell: Float >= 0.5, the amplification of the noise covariance. A run takes `ell` times as
+            many steps as SGD (see `keras_svag.svag_steps`). May be assigned between fits without
+            recompiling. Defaults to `1.0`.
+        momentum: Float b in [0, 1). If b > 0, the step uses `learning_rate / ell**2`, momentum
+            `1 - (1 - b) / ell` and `weight_decay * ell`, which preserves the SDE
+            `dV = -(1 - b) V dt - learning_rate * (grad L dt - Sigma^(1/2) dW), dX = V dt`. Changing
+            `ell` during training does not rescale the velocity. Defaults to `0.0`.
+        nesterov: Boolean, whether to apply Nesterov momentum, which converges to the same SDE as
+            `ell` grows. Defaults to `False`.
+        weight_decay: Float, decoupled weight decay as in Keras: each step first subtracts
+            `learning_rate / ell * weight_decay * w`. Defaults to `None`.
+        name: String, the name of the optimizer. Defaults to `"svag"`.
+        **kwargs: Other arguments of `keras.optimizers.SGD`. `gradient_accumulation_steps` is not
+            supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`, because
+            clipping the amplified gradient biases it. `ema_momentum` m becomes
             `1 - (1 - m) / ell`.
 
     Raises:
-        ValueError: if `ell` is not a finite number >= 0.5, or is combined with an option that
-            does not go with it.
+        ValueError: If `ell` is not a finite number >= 0.5, or cannot be combined with another
+            argument.
 
     Example:
 
@@ -79,12 +81,12 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate=0.01,
-        ell=1.0,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=None,
-        name="svag",
+        learning_rate: float | Callable = 0.01,
+        ell: float = 1.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
+        name: str = "svag",
         **kwargs,
     ):
         super().__init__(

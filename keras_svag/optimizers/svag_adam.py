@@ -1,4 +1,6 @@
-"""SVAG over Adam and AdamW."""
+"""SVAG versions of Adam and AdamW."""
+
+from collections.abc import Callable
 
 import keras
 
@@ -8,42 +10,44 @@ from keras_svag.theory.scaling_rules import ADAM_RULE
 
 @keras.saving.register_keras_serializable(package="keras_svag")
 class SVAGAdam(AmplificationMixin, keras.optimizers.Adam):
-    """Adam with amplified noise: SVAG for the SDE of Adam.
+    """Adam with amplified gradient noise.
 
-    The gradient of a step is `g = r1 g1 + r2 g2`, as in `keras_svag.SVAG`, and Adam runs with the
-    hyperparameters that the square-root rule of Malladi, Lyu, Panigrahi and Arora gives for
-    kappa = 1/ell:
+    The gradient of a step is that of `keras_svag.SVAG`. Adam runs with the hyperparameters that the
+    square-root scaling rule of Malladi et al. gives for `kappa = 1 / ell`:
 
     ```
     learning_rate / sqrt(ell),   1 - (1 - beta_1) / ell,   1 - (1 - beta_2) / ell,
     epsilon * sqrt(ell),         weight_decay / sqrt(ell)
     ```
 
-    As `ell` grows it tends, with an error of order 1/ell (seen from about `ell = 16`), to the SDE
-    of Adam, whose preconditioner is the gradient covariance alone. `ell=1` is Adam itself, whose
-    second moment also holds the squared mean gradient: the two differ by O(G/N) in each
-    coordinate even where the method is right. So it is the noise-dominated regime that can be
-    tested. With `amsgrad` the maximum of the second moment is scaled like the moment itself.
+    As `ell` grows the run converges with an error of order `1 / ell` (visible from about `ell=16`)
+    to the SDE of Adam, whose preconditioner is the gradient covariance alone. The second moment of
+    Adam itself (`ell=1`) also contains the squared mean gradient, so the two differ by `O(G / N)`
+    in each coordinate even where the SDE is a valid model: only the noise-dominated regime can be
+    tested.
 
     Reference: [Malladi et al., 2022](https://arxiv.org/abs/2205.10287).
 
     Args:
-        learning_rate: A float, schedule or callable, of the Adam run that is modelled. A schedule
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` instance, or a
+            callable without arguments. The learning rate of the Adam run being modeled. A schedule
             is evaluated at the effective step `floor(iterations / ell)`. Defaults to `0.001`.
-        ell: Float >= 0.5, the amplification of the noise covariance (the paper's scale squared).
-            Defaults to `1.0`.
-        beta_1: Float in [0, 1). 0 stays 0. Defaults to `0.9`.
-        beta_2: Float in [0, 1). Defaults to `0.999`.
-        epsilon: Float. Defaults to `1e-7`.
-        amsgrad: Boolean. Defaults to `False`.
-        weight_decay: Float or `None`, decoupled. Defaults to `None`.
-        **kwargs: The other arguments of `keras.optimizers.Adam`. Clipping is refused with
-            `ell > 1`, `gradient_accumulation_steps` always.
+        ell: Float >= 0.5, the amplification of the noise covariance (the square of the scale sigma
+            in the paper). Defaults to `1.0`.
+        beta_1: Float in [0, 1), decay rate of the first moment. Defaults to `0.9`.
+        beta_2: Float in [0, 1), decay rate of the second moment. Defaults to `0.999`.
+        epsilon: Float, the constant added to the root of the second moment. Defaults to `1e-7`.
+        amsgrad: Boolean, whether to apply AMSGrad, whose maximum scales like the second moment.
+            Defaults to `False`.
+        weight_decay: Float, decoupled weight decay. Defaults to `None`.
+        name: String, the name of the optimizer. Defaults to `"svag_adam"`.
+        **kwargs: Other arguments of `keras.optimizers.Adam`. `gradient_accumulation_steps` is not
+            supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`, because
+            clipping the amplified gradient biases it.
 
     Raises:
-        ValueError: if `ell` is not a finite number >= 0.5, does not go with another option, or is
-            so small that `1 - (1 - beta) / ell` would not be positive (`ell=0.5` needs betas
-            above 0.5).
+        ValueError: If `ell` is not a finite number >= 0.5, cannot be combined with another
+            argument, or is so small that `1 - (1 - beta) / ell` would not be positive.
 
     Example:
 
@@ -55,14 +59,14 @@ class SVAGAdam(AmplificationMixin, keras.optimizers.Adam):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        ell=1.0,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        amsgrad=False,
-        weight_decay=None,
-        name="svag_adam",
+        learning_rate: float | Callable = 0.001,
+        ell: float = 1.0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        weight_decay: float | None = None,
+        name: str = "svag_adam",
         **kwargs,
     ):
         super().__init__(
@@ -80,23 +84,29 @@ class SVAGAdam(AmplificationMixin, keras.optimizers.Adam):
 
 @keras.saving.register_keras_serializable(package="keras_svag")
 class SVAGAdamW(AmplificationMixin, keras.optimizers.AdamW):
-    """AdamW with amplified noise: `SVAGAdam` with decoupled weight decay on by default.
+    """AdamW with amplified gradient noise: `SVAGAdam` with weight decay by default.
 
     Reference: [Malladi et al., 2022](https://arxiv.org/abs/2205.10287).
 
     Args:
-        learning_rate: As for `SVAGAdam`. Defaults to `0.001`.
-        ell: As for `SVAGAdam`. Defaults to `1.0`.
-        weight_decay: Float, decoupled: the run decays by `learning_rate * weight_decay` for each
-            effective step. Defaults to `0.004`.
-        beta_1: As for `SVAGAdam`. Defaults to `0.9`.
-        beta_2: As for `SVAGAdam`. Defaults to `0.999`.
-        epsilon: As for `SVAGAdam`. Defaults to `1e-7`.
-        amsgrad: As for `SVAGAdam`. Defaults to `False`.
-        **kwargs: The other arguments of `keras.optimizers.AdamW`.
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` instance, or a
+            callable without arguments. The learning rate of the AdamW run being modeled. A schedule
+            is evaluated at the effective step `floor(iterations / ell)`. Defaults to `0.001`.
+        ell: Float >= 0.5, the amplification of the noise covariance. Defaults to `1.0`.
+        weight_decay: Float, decoupled weight decay of the AdamW run being modeled. Defaults to
+            `0.004`.
+        beta_1: Float in [0, 1), decay rate of the first moment. Defaults to `0.9`.
+        beta_2: Float in [0, 1), decay rate of the second moment. Defaults to `0.999`.
+        epsilon: Float, the constant added to the root of the second moment. Defaults to `1e-7`.
+        amsgrad: Boolean, whether to apply AMSGrad, whose maximum scales like the second moment.
+            Defaults to `False`.
+        name: String, the name of the optimizer. Defaults to `"svag_adamw"`.
+        **kwargs: Other arguments of `keras.optimizers.AdamW`. `gradient_accumulation_steps` is not
+            supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`, because
+            clipping the amplified gradient biases it.
 
     Raises:
-        ValueError: as for `SVAGAdam`.
+        ValueError: As for `SVAGAdam`.
 
     Example:
 
@@ -108,14 +118,14 @@ class SVAGAdamW(AmplificationMixin, keras.optimizers.AdamW):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        ell=1.0,
-        weight_decay=0.004,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        amsgrad=False,
-        name="svag_adamw",
+        learning_rate: float | Callable = 0.001,
+        ell: float = 1.0,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        name: str = "svag_adamw",
         **kwargs,
     ):
         super().__init__(

@@ -1,4 +1,6 @@
-"""SVAG over RMSprop."""
+"""SVAG version of RMSprop."""
+
+from collections.abc import Callable
 
 import keras
 
@@ -12,41 +14,46 @@ def _rules(optimizer):
 
 @keras.saving.register_keras_serializable(package="keras_svag")
 class SVAGRMSprop(AmplificationMixin, keras.optimizers.RMSprop):
-    """RMSprop with amplified noise: SVAG for the SDE of RMSprop.
+    """RMSprop with amplified gradient noise.
 
-    The gradient of a step is `g = r1 g1 + r2 g2`, as in `keras_svag.SVAG`, and RMSprop runs with
+    The gradient of a step is that of `keras_svag.SVAG`. RMSprop runs with the hyperparameters that
+    the square-root scaling rule of Malladi et al. gives for `kappa = 1 / ell`:
 
     ```
     learning_rate / sqrt(ell),  1 - (1 - rho) / ell,  epsilon * ell,  weight_decay / sqrt(ell)
     ```
 
     or, with `momentum` b, `learning_rate / ell**1.5`, `1 - (1 - b) / ell` and
-    `weight_decay * sqrt(ell)`. Epsilon is multiplied by `ell` and not its root, because Keras puts
-    it inside the root. Keras starts the second moment at zero without correction: from cold, the
-    first 1 / (1 - rho) effective steps are far too long at any `ell` and have no limit; warm it up
-    with `learning_rate` small, or look at later times only.
+    `weight_decay * sqrt(ell)`. Epsilon is multiplied by `ell`, not its root, because Keras adds it
+    inside the root.
 
-    As `ell` grows it tends, with an error of order 1/ell, to the SDE of RMSprop, whose
-    preconditioner is the gradient covariance alone; `ell=1` is RMSprop itself, which differs from
-    it by O(G/N) in each coordinate. With `centered` the squared mean gradient that is subtracted
-    does not grow with `ell`, so that the limit is the same.
+    As `ell` grows the run converges to the SDE of RMSprop as described for `keras_svag.SVAGAdam`,
+    with `centered` to the same one. Keras initializes the second moment with zero and does not
+    correct for it, so the first `1 / (1 - rho)` effective steps are too long and have no limit:
+    warm up with a small learning rate, or ignore them.
 
     Reference: [Malladi et al., 2022](https://arxiv.org/abs/2205.10287).
 
     Args:
-        learning_rate: A float, schedule or callable, of the RMSprop run that is modelled. A
-            schedule is evaluated at the effective step. Defaults to `0.001`.
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule` instance, or a
+            callable without arguments. The learning rate of the RMSprop run being modeled. A
+            schedule is evaluated at the effective step `floor(iterations / ell)`. Defaults to
+            `0.001`.
         ell: Float >= 0.5, the amplification of the noise covariance. Defaults to `1.0`.
-        rho: Float in [0, 1). Defaults to `0.9`.
+        rho: Float in [0, 1), decay rate of the second moment. Defaults to `0.9`.
         momentum: Float in [0, 1). Defaults to `0.0`.
-        epsilon: Float, inside the root. Defaults to `1e-7`.
-        centered: Boolean. Defaults to `False`.
-        weight_decay: Float or `None`, decoupled. Defaults to `None`.
-        **kwargs: The other arguments of `keras.optimizers.RMSprop`. Clipping is refused with
-            `ell > 1`, `gradient_accumulation_steps` always.
+        epsilon: Float, the constant added to the second moment inside the root. Defaults to `1e-7`.
+        centered: Boolean, whether to subtract the squared mean gradient from the second moment.
+            Defaults to `False`.
+        weight_decay: Float, decoupled weight decay. Defaults to `None`.
+        name: String, the name of the optimizer. Defaults to `"svag_rmsprop"`.
+        **kwargs: Other arguments of `keras.optimizers.RMSprop`. `gradient_accumulation_steps` is
+            not supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`,
+            because clipping the amplified gradient biases it.
 
     Raises:
-        ValueError: as for `SVAGAdam`.
+        ValueError: If `ell` is not a finite number >= 0.5, cannot be combined with another
+            argument, or is so small that `1 - (1 - rho) / ell` would not be positive.
 
     Example:
 
@@ -58,14 +65,14 @@ class SVAGRMSprop(AmplificationMixin, keras.optimizers.RMSprop):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        ell=1.0,
-        rho=0.9,
-        momentum=0.0,
-        epsilon=1e-7,
-        centered=False,
-        weight_decay=None,
-        name="svag_rmsprop",
+        learning_rate: float | Callable = 0.001,
+        ell: float = 1.0,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        weight_decay: float | None = None,
+        name: str = "svag_rmsprop",
         **kwargs,
     ):
         super().__init__(

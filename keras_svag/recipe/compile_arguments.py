@@ -3,13 +3,13 @@
 import keras
 from keras import tree
 
-from keras_svag._keras import has_decay_exclusions
+from keras_svag._keras import get_learning_rate, has_decay_exclusions
 from keras_svag.recipe.canonical import canonical_form
 
 
 def check_optimizer(optimizer):
     """Raises if the optimizer cannot be recreated from its config."""
-    rate, ell = optimizer._learning_rate, float(getattr(optimizer, "ell", 1.0))
+    rate, ell = get_learning_rate(optimizer), float(getattr(optimizer, "ell", 1.0))
     if callable(rate) and not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         raise ValueError(
             "`optimizer` must have a number or a schedule as its learning rate. "

@@ -7,10 +7,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_svag._keras import training_argument
+from keras_svag._keras import flatten_layers, training_argument
 from keras_svag.models import is_scale_invariant
 from keras_svag.recipe.canonical import canonical_form, short_digest, without_names
-from keras_svag.xla_policy import layers_of
 
 
 def call_model_function(function, seed, inputs):
@@ -112,7 +111,7 @@ def _name_of(function):
 def network_properties(network, x):
     """Returns the `scale_invariant` and `independent_of_batch` of `TrainingFacts`."""
     has_batch_norm = any(
-        isinstance(layer, keras.layers.BatchNormalization) for layer in layers_of(network)
+        isinstance(layer, keras.layers.BatchNormalization) for layer in flatten_layers(network)
     )
     return {
         "scale_invariant": is_scale_invariant(network, x),
@@ -129,7 +128,7 @@ def describe_network(network, inputs):
     return {
         "parameters": network.count_params(),
         "variables": short_digest(variables),
-        "layers": short_digest([_describe_layer(layer) for layer in layers_of(network)]),
+        "layers": short_digest([_describe_layer(layer) for layer in flatten_layers(network)]),
         "weights": float(f"{_project(_values(network.trainable_variables)):.8g}"),
         "outputs": float(f"{size:.5g}"),
     }

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_svag._checks import finite_float, positive_int, shortest_float
+from keras_svag._keras import get_learning_rate
 from keras_svag.datasets import PadCropFlip, Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
 from keras_svag.optimizers.registry import live_config, svag_version
@@ -191,7 +192,7 @@ class Recipe:
     @property
     def _base_rate(self):
         """Learning rate of the given optimizer, a float or a schedule."""
-        rate = self.svag._learning_rate
+        rate = get_learning_rate(self.svag)
         return rate if isinstance(rate, Schedule) else shortest_float(self.svag.learning_rate)
 
     def _peak_learning_rate(self):

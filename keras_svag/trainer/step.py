@@ -1,4 +1,4 @@
-"""The split-batch train step, but for what only a backend can say."""
+"""The split-batch train step, as far as it does not depend on the backend."""
 
 import warnings
 
@@ -12,28 +12,16 @@ from keras_svag.xla_policy import has_accelerator
 
 
 class SplitBatchStep:
-    """One step on two halves; a backend adds `train_step` and three methods.
+    """One step on two halves of a batch; a backend adds `train_step` and three methods.
 
-    - `_differentiate(function, get_weights)`: calls `function()`, which gives a scalar and anything
-      else, and returns the latter and the gradients of the scalar with respect to `get_weights()`,
-      which a model may only have after its first call,
-    - `_update(gradients)`: gives the gradients to the optimizer,
-    - `_num_replicas()`.
+    `_differentiate(function, get_weights)` calls a function that returns a scalar and a result, and
+    returns the result and the gradients of the scalar with respect to `get_weights()`, which may
+    exist only after the call. `_update(gradients)` hands gradients to the optimizer.
+    `_num_replicas()` counts the replicas that run this step on their own part of the batch.
     """
 
-    def _step_of_halves(self, first, second, size1, size2):
-        """Two forward passes, one update.
-
-        Args:
-            first: tuple `(x, y, sample_weight)` of the first half.
-            second: the same of the second half.
-            size1: number of examples in the first half.
-            size2: number of examples in the second half; 0 if it is the first one again, which
-                then counts for nothing.
-
-        Returns:
-            A dict of logs: loss, compiled metrics, gradient noise and signal.
-        """
+    def _split_step(self, first, second, size1, size2):
+        """Differentiates two halves `(x, y, sample_weight)`, updates once, returns the logs."""
         pred1, gradients1 = self._half_pass(first, size1)
         pred2, gradients2 = self._half_pass(second, size2)
         if self.measure_noise and self.trainable_weights:
@@ -59,14 +47,14 @@ class SplitBatchStep:
     def _record_noise(self, gradients1, gradients2, weight):
         replicas = self._num_replicas()
         # Keras divides the loss by the number of replicas and multiplies it by the loss scale.
-        unit = replicas / ops.cast(self.optimizer.scale_loss(1.0), "float32")
+        unscale = replicas / ops.cast(self.optimizer.scale_loss(1.0), "float32")
         penalties = self._penalty_gradients()
 
         def loss_gradient(gradient, penalty):
             if gradient is None:
                 return None
             gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
-            gradient = gradient * ops.cast(unit, gradient.dtype)
+            gradient = gradient * ops.cast(unscale, gradient.dtype)
             return gradient if penalty is None else gradient - ops.cast(penalty, gradient.dtype)
 
         noise, signal = noise_and_signal(
@@ -74,11 +62,11 @@ class SplitBatchStep:
             [loss_gradient(g, p) for g, p in zip(gradients2, penalties)],
             fold=self.jit_compile and not has_accelerator(),
         )
-        # The noise of a batch split over replicas is that of one replica's share, averaged.
+        # Each replica measures at B / replicas examples, where the noise is larger by that factor.
         self._gradient_statistics.update_state(noise / replicas, signal, sample_weight=weight)
 
     def _penalty_gradients(self):
-        """Gradients of the weight regularisers, which are no part of noise and signal."""
+        """Returns the gradients of weight regularizers, which noise and signal leave out."""
         weights = [w for w in self.trainable_weights if w.regularizer is not None]
         if not weights:
             return [None] * len(self.trainable_weights)
@@ -93,21 +81,16 @@ class SplitBatchStep:
     def _apply(self, gradients1, gradients2, size1, size2):
         if not self.trainable_weights:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-            return
-        if self._svag is None:
-            share = ops.cast(size1, "float32") / ops.cast(size1 + size2, "float32")
-            self._update(
-                [
-                    None if g1 is None else _mix(g1, g2, share)
-                    for g1, g2 in zip(gradients1, gradients2)
-                ]
-            )
-            return
-        gradients = self._svag.combine(gradients1, gradients2)
-        with self._svag.combined():
-            self._update(gradients)
+        elif self._svag is not None:
+            gradients = self._svag.combine(gradients1, gradients2)
+            with self._svag.combined():
+                self._update(gradients)
+        else:
+            fraction = ops.cast(size1, "float32") / ops.cast(size1 + size2, "float32")
+            pairs = zip(gradients1, gradients2)
+            self._update([None if a is None else _weighted_mean(a, b, fraction) for a, b in pairs])
 
 
-def _mix(first, second, share):
-    share = ops.cast(share, first.dtype)
-    return first * share + second * (1 - share)
+def _weighted_mean(first, second, fraction):
+    fraction = ops.cast(fraction, first.dtype)
+    return first * fraction + second * (1 - fraction)

@@ -1,4 +1,4 @@
-"""Structures of arrays, as `fit` takes them: what both backends do with them."""
+"""Operations on structures of arrays, as `fit` takes them."""
 
 from keras import ops, tree
 
@@ -6,7 +6,7 @@ from keras_svag import _keras
 
 
 def first_leaf(x):
-    """The first array in a structure, `None` leaves skipped."""
+    """Returns the first array in a structure, skipping `None` leaves."""
     return next(leaf for leaf in tree.flatten(x) if leaf is not None)
 
 
@@ -19,17 +19,27 @@ def map_arrays(function, *structures):
     return tree.map_structure(on_leaf, *structures, none_is_leaf=True)
 
 
-def join_halves(first, second, length):
-    """Concatenates two halves, cut to `length` (a single example that was used twice).
+def split_batch(data, length, drop_odd):
+    """Splits a batch into even and odd positions; without `drop_odd` the first may be longer."""
+    # If the length is static, so are all shapes, as TPUs require. A batch of one is repeated.
+    maximum, minimum = (max, min) if isinstance(length, int) else (ops.maximum, ops.minimum)
+    half, start = maximum(length // 2, 1), minimum(1, length - 1)
 
-    Scalars, such as a model may return beside its predictions, are averaged; masks go along.
-    """
+    def even(array):
+        return array[::2][:half] if drop_odd else array[::2]
+
+    return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
+
+
+def join_halves(first, second, length):
+    """Concatenates two halves, cut to `length` examples; scalars are averaged, masks kept."""
 
     def concatenate(a, b):
         return ops.concatenate([a, b], axis=0)[:length]
 
     def join(a, b):
         if len(a.shape) == 0:
+            # A model may return these beside its predictions.
             return (a + b) / ops.cast(2, a.dtype)
         return _keras.join_masks(a, b, concatenate(a, b), concatenate)
 

@@ -1,6 +1,8 @@
-"""Where a loop over training steps is fastest: inside one XLA program, or around it."""
+"""Where a loop over train steps is fastest: inside one XLA program, or around it."""
 
 import keras
+
+from keras_svag import _keras
 
 CONVOLUTIONS = (
     keras.layers.Conv1D,
@@ -17,28 +19,16 @@ CONVOLUTIONS = (
 
 
 def has_accelerator():
-    """Whether Keras sees a device that is no CPU."""
+    """Returns True if Keras sees a device other than the CPU."""
     return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
 
 
-def layers_of(model):
-    """The layers of a model, those of models inside it too."""
-    return model._flatten_layers()
-
-
 def has_convolutions(model):
-    """Whether there is a Keras layer with a convolution in a model."""
-    return any(isinstance(layer, CONVOLUTIONS) for layer in layers_of(model))
+    """Returns True if a Keras convolution is among the layers of a model, nested ones included."""
+    return any(isinstance(layer, CONVOLUTIONS) for layer in _keras.flatten_layers(model))
 
 
 def should_fuse_steps(model):
-    """Whether many steps of a model run faster in one XLA program than one by one.
-
-    Args:
-        model: a built `keras.Model`.
-
-    Returns:
-        `False` for a model with convolutions on a machine without an accelerator: XLA runs them
-        inside its loops on one plain thread there, 25 times slower than outside.
-    """
+    """Returns True if many steps of a model run faster in one XLA program than one by one."""
+    # Inside its loops on a CPU, XLA runs convolutions on a single thread, 25 times slower.
     return has_accelerator() or not has_convolutions(model)

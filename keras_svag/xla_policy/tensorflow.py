@@ -1,4 +1,4 @@
-"""How much of a program XLA compiles: not all of it where oneDNN's convolutions are faster.
+"""Chooses how much of a TensorFlow program XLA compiles.
 
 XLA's convolutions on a CPU are Eigen's, and those that give the gradient of a kernel transpose
 their inputs first, on one thread. TensorFlow's own operations call oneDNN instead.
@@ -8,67 +8,47 @@ import keras
 import tensorflow as tf
 from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
+from keras_svag import _keras
 from keras_svag.distribution.tensorflow import is_distributed
-from keras_svag.xla_policy import has_accelerator, has_convolutions, layers_of
+from keras_svag.xla_policy import has_accelerator, has_convolutions
 
-WHOLE, ALL_BUT_CONVOLUTIONS, NOTHING = "whole", "all_but_convolutions", "nothing"
+JIT_ALL, JIT_ALL_BUT_CONVOLUTIONS, JIT_NONE = "all", "all_but_convolutions", "none"
 
 
 def has_onednn():
-    """Whether TensorFlow's operations call oneDNN.
-
-    They do by themselves on processors with AVX-512 VNNI or newer; the environment variable
-    `TF_ENABLE_ONEDNN_OPTS` decides otherwise. Without oneDNN they are no faster than XLA's.
-    """
+    """Returns True if TensorFlow's operations call oneDNN (see `TF_ENABLE_ONEDNN_OPTS`)."""
     return IsMklEnabled()
 
 
 def jit_scope_of(model):
-    """What XLA is to compile of a program that runs a model.
-
-    Args:
-        model: a built `keras.Model`.
-
-    Returns:
-        - `WHOLE`: everything, as on every accelerator,
-        - `NOTHING`: for convolutions on a CPU with oneDNN; the other operations gain less by XLA
-          than a program of a hundred small parts takes to compile,
-        - `ALL_BUT_CONVOLUTIONS`: the same with group norm, which Keras writes as some thirty
-          operations on whole images.
-    """
+    """Returns what XLA should compile of a program that runs `model`, a `JIT_` constant."""
     if has_accelerator() or not has_convolutions(model) or not has_onednn():
-        return WHOLE
-    return ALL_BUT_CONVOLUTIONS if _has_groups(model) else NOTHING
+        return JIT_ALL
+    # Keras writes group norm as some thirty operations on whole images, which XLA fuses. Otherwise
+    # XLA gains less than a program of a hundred small clusters takes to compile.
+    return JIT_ALL_BUT_CONVOLUTIONS if _has_groups(model) else JIT_NONE
 
 
 def _has_groups(model):
-    layers = layers_of(model)
-    # -1: a group for each channel. With one group its operations are as large, but simpler.
-    return any(isinstance(x, keras.layers.GroupNormalization) and x.groups != 1 for x in layers)
+    # -1: one group per channel. A single group has operations as large, but simpler.
+    return any(
+        isinstance(layer, keras.layers.GroupNormalization) and layer.groups != 1
+        for layer in _keras.flatten_layers(model)
+    )
 
 
-def compiled(function, share=WHOLE):
-    """Compiles a function of tensors, without AutoGraph.
-
-    AutoGraph would read through all of Keras, for longer than XLA takes to compile.
-
-    Args:
-        function: the function.
-        share: what XLA is to compile of it. Defaults to `WHOLE`. Under a strategy it is `NOTHING`
-            in any case: replicas exchange gradients between their programs, and a TPU compiles
-            these by itself.
-
-    Returns:
-        A `tf.function`.
-    """
+def compiled(function, jit_scope=JIT_ALL):
+    """Returns a `tf.function` of which XLA compiles the `jit_scope`."""
     if is_distributed():
-        share = NOTHING
-    if share == ALL_BUT_CONVOLUTIONS:
-        function = _in_parts(function)
-    return tf.function(function, autograph=False, jit_compile=share == WHOLE)
+        # Replicas exchange gradients between their programs; a TPU compiles these by itself.
+        jit_scope = JIT_NONE
+    if jit_scope == JIT_ALL_BUT_CONVOLUTIONS:
+        function = _exclude_convolutions(function)
+    # Without AutoGraph, which would read through all of Keras, for longer than XLA compiles.
+    return tf.function(function, autograph=False, jit_compile=jit_scope == JIT_ALL)
 
 
-def _in_parts(function):
+def _exclude_convolutions(function):
     def scoped(*arguments):
         with tf.xla.experimental.jit_scope(compile_ops=lambda node: "Conv" not in node.op):
             return function(*arguments)

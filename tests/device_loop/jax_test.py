@@ -1,4 +1,4 @@
-"""Resident loops on JAX: what is compiled, and on how many threads it runs."""
+"""`DeviceTrainLoop` on JAX: its compiled program, and the number of threads."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_data_are_no_constants_of_the_program():
 def test_rows_out_of_range_are_refused():
     loop = DeviceTrainLoop(network(), data(), 3)
     with pytest.raises(
-        ValueError, match=f"`rows` must hold indices of the {N} examples.*from 0 to"
+        ValueError, match=f"`rows` must contain indices of the {N} examples.*from 0 to"
     ):
         loop.run(np.array([[0, 1, 2, N]]))
 

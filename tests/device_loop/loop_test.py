@@ -32,13 +32,13 @@ def network(convolution=False):
     return model
 
 
-def train(rows=ROWS, convolution=False, scale=1.0, draws=None, **options):
+def train(rows=ROWS, convolution=False, scale=1.0, params=None, **options):
     model = network(convolution)
-    steps, logs = DeviceTrainLoop(model, data(scale), steps_per_call=3, **options).run(rows, draws)
+    steps, logs = DeviceTrainLoop(model, data(scale), steps_per_call=3, **options).run(rows, params)
     return steps, logs, np.concatenate([w.ravel() for w in model.get_weights()])
 
 
-def assert_alike(first, second):
+def assert_same(first, second):
     # The same operations in two programs: XLA may add up in another order, 7 steps long.
     assert first[0] == second[0] == len(ROWS)
     assert first[1] == pytest.approx(second[1], rel=1e-5)
@@ -54,12 +54,12 @@ def fit(model, x, y, rows):
 @pytest.mark.parametrize("convolution", [False, True])
 def test_both_loops_take_the_steps_of_fit(convolution):
     inside, outside = (train(convolution=convolution, fuse_steps=i) for i in (True, False))
-    assert_alike(inside, outside)
+    assert_same(inside, outside)
     model = network(convolution)
     history = fit(model, *data(), ROWS)
     logs = {name: values[0] for name, values in history.items()}
     weights = np.concatenate([w.ravel() for w in model.get_weights()])
-    assert_alike(outside, (len(ROWS), logs, weights))
+    assert_same(outside, (len(ROWS), logs, weights))
 
 
 def test_rule():
@@ -70,20 +70,20 @@ def test_rule():
 
 
 @pytest.mark.parametrize("fuse_steps", [True, False])
-def test_inputs_are_prepared_with_the_draws_of_their_step(fuse_steps):
-    draws = np.random.default_rng(2).integers(1, 5, size=(*ROWS.shape, 1)).astype("int8")
+def test_inputs_are_prepared_with_the_params_of_their_step(fuse_steps):
+    params = np.random.default_rng(2).integers(1, 5, size=(*ROWS.shape, 1)).astype("int8")
 
     def prepare(x, factors):
         factors = keras.ops.cast(factors[..., None, None], x.dtype)
         return x / 4 * factors
 
-    got = train(draws=draws, prepare=prepare, fuse_steps=fuse_steps, scale=4.0)
+    got = train(params=params, prepare=prepare, fuse_steps=fuse_steps, scale=4.0)
     model = network()
     x, y = data()
-    batches = ((x[r] * d[..., None, None], y[r]) for r, d in zip(ROWS, draws))
+    batches = ((x[r] * d[..., None, None], y[r]) for r, d in zip(ROWS, params))
     history = model.fit(batches, steps_per_epoch=len(ROWS), verbose=0).history
     weights = np.concatenate([w.ravel() for w in model.get_weights()])
-    assert_alike(got, (len(ROWS), {k: v[0] for k, v in history.items()}, weights))
+    assert_same(got, (len(ROWS), {k: v[0] for k, v in history.items()}, weights))
 
 
 @pytest.mark.parametrize("fuse_steps", [True, False])

@@ -1,4 +1,4 @@
-"""`VmappedTrainLoop`: members side by side compute what each does alone, and do not touch each other."""
+"""`VmappedTrainLoop`: members compute what each does alone, and are independent."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ MEMBERS, STEPS = 3, 7
 NAN = N - 1  # the image of nan, which only some tests read
 ROWS = np.random.default_rng(1).integers(NAN, size=(STEPS, MEMBERS, 2 * B))
 # A factor and an offset for each batch, as an augmentation draws.
-DRAWS = np.random.default_rng(2).uniform(0.5, 1.5, size=(STEPS, MEMBERS, 2)).astype("float32")
+PARAMS = np.random.default_rng(2).uniform(0.5, 1.5, size=(STEPS, MEMBERS, 2)).astype("float32")
 
 
 def examples():
@@ -24,8 +24,8 @@ def examples():
     return x, y
 
 
-def distort(x, draws):
-    return draws[0] * x + draws[1]
+def distort(x, params):
+    return params[0] * x + params[1]
 
 
 def network(convolution):
@@ -87,14 +87,14 @@ def ends_of(loop):
 def test_members_compute_what_each_does_alone(loop):
     members = members_of(loop)
     loop.stack(members)
-    outcomes = loop.run(ROWS, DRAWS)
+    outcomes = loop.run(ROWS, PARAMS)
     ends = ends_of(loop)
     assert loop.num_traces == 1
     alone = DeviceTrainLoop(loop._model, examples(), 3, distort)
     for place, member in enumerate(members):
         for variable, values in zip(loop._variables, member, strict=True):
             variable.assign(values)
-        steps, logs = alone.run(ROWS[:, place], DRAWS[:, place])
+        steps, logs = alone.run(ROWS[:, place], PARAMS[:, place])
         assert outcomes[place][0] == steps == STEPS
         # Rounding of 6e-8 in sums of at most 36 terms, over 7 steps, in halves of two examples,
         # whose batch statistics magnify it.
@@ -113,10 +113,10 @@ def test_members_compute_what_each_does_alone(loop):
 def test_metrics_go_on_where_they_are_not_fresh(loop):
     members = members_of(loop)
     loop.stack(members)
-    whole = loop.run(ROWS, DRAWS)
+    whole = loop.run(ROWS, PARAMS)
     loop.stack(members)
-    loop.run(ROWS[:4], DRAWS[:4])
-    cut = loop.run(ROWS[4:], DRAWS[4:], reset_metrics=False)
+    loop.run(ROWS[:4], PARAMS[:4])
+    cut = loop.run(ROWS[4:], PARAMS[4:], reset_metrics=False)
     assert [steps for steps, _ in cut] == [3] * MEMBERS
     assert [logs for _, logs in cut] == [pytest.approx(logs) for _, logs in whole]
 
@@ -126,13 +126,13 @@ def test_member_that_diverges_does_no_harm(loop):
     rows[4, 1, 2] = NAN
     members = members_of(loop)
     loop.stack(members)
-    outcomes = loop.run(rows, DRAWS)
+    outcomes = loop.run(rows, PARAMS)
     ends = ends_of(loop)
     assert [steps for steps, _ in outcomes] == [7, 5, 7]
     assert np.isnan(outcomes[1][1]["loss"])
     # The others are as they are where it reads another image, to the bit.
     loop.stack(members)
-    harmless = loop.run(ROWS, DRAWS)
+    harmless = loop.run(ROWS, PARAMS)
     expected = ends_of(loop)
     for place in (0, 2):
         assert outcomes[place] == harmless[place]
@@ -144,16 +144,16 @@ def test_it_ends_where_all_have_diverged(loop, monkeypatch):
     loop.stack(members_of(loop))
     calls, call = [], loop._call
     monkeypatch.setattr(loop, "_call", lambda *a, **k: (calls.append(1), call(*a, **k))[1])
-    outcomes = loop.run(np.full_like(ROWS, NAN), DRAWS)
+    outcomes = loop.run(np.full_like(ROWS, NAN), PARAMS)
     assert [steps for steps, _ in outcomes] == [1] * MEMBERS and len(calls) == 1
 
 
 def test_rows_of_others_are_refused(loop):
     loop.stack(members_of(loop)[:2])
     with pytest.raises(ValueError, match=r"shape \(steps, 2, 2B\).*Received: rows of shape \(7, 3"):
-        loop.run(ROWS, DRAWS)
+        loop.run(ROWS, PARAMS)
     with pytest.raises(ValueError, match=f"indices of the {N} examples. Received: rows from -1 to"):
-        loop.run(ROWS[:, :2] - ROWS.min() - 1, DRAWS[:, :2])
+        loop.run(ROWS[:, :2] - ROWS.min() - 1, PARAMS[:, :2])
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_no_room_on_the_device(loop, monkeypatch, message, error):
     monkeypatch.setattr(loop, "_program", fail)
     loop.stack(members_of(loop))
     with pytest.raises(error, match=message):
-        loop.run(ROWS, DRAWS)
+        loop.run(ROWS, PARAMS)

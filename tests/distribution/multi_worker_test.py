@@ -114,13 +114,13 @@ def test_two_processes_match_one(tmp_path):
     # Sums in another order, some 1e-7 a step; N and G of TensorFlow come from the local halves.
     local = ("gradient_noise", "gradient_signal", "noise_to_signal")
     exact = keras.backend.backend() == "jax"
-    for row, wanted in zip(rows, expected_rows):
-        assert row.keys() == wanted.keys()
-        for name in wanted:
+    for row, expected_row in zip(rows, expected_rows):
+        assert row.keys() == expected_row.keys()
+        for name in expected_row:
             if exact or name not in local:
-                assert row[name] == pytest.approx(wanted[name], rel=1e-4, abs=1e-4), name
+                assert row[name] == pytest.approx(expected_row[name], rel=1e-4, abs=1e-4), name
             else:
-                assert 0.2 < row[name] / wanted[name] < 5, name
+                assert 0.2 < row[name] / expected_row[name] < 5, name
     for a, b in zip(state["model"], expected["model"], strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
     # The first process wrote, and said, all there is; the other one nothing.
@@ -193,9 +193,9 @@ def test_sigterm_ends_both_with_a_checkpoint(tmp_path, whole, asked):
     assert_same_state(state, expected)
     # On TensorFlow a checkpoint between two records holds the sums of metrics over processes, not
     # those of each: their last digits may differ in the record that it is in.
-    for row, wanted in zip(rows, expected_rows, strict=True):
+    for row, expected_row in zip(rows, expected_rows, strict=True):
         # N/G is `None` where G is not positive.
-        numbers = [{k: v for k, v in r.items() if v is not None} for r in (row, wanted)]
+        numbers = [{k: v for k, v in r.items() if v is not None} for r in (row, expected_row)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-5, abs=1e-6)
 
 
@@ -209,5 +209,5 @@ def test_processes_that_see_different_folders_are_refused(tmp_path):
             assert process.wait(MOST_SECONDS) == 1, said(tmp_path / "logs", index)
     for index in range(2):
         output = said(tmp_path / "logs", index)
-        assert "`workdir` must be a folder that all processes see" in output
+        assert "`workdir` must have the same files" in output
         assert "Traceback" not in output

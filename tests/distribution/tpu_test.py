@@ -1,4 +1,4 @@
-"""What can be said of TPUs without one: programs that they can compile, and clear errors."""
+"""TPUs, as far as they can be tested without one: static shapes, and clear errors."""
 
 import re
 import types

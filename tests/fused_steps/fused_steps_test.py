@@ -174,13 +174,13 @@ def test_callbacks_are_called_once_a_group_with_the_logs_so_far():
 
 def test_traced_once_and_for_all_ells_and_epochs(monkeypatch):
     traces = []
-    step = keras_svag.SVAGModel._step_of_halves
+    step = keras_svag.SVAGModel._split_step
 
     def counting(self, first, *rest):
         traces.append(first[0].shape[0])
         return step(self, first, *rest)
 
-    monkeypatch.setattr(keras_svag.SVAGModel, "_step_of_halves", counting)
+    monkeypatch.setattr(keras_svag.SVAGModel, "_split_step", counting)
     x, y = data()
     model = compiled(network(), K)
     model.fit(x, y, batch_size=8, epochs=2, verbose=0)

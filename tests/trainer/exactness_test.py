@@ -1,4 +1,4 @@
-"""What SVAG promises, through the real train step: exact means, covariances and moments."""
+"""Exact means, covariances and moments of SVAG, through the real train step."""
 
 import itertools
 import math

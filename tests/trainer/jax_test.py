@@ -1,4 +1,4 @@
-"""What only the JAX backend can be asked."""
+"""The split-batch train step on the JAX backend."""
 
 import json
 

@@ -113,7 +113,7 @@ def test_batch_norm_has_its_own_statistics_in_each_half():
 
 
 @pytest.mark.parametrize("make", ["regularizer", "none"])
-def test_regularisers_are_left_out_of_noise_and_signal_but_not_of_the_step(make):
+def test_regularizers_are_left_out_of_noise_and_signal_but_not_of_the_step(make):
     x, y = data(8)
     strength = 0.7
     regularizer = keras.regularizers.L2(strength) if make == "regularizer" else None

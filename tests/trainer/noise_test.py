@@ -71,9 +71,9 @@ def test_folded_sums_are_those_over_all_entries(shapes, dtype):
     # float32 sums of products that are of order 1 and cancel in the signal: their scale is |a||b|.
     scale = 1e-6 * np.linalg.norm(a) * np.linalg.norm(b)
     expected = (np.sum((a - b) ** 2) / 2, a @ b)
-    for value, wanted in zip(got, expected):
+    for value, target in zip(got, expected):
         assert keras.backend.standardize_dtype(value.dtype) == "float32"
-        np.testing.assert_allclose(value, wanted, rtol=0, atol=scale)
+        np.testing.assert_allclose(value, target, rtol=0, atol=scale)
 
 
 # Frozen weights: the whole data set by loops, for each way of drawing from it.
@@ -300,7 +300,7 @@ def test_layers_against_loops_over_examples(regularizer):
                 part["gradient_noise"][index], np.sum((g1 - g2) ** 2) / 2, rtol=1e-4
             )
             np.testing.assert_allclose(part["gradient_signal"][index], g1 @ g2, rtol=1e-3)
-    # Together they are what the train step logs, regularisers left out likewise.
+    # Together they are what the train step logs, regularizers left out likewise.
     logs = model.fit(*batches[0], batch_size=8, shuffle=False, verbose=0).history
     for name in ("gradient_noise", "gradient_signal"):
         total = sum(part[name][0] for part in parts.values())
@@ -320,7 +320,9 @@ def test_measured_parts_go_into_running_means():
 def test_layers_need_two_halves():
     x, y = data()
     model = compiled(from_keras(tanh_net()))
-    with pytest.raises(ValueError, match="`batches` must hold 2B examples.*a batch of 7 examples"):
+    with pytest.raises(
+        ValueError, match="`batches` must contain batches of 2B examples.*a batch of 7 examples"
+    ):
         measure_by_layer(model, [(x[:7], y[:7])])
 
 

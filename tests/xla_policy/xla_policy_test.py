@@ -1,4 +1,4 @@
-"""What of a program XLA compiles on TensorFlow, and that it changes nothing but the speed."""
+"""The part of a program that XLA compiles on TensorFlow changes nothing but the speed."""
 
 import keras
 import numpy as np
@@ -11,11 +11,11 @@ from tests.backends import run_code
 pytestmark = pytest.mark.requires_tensorflow
 
 if keras.backend.backend() == "tensorflow":
-    from keras_svag.device_loop import tensorflow as resident
-    from keras_svag.xla_policy import tensorflow as compilation
+    from keras_svag.device_loop import tensorflow as device_loop
+    from keras_svag.xla_policy import tensorflow as xla_policy
 
 N, B, STEPS = 16, 4, 5
-SHARES = ["whole", "all_but_convolutions", "nothing"]
+JIT_SCOPES = ["all", "all_but_convolutions", "none"]
 
 
 def data():
@@ -45,38 +45,38 @@ def convolutional(groups=2):
 
 
 @pytest.mark.parametrize(
-    "layers, share",
+    "layers, jit_scope",
     [
-        ([keras.layers.Dense(4), keras.layers.GroupNormalization(2)], "whole"),
-        ([keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()], "nothing"),
-        ([keras.layers.Conv2D(4, 3), keras.layers.GroupNormalization(1)], "nothing"),
+        ([keras.layers.Dense(4), keras.layers.GroupNormalization(2)], "all"),
+        ([keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()], "none"),
+        ([keras.layers.Conv2D(4, 3), keras.layers.GroupNormalization(1)], "none"),
         ([keras.layers.Conv2D(4, 3), keras.layers.GroupNormalization(2)], "all_but_convolutions"),
-        ([keras.layers.DepthwiseConv2D(3), keras.layers.GroupNormalization(-1)], SHARES[1]),
+        ([keras.layers.DepthwiseConv2D(3), keras.layers.GroupNormalization(-1)], JIT_SCOPES[1]),
     ],
 )
-def test_rule(layers, share, monkeypatch):
+def test_rule(layers, jit_scope, monkeypatch):
     model = network(*layers)
-    monkeypatch.setattr(compilation, "has_onednn", lambda: True)
-    assert compilation.jit_scope_of(model) == share
-    inside = keras.Sequential([keras.Input((6, 6, 3)), model])
-    assert compilation.jit_scope_of(inside) == share
-    monkeypatch.setattr(compilation, "has_accelerator", lambda: True)
-    assert compilation.jit_scope_of(model) == "whole"
+    monkeypatch.setattr(xla_policy, "has_onednn", lambda: True)
+    assert xla_policy.jit_scope_of(model) == jit_scope
+    nested = keras.Sequential([keras.Input((6, 6, 3)), model])
+    assert xla_policy.jit_scope_of(nested) == jit_scope
+    monkeypatch.setattr(xla_policy, "has_accelerator", lambda: True)
+    assert xla_policy.jit_scope_of(model) == "all"
     monkeypatch.undo()
-    monkeypatch.setattr(compilation, "has_onednn", lambda: False)
-    assert compilation.jit_scope_of(model) == "whole"
+    monkeypatch.setattr(xla_policy, "has_onednn", lambda: False)
+    assert xla_policy.jit_scope_of(model) == "all"
 
 
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_onednn_is_as_the_environment_says(value):
     code = "from keras_svag.xla_policy.tensorflow import has_onednn; print(has_onednn())"
-    said = run_code(code, backend="tensorflow", TF_ENABLE_ONEDNN_OPTS=value)
-    assert said.split() == [str(value == "1")]
+    printed = run_code(code, backend="tensorflow", TF_ENABLE_ONEDNN_OPTS=value)
+    assert printed.split() == [str(value == "1")]
 
 
-def train(share, monkeypatch):
+def train(jit_scope, monkeypatch):
     """Steps and an evaluation: logs, and all that the model holds afterwards."""
-    monkeypatch.setattr(resident, "jit_scope_of", lambda model: share)
+    monkeypatch.setattr(device_loop, "jit_scope_of", lambda model: jit_scope)
     model = convolutional()
     rows = np.random.default_rng(1).integers(N, size=(STEPS, 2 * B))
     _, logs = DeviceTrainLoop(model, data(), STEPS).run(rows)
@@ -84,24 +84,24 @@ def train(share, monkeypatch):
     return logs, np.concatenate([np.ravel(v) for v in model.get_weights()])
 
 
-@pytest.mark.parametrize("share", SHARES[1:])
-def test_steps_are_the_same_whatever_is_compiled(share, monkeypatch):
-    logs, weights = train(share, monkeypatch)
-    expected_logs, expected = train("whole", monkeypatch)
+@pytest.mark.parametrize("jit_scope", JIT_SCOPES[1:])
+def test_steps_are_the_same_whatever_is_compiled(jit_scope, monkeypatch):
+    logs, weights = train(jit_scope, monkeypatch)
+    expected_logs, expected = train("all", monkeypatch)
     # Sums in another order, 5 steps long: some 50 roundings of 6e-8 each, on weights of order 1.
     np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=3e-6)
     assert logs == pytest.approx(expected_logs, rel=1e-4)
     # An interrupted run ends as if it had not been, to the bit.
-    again_logs, again = train(share, monkeypatch)
+    again_logs, again = train(jit_scope, monkeypatch)
     assert again_logs == logs
     np.testing.assert_array_equal(again, weights)
 
 
-def graph_of(share):
+def graph_of(jit_scope):
     import tensorflow as tf
 
     batch = tuple(tf.constant(array) for array in data())
-    program = compilation.compiled(convolutional().train_step, share)
+    program = xla_policy.compiled(convolutional().train_step, jit_scope)
     return program.get_concrete_function(batch)
 
 
@@ -113,6 +113,6 @@ def test_all_but_convolutions_is_marked_for_xla():
     assert {"Mul", "Mean", "Rsqrt", "ReluGrad", "MatMul"} <= marked[True] - marked[False]
 
 
-@pytest.mark.parametrize("share", SHARES)
-def test_one_program_of_xla_only_where_it_has_everything(share):
-    assert graph_of(share).function_def.attr["_XlaMustCompile"].b == (share == "whole")
+@pytest.mark.parametrize("jit_scope", JIT_SCOPES)
+def test_one_program_of_xla_only_where_it_has_everything(jit_scope):
+    assert graph_of(jit_scope).function_def.attr["_XlaMustCompile"].b == (jit_scope == "all")

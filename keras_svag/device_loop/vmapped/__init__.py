@@ -1,4 +1,4 @@
-"""Train steps of several runs of one model side by side; `None` where the backend has no such."""
+"""Train steps of several runs of one model, vectorized; `None` where the backend cannot."""
 
 from keras_svag._backend import backend_module
 

@@ -1,3 +1,3 @@
-"""What TensorFlow does not have: a train step vectorised over the values of its variables."""
+"""TensorFlow cannot vectorize a train step over the values of its variables."""
 
 VmappedTrainLoop = None
