@@ -1,4 +1,4 @@
-"""Console scripts on the folders of studies: svag-status, svag-judge, svag-compare, svag-plot."""
+"""Console scripts for folders of studies: svag-status, svag-judge, svag-compare, svag-plot."""
 
 import argparse
 import os
@@ -8,8 +8,8 @@ WORKDIR_HELP = "folder of a study"
 
 
 def status(argv=None):
-    """Prints how far a study is and its provisional table; nothing is written."""
-    parser = _parser("svag-status", "How far a study is, also while it runs.")
+    """Prints the progress of a study and its provisional table; writes nothing."""
+    parser = argparse.ArgumentParser("svag-status", description="Progress of a study.")
     parser.add_argument("workdir", help=WORKDIR_HELP)
 
     def run(arguments):
@@ -21,13 +21,14 @@ def status(argv=None):
 
 
 def judge(argv=None):
-    """Judges the finished runs of a study anew; never trains."""
-    parser = _parser(
+    """Judges the finished runs of a study again; never trains."""
+    parser = argparse.ArgumentParser(
         "svag-judge",
-        "Judges the finished runs of a study anew, beside its old verdict. Never trains.",
+        description="Judges the finished runs of a study again, without training. The old verdict "
+        "stays.",
     )
     parser.add_argument("workdir", help=WORKDIR_HELP)
-    parser.add_argument("--closeness", type=float, help="C, a number > 1")
+    parser.add_argument("--closeness", type=float, help="factor C, a number > 1")
     parser.add_argument("--window", type=_fractions, help="two fractions of the run: 0.5,0.8")
     parser.add_argument("--criterion", help="closeness, weight_norm or test_accuracy")
 
@@ -45,10 +46,12 @@ def judge(argv=None):
 
 def compare(argv=None):
     """Compares two studies."""
-    parser = _parser("svag-compare", "Compares two studies of one kind.")
+    parser = argparse.ArgumentParser(
+        "svag-compare", description="Compares two studies of the same kind."
+    )
     parser.add_argument("first", help=WORKDIR_HELP)
-    parser.add_argument("second", help="folder of another one")
-    parser.add_argument("--plot", metavar="FILE", help="draw the curves of both to a file")
+    parser.add_argument("second", help="folder of another study")
+    parser.add_argument("--plot", metavar="FILE", help="save the curves of both to a file")
 
     def run(arguments):
         from keras_svag.report.drawing import save
@@ -65,10 +68,10 @@ def compare(argv=None):
 
 def plot(argv=None):
     """Saves the figures of a study."""
-    parser = _parser("svag-plot", "Saves the figures of a study.")
+    parser = argparse.ArgumentParser("svag-plot", description="Saves the figures of a study.")
     parser.add_argument("workdir", help=WORKDIR_HELP)
     parser.add_argument("--format", default="pdf", help="pdf (default), svg or png")
-    parser.add_argument("--folder", help="where to; default: figures/ of the study")
+    parser.add_argument("--folder", help="folder to save to (default: figures/ of the study)")
 
     def run(arguments):
         from keras_svag.studies import load
@@ -79,17 +82,13 @@ def plot(argv=None):
     _main(parser, run, argv)
 
 
-def _parser(name, description):
-    return argparse.ArgumentParser(prog=name, description=description)
-
-
 def _fractions(text):
     return tuple(float(part) for part in text.split(","))
 
 
 def _main(parser, run, argv):
-    """Parses and runs; wrong input ends with one sentence."""
-    # TensorFlow tells of its CPU features on import.
+    """Parses the arguments and runs; invalid input ends with one sentence, not a traceback."""
+    # TensorFlow logs its CPU features on import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     arguments = parser.parse_args(argv)
     try:
