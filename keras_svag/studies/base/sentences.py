@@ -37,11 +37,11 @@ def _is_from_trainer(study):
     if study.config is None:
         return getattr(study.recipe, "source", None) is not None
     recipe = study.config.get("recipe")
-    return recipe is None or recipe["source"] is not None
+    return recipe is None or recipe.get("source") is not None
 
 
 def on_failed_runs(study, details):
-    """What to do about failed runs, a list of at most one sentence."""
+    """Recommends a lower learning rate if runs failed, in a list of at most one item."""
     failed = len(details["failed_runs"])
     if not failed:
         return []

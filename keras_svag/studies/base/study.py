@@ -78,15 +78,15 @@ class Study:
     vectorize_seeds: bool | None = None
     config: dict | None = dataclasses.field(default=None, repr=False)
 
-    name: ClassVar[str | None] = None
-    title: ClassVar[str | None] = None
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
     own_fields: ClassVar[tuple[str, ...]] = ()
     adds_seeds: ClassVar[bool] = False  # up to max_num_seeds, on its own
     is_judged: ClassVar[bool] = True  # has a verdict
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.name is not None:
+        if cls.name:
             STUDIES[cls.name] = cls
 
     def __post_init__(self):
