@@ -1,4 +1,4 @@
-"""What the tests of the studies share."""
+"""Helpers of the tests of studies."""
 
 import contextlib
 import csv

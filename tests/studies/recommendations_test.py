@@ -23,7 +23,7 @@ FACTS = TrainingFacts(
 
 
 def steps(cls, facts=None, fields=None, **verdict):
-    """What a study of a config recommends; `facts` and `fields` change recipe and study."""
+    """Recommendations of a study of a config; `facts` and `fields` change recipe and study."""
     recipe = dataclasses.replace(FACTS, **(facts or {}))
     options = {"num_seeds": 4, "max_num_seeds": 16, "config": {}, **(fields or {})}
     study = cls(recipe, **options)
@@ -31,10 +31,10 @@ def steps(cls, facts=None, fields=None, **verdict):
 
 
 def mentions(found, *words):
-    """Whether each sentence has the words listed for it, and there are no others."""
+    """Asserts that each sentence has the words listed for it, and that there are no others."""
     assert len(found) == len(words), found
-    for sentence, wanted in zip(found, words):
-        for word in wanted:
+    for sentence, expected in zip(found, words):
+        for word in expected:
             assert word in sentence, (word, sentence)
 
 

@@ -1,4 +1,4 @@
-"""To whom the folder of a study belongs: the settings of a config, and what it tells."""
+"""The folder of a study: refused to other configs, and the environment that it records."""
 
 import contextlib
 import copy
@@ -163,10 +163,10 @@ def test_two_processes_cannot_claim_one_folder_for_two_configs(tmp_path, monkeyp
     assert records.read_json(tmp_path / "config.json")["epochs"] == 99.0
 
 
-# What a folder tells.
+# The environment.
 
 
-def test_environment_tells_versions_and_devices():
+def test_environment_has_versions_and_devices():
     got = describe_process(["python", "-m", "x"])
     assert got["command"] == ["python", "-m", "x"] and got["backend"] == keras.backend.backend()
     versions = set(got["versions"])
