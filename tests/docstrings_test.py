@@ -103,7 +103,7 @@ def needs_example(value):
 
 def small_recipe():
     """The `recipe` of the examples: that of the docstring of `Recipe`."""
-    names: dict = {}
+    names = {"Recipe": keras_svag.Recipe, "keras": keras, "np": np}
     for example in doctest.DocTestParser().get_examples(keras_svag.Recipe.__doc__):
         exec(example.source, names)
     return names["recipe"]

@@ -1,4 +1,4 @@
-"""Extensions from outside the package: how many files a new part takes.
+"""Extensions from outside the package: the number of files that a new part takes.
 
 An optimizer: one. A data set: none. A study: two, of which one is a line of a trainer. A verdict
 rule: one. Each test writes those files into an empty folder and uses them as a user would.
@@ -113,7 +113,7 @@ class Suspicious(SDEValidity):
 
 
 def run(folder, *arguments):
-    """Runs Python in a folder; fails with what it said."""
+    """Runs Python in a folder; on failure, shows its output."""
     path = os.pathsep.join([str(ROOT), str(folder)])
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],

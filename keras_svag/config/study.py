@@ -9,7 +9,7 @@ from keras_svag.config.validate import (
     to_plain,
     validate_config,
 )
-from keras_svag.studies.base.study import COMMON
+from keras_svag.studies.base.study import COMMON_FIELDS
 
 # Fields of a recipe that a config may repeat.
 REPEATED = {
@@ -51,7 +51,7 @@ def build_study(config, name, recipe=None):
 
 
 def _of_fields(config, name, recipe, keep=True):
-    fields = {field: config.get(entry) for entry, field in COMMON.items()}
+    fields = {field: config.get(entry) for entry, field in COMMON_FIELDS.items()}
     fields |= config.get(name) or {}
     # What is left open is the study's default.
     fields = {field: value for field, value in fields.items() if value is not None}
@@ -77,5 +77,5 @@ def _check_against(config, recipe):
                 f"it. Received: {entry}={config[entry]!r}. Use --recipe without --config, or with "
                 "--config=configs/recipe.py."
             )
-    known = [*COMMON, *REPEATED, *STUDIES, "num_workers"]
+    known = [*COMMON_FIELDS, *REPEATED, *STUDIES, "num_workers"]
     reject_unknown("", config, known)

@@ -1,6 +1,6 @@
-"""The studies: what runs are made of a recipe, and what they say.
+"""The studies: each trains a recipe in many settings, judges the runs and writes a report.
 
-`SDEValidity(recipe).run(workdir)` and its like train; `load(workdir)` reads what is there.
+`SDEValidity(recipe).run(workdir)` trains; `load(workdir)` reads what is on disk.
 """
 
 from keras_svag.studies.base.result import Result

@@ -1,56 +1,43 @@
-"""Console scripts on the folders of studies: svag-status, svag-judge, svag-compare, svag-plot."""
+"""Console scripts for folders of studies: svag-status, svag-judge, svag-compare, svag-plot."""
 
 import argparse
+import contextlib
 import os
 import sys
 
-WORKDIR_HELP = "folder of a study"
-
 
 def status(argv=None):
-    """Prints how far a study is and its provisional table; nothing is written."""
-    parser = _parser("svag-status", "How far a study is, also while it runs.")
-    parser.add_argument("workdir", help=WORKDIR_HELP)
-
-    def run(arguments):
+    """Prints the progress of a study and its provisional table; writes nothing."""
+    parser = _parser("svag-status", "Progress of a study, also while it runs.", "workdir")
+    arguments = parser.parse_args(argv)
+    with _short_errors():
         from keras_svag.studies.status import read_status
 
         print(read_status(arguments.workdir))
 
-    _main(parser, run, argv)
-
 
 def judge(argv=None):
-    """Judges the finished runs of a study anew; never trains."""
-    parser = _parser(
-        "svag-judge",
-        "Judges the finished runs of a study anew, beside its old verdict. Never trains.",
-    )
-    parser.add_argument("workdir", help=WORKDIR_HELP)
-    parser.add_argument("--closeness", type=float, help="C, a number > 1")
+    """Judges the finished runs of a study again; never trains."""
+    description = "Judges the finished runs of a study again; keeps the old verdict, never trains."
+    parser = _parser("svag-judge", description, "workdir")
+    parser.add_argument("--closeness", type=float, help="factor C, a number > 1")
     parser.add_argument("--window", type=_fractions, help="two fractions of the run: 0.5,0.8")
     parser.add_argument("--criterion", help="closeness, weight_norm or test_accuracy")
-
-    def run(arguments):
+    arguments = vars(parser.parse_args(argv))
+    with _short_errors():
         from keras_svag.studies import load
 
-        result = load(arguments.workdir).judge(
-            arguments.closeness, arguments.window, arguments.criterion
-        )
+        result = load(arguments.pop("workdir")).judge(**arguments)
         print(result)
         print(f"\n{result.details['judged']['correction']}\nWritten to {result.path}")
-
-    _main(parser, run, argv)
 
 
 def compare(argv=None):
     """Compares two studies."""
-    parser = _parser("svag-compare", "Compares two studies of one kind.")
-    parser.add_argument("first", help=WORKDIR_HELP)
-    parser.add_argument("second", help="folder of another one")
-    parser.add_argument("--plot", metavar="FILE", help="draw the curves of both to a file")
-
-    def run(arguments):
+    parser = _parser("svag-compare", "Compares two studies of the same kind.", "first", "second")
+    parser.add_argument("--plot", metavar="FILE", help="save the curves of both to a file")
+    arguments = parser.parse_args(argv)
+    with _short_errors():
         from keras_svag.report.drawing import save
         from keras_svag.studies import compare
 
@@ -60,40 +47,38 @@ def compare(argv=None):
             save(arguments.plot, comparison.plot)
             print(f"\nFigure: {arguments.plot}")
 
-    _main(parser, run, argv)
-
 
 def plot(argv=None):
     """Saves the figures of a study."""
-    parser = _parser("svag-plot", "Saves the figures of a study.")
-    parser.add_argument("workdir", help=WORKDIR_HELP)
+    parser = _parser("svag-plot", "Saves the figures of a study.", "workdir")
     parser.add_argument("--format", default="pdf", help="pdf (default), svg or png")
-    parser.add_argument("--folder", help="where to; default: figures/ of the study")
-
-    def run(arguments):
+    parser.add_argument("--folder", help="folder to save to (default: figures/ of the study)")
+    arguments = parser.parse_args(argv)
+    with _short_errors():
         from keras_svag.studies import load
 
         paths = load(arguments.workdir).save_figures(arguments.format, arguments.folder)
         print("\n".join(map(str, paths)))
 
-    _main(parser, run, argv)
 
-
-def _parser(name, description):
-    return argparse.ArgumentParser(prog=name, description=description)
+def _parser(program, description, *folders):
+    parser = argparse.ArgumentParser(program, description=description)
+    for name in folders:
+        parser.add_argument(name, help="folder of a study")
+    return parser
 
 
 def _fractions(text):
     return tuple(float(part) for part in text.split(","))
 
 
-def _main(parser, run, argv):
-    """Parses and runs; wrong input ends with one sentence."""
-    # TensorFlow tells of its CPU features on import.
+@contextlib.contextmanager
+def _short_errors():
+    """Prints invalid input as one sentence, without a traceback, and exits with status 1."""
+    # TensorFlow, which the body imports, logs CPU features at this level and below.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    arguments = parser.parse_args(argv)
     try:
-        run(arguments)
+        yield
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)

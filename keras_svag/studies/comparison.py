@@ -1,9 +1,8 @@
-"""Two studies side by side: what differs in their settings, and in what they found."""
+"""Two studies side by side: their settings, quantities and curves."""
 
 import dataclasses
 import functools
 import pathlib
-import typing
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -19,32 +18,44 @@ from keras_svag.report.drawing import (
 )
 from keras_svag.report.text import align
 from keras_svag.studies.base.identity import differences
+from keras_svag.studies.base.result import Result
 from keras_svag.studies.base.titles import curves_of
 from keras_svag.studies.base.workdir import CONFIG
 from keras_svag.studies.stored import load
 from keras_svag.theory import mean_interval, ratio_interval
 
-STYLES = ("-", "--")
+LINE_STYLES = ("-", "--")
+QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
 
 
-def compare(first, second):
-    """Compares two studies of one kind from their folders.
+def compare(
+    first: str | pathlib.Path | Result, second: str | pathlib.Path | Result
+) -> "Comparison":
+    """Compares two studies of the same kind.
 
     Args:
-        first: folder of a study, or its `Result`.
-        second: the same of another one.
+        first: Folder of a study, or its `Result`.
+        second: Folder of another study, or its `Result`.
 
     Returns:
         A `Comparison`.
 
     Raises:
-        ValueError: if a folder holds no study, or the studies are of two kinds.
+        ValueError: If a folder holds no study, or the studies are of different kinds.
+
+    Example:
+
+    >>> for seed in (0, 1):
+    ...     study = keras_svag.studies.SDEValidity(recipe, ells=(1, 2), num_seeds=2, seed=seed)
+    ...     result = study.run(f"runs/seed{seed}", num_workers=1, show_progress=False)
+    >>> compare("runs/seed0", "runs/seed1").differences
+    ['seed: 0 -> 1']
     """
-    results = [item if hasattr(item, "study") else load(item) for item in (first, second)]
+    results = [item if isinstance(item, Result) else load(item) for item in (first, second)]
     names = [result.study.name for result in results]
     if names[0] != names[1]:
         raise ValueError(
-            "`first` and `second` must be studies of one kind. "
+            "`first` and `second` must be studies of the same kind. "
             f"Received: {names[0]} in {results[0].workdir}, {names[1]} in {results[1].workdir}"
         )
     return Comparison(*results)
@@ -52,43 +63,42 @@ def compare(first, second):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
-    """Two studies side by side; printed, it is a table.
+    """Two studies side by side. `print` shows a table.
 
     Attributes:
-        first: a `Result`.
-        second: a `Result`.
+        first: A `Result`.
+        second: A `Result`.
     """
 
-    first: typing.Any
-    second: typing.Any
+    first: Result
+    second: Result
 
     @functools.cached_property
-    def differences(self):
-        """Fields of the two configs that differ, as `name: first -> second`."""
+    def differences(self) -> list[str]:
+        """Fields in which the two configs differ, as `name: first -> second`."""
         configs = [records.read_json(r.workdir / CONFIG) for r in (self.first, self.second)]
         return differences(*configs, mutable=())
 
     @functools.cached_property
-    def table(self):
-        """A row for each cell that both have and each quantity: means, and their ratio."""
-        rows = []
-        cells = [_cells(result.table) for result in (self.first, self.second)]
-        for cell in (c for c in cells[0] if c in cells[1]):
-            a, b = (found[cell] for found in cells)
-            for name in ("weight_norm", "gradient_noise", "gradient_signal", *_ends(a, b)):
-                values = [[r[name] for r in rows_ if name in r] for rows_ in (a, b)]
-                if not all(values):
-                    continue
-                rows.append(
-                    {
-                        **dict(zip(("batch_size", "method", "ell"), cell)),
-                        "quantity": name,
-                        "first": mean_interval(values[0]).mean,
-                        "second": mean_interval(values[1]).mean,
-                        "ratio": ratio_interval(values[1], values[0]),
-                    }
-                )
-        return rows
+    def table(self) -> list[dict]:
+        """Means and their ratio, a row per quantity of each cell that both studies have."""
+        first, second = (_by_cell(result.table) for result in (self.first, self.second))
+        table = []
+        for cell in (cell for cell in first if cell in second):
+            names = [n for row in first[cell] + second[cell] for n in row if n.startswith("final_")]
+            for name in dict.fromkeys((*QUANTITIES, *names)):
+                a, b = ([row[name] for row in t[cell] if name in row] for t in (first, second))
+                if a and b:
+                    table.append(
+                        {
+                            **dict(zip(("batch_size", "method", "ell"), cell)),
+                            "quantity": name,
+                            "first": mean_interval(a).mean,
+                            "second": mean_interval(b).mean,
+                            "ratio": ratio_interval(b, a),
+                        }
+                    )
+        return table
 
     def __repr__(self):
         lines = [("B", "method", "ell", "quantity", "first", "second", "second / first")]
@@ -100,34 +110,34 @@ class Comparison:
             f"first: {self.first.workdir} ({self.first.verdict})",
             f"second: {self.second.workdir} ({self.second.verdict})",
             "",
-            "Settings that differ: " + ("; ".join(self.differences) or "none") + ".",
+            "Different settings: " + ("; ".join(self.differences) or "none") + ".",
             "",
             *align(lines, left=True),
         ]
         return "\n".join(text)
 
-    def plot(self, batch_size=None, ell=1.0):
-        """Draws the curves of both at one setting, over each other.
+    def plot(self, batch_size: int | None = None, ell: float = 1.0) -> Figure:
+        """Plots the training curves of both studies at one batch size and ell.
 
         Args:
-            batch_size: B. Defaults to `None`: the smallest that both have.
-            ell: amplification. Defaults to `1`.
+            batch_size: Batch size B. Defaults to `None`, the smallest that both studies have.
+            ell: Amplification. Defaults to `1`.
 
         Returns:
             A `matplotlib.figure.Figure`.
 
         Raises:
-            ValueError: if they have no such setting in common.
+            ValueError: If not both studies have finished runs there.
         """
-        sizes = [
-            {r["batch_size"] for r in finished(result.table) if r["ell"] == ell}
+        rows = [
+            [row for row in finished(result.table) if row["ell"] == ell]
             for result in (self.first, self.second)
         ]
-        common = sorted(sizes[0] & sizes[1])
+        common = sorted(set.intersection(*({r["batch_size"] for r in study} for study in rows)))
         batch_size = common[0] if batch_size is None and common else batch_size
         if batch_size not in common:
             raise ValueError(
-                f"`batch_size` must be one of {common}, which both have at ell={ell:g}. "
+                f"`batch_size` must be one of {common}, which both studies have at ell={ell:g}. "
                 f"Received: batch_size={batch_size}"
             )
         with matplotlib.rc_context(STYLE):
@@ -140,9 +150,9 @@ class Comparison:
             for i, result in enumerate((self.first, self.second)):
                 rows = [r for r in finished(result.table, batch_size) if r["ell"] == ell]
                 steps, values = load_curves(result.workdir, rows, column)
-                name = f"{pathlib.Path(result.workdir).name} ({len(rows)} seeds)"
+                name = f"{result.workdir.name} ({len(rows)} seeds)"
                 mean = mean_ignoring_gaps(values)
-                axis.plot(steps, mean, STYLES[i], color=COLORS[i], label=name)
+                axis.plot(steps, mean, LINE_STYLES[i], color=COLORS[i], label=name)
             if scale == "log":
                 set_log_scale(axis)
             axis.set_title(label, loc="left")
@@ -152,13 +162,8 @@ class Comparison:
         return figure
 
 
-def _cells(table):
+def _by_cell(table):
     cells = {}
     for row in finished(table):
         cells.setdefault((row["batch_size"], row["method"], row["ell"]), []).append(row)
     return cells
-
-
-def _ends(*cells):
-    names = [name for rows in cells for row in rows for name in row if name.startswith("final_")]
-    return list(dict.fromkeys(names))

@@ -1,8 +1,14 @@
-"""The studies in one call, for a notebook: `check_sde` and `check_linear_scaling`."""
+"""Studies in one function call, for notebooks: `check_sde` and `check_linear_scaling`."""
 
+import pathlib
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 
 from keras_svag.recipe import Recipe
+from keras_svag.studies.base.result import Result
 from keras_svag.studies.linear_scaling import LinearScaling
 from keras_svag.studies.sde_validity import SDEValidity
 from keras_svag.theory import DEFAULT_CLOSENESS
@@ -12,56 +18,56 @@ NUM_RECORDS = 40
 
 
 def check_sde(
-    model_fn,
-    optimizer,
-    loss,
-    train_data,
-    ells=(1, 2, 4),
-    seeds=3,
-    batch_size=32,
-    epochs=10,
-    metrics=("accuracy",),
-    test_data=None,
-    closeness=DEFAULT_CLOSENESS,
-    window=(0.4, 0.8),
-    sampling=WITH_REPLACEMENT,
-    num_records=NUM_RECORDS,
-    seed=0,
-    workdir=None,
-    num_workers=1,
-    show_progress=True,
-):
-    """Is the SDE a valid model of this training? `keras_svag.studies.SDEValidity` in one call.
+    model_fn: Callable[[int], keras.Model],
+    optimizer: keras.optimizers.Optimizer,
+    loss: Any,
+    train_data: Any,
+    ells: Sequence[float] = (1, 2, 4),
+    num_seeds: int = 3,
+    batch_size: int = 32,
+    epochs: float = 10,
+    metrics: Sequence = ("accuracy",),
+    test_data: Any = None,
+    closeness: float = DEFAULT_CLOSENESS,
+    window: Sequence[float] = (0.4, 0.8),
+    sampling: str = WITH_REPLACEMENT,
+    num_records: int = NUM_RECORDS,
+    seed: int = 0,
+    workdir: str | pathlib.Path | None = None,
+    num_workers: int = 1,
+    show_progress: bool = True,
+) -> Result:
+    """Tests if the SDE is a valid model of a training run: `SDEValidity` in one call.
 
     Args:
-        model_fn: function of an int seed that returns a new `keras.Model` with the initial weights
-            of that seed (`keras.utils.set_random_seed(seed)` first, then build).
-        optimizer: a Keras SGD, Adam, AdamW or RMSprop, or an SVAG version of one: that of the run
-            in question. A schedule counts its steps. It is not changed.
-        loss: as for `compile`.
-        train_data: tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or structures of arrays.
-        ells: amplifications, 1 and at least two more. Defaults to `(1, 2, 4)`.
-        seeds: number of seeds, at least 2. Defaults to `3`.
-        batch_size: B of the run in question; a step of these runs reads 2B. Defaults to `32`.
-        epochs: length of the run in question, a number > 0. Defaults to `10`.
-        metrics: as for `compile`. Defaults to `("accuracy",)`.
-        test_data: as `train_data`, to evaluate on, or `None`. Defaults to `None`.
-        closeness: C, a float > 1. Defaults to `sqrt(2)`.
-        window: two fractions of the run, over which N, G and R are averaged. Defaults to
-            `(0.4, 0.8)`.
-        sampling: one of `keras_svag.datasets.SAMPLING_MODES`. Defaults to `"with_replacement"`.
-        num_records: rows recorded of each run. Defaults to `40`.
-        seed: int >= 0, of all seeds. Defaults to `0`.
-        workdir: folder for all files, with which the same call resumes. Defaults to `None`: a
-            temporary one, which lasts as long as the result.
-        num_workers: number of processes; 0 means one for each core. Defaults to `1`.
-        show_progress: whether to show a progress bar. Defaults to `True`.
+        model_fn: Function of an int seed that returns a new `keras.Model` with the initial weights
+            of that seed (call `keras.utils.set_random_seed(seed)` first).
+        optimizer: Keras SGD, Adam, AdamW or RMSprop, or an SVAG version of one, with the
+            hyperparameters of the run. It is not modified.
+        loss: Loss, see `keras.Model.compile`.
+        train_data: Tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or of structures of arrays.
+        ells: Amplifications: 1 and at least two larger ones. Defaults to `(1, 2, 4)`.
+        num_seeds: Number of seeds, at least 2. Defaults to `3`.
+        batch_size: Batch size B of the run. Defaults to `32`.
+        epochs: Length of the run, a number > 0. Defaults to `10`.
+        metrics: Metrics, see `keras.Model.compile`. Defaults to `("accuracy",)`.
+        test_data: Data to evaluate on, in the form of `train_data`. Defaults to `None`.
+        closeness: Factor C within which two quantities agree, a float > 1. Defaults to `sqrt(2)`.
+        window: Start and end of the window over which N, G and R are averaged, as fractions of the
+            run. Defaults to `(0.4, 0.8)`.
+        sampling: One of `keras_svag.datasets.SAMPLING_MODES`. Defaults to `"with_replacement"`.
+        num_records: Number of rows to record per run. Defaults to `40`.
+        seed: Seed that all other seeds are derived from, an int >= 0. Defaults to `0`.
+        workdir: Folder for all files; the same call on the same folder resumes. Defaults to `None`,
+            a temporary folder that is deleted with the result.
+        num_workers: Number of processes; 0 means one per core. Defaults to `1`.
+        show_progress: Whether to show a progress bar. Defaults to `True`.
 
     Returns:
-        A `keras_svag.studies.Result`, with `verdict`, `reason`, `table` and `plot()`.
+        A `keras_svag.studies.Result` with `verdict`, `reason`, `table` and `plot()`.
 
     Raises:
-        ValueError: if an argument is out of range, or the optimizer has no SVAG version.
+        ValueError: If an argument is out of range, or the optimizer has no SVAG version.
 
     Example:
 
@@ -83,8 +89,8 @@ def check_sde(
     study = SDEValidity(
         recipe,
         ells=ells,
-        num_seeds=seeds,
-        max_num_seeds=seeds,
+        num_seeds=num_seeds,
+        max_num_seeds=num_seeds,
         closeness=closeness,
         window=window,
         num_records=num_records,
@@ -93,64 +99,76 @@ def check_sde(
     )
     if len([ell for ell in study.ells if ell > 1]) < 2 or study.num_seeds < 2:
         raise ValueError(
-            "`ells` must hold 1, which is the run itself, and at least two larger numbers, to "
-            "extrapolate to the SDE from; and `seeds` must be at least 2. "
-            f"Received: ells={ells}, seeds={seeds}"
+            "`ells` must hold 1, plain SGD, and at least two larger numbers, from which the SDE is "
+            "extrapolated, and `num_seeds` must be at least 2. "
+            f"Received: ells={ells}, num_seeds={num_seeds}"
         )
     return _run(study, workdir, num_workers, show_progress)
 
 
 def check_linear_scaling(
-    model_fn,
-    optimizer,
-    loss,
-    train_data,
-    kappas=(1, 2, 4, 8),
-    seeds=3,
-    batch_size=32,
-    epochs=10,
-    metrics=("accuracy",),
-    test_data=None,
-    closeness=DEFAULT_CLOSENESS,
-    window=(0.4, 0.8),
-    sampling=WITH_REPLACEMENT,
-    rule="auto",
-    num_records=NUM_RECORDS,
-    seed=0,
-    workdir=None,
-    num_workers=1,
-    show_progress=True,
-):
-    """How far can this batch size be raised? `keras_svag.studies.LinearScaling` in one call.
+    model_fn: Callable[[int], keras.Model],
+    optimizer: keras.optimizers.Optimizer,
+    loss: Any,
+    train_data: Any,
+    kappas: Sequence[float] = (1, 2, 4, 8),
+    num_seeds: int = 3,
+    batch_size: int = 32,
+    epochs: float = 10,
+    metrics: Sequence = ("accuracy",),
+    test_data: Any = None,
+    closeness: float = DEFAULT_CLOSENESS,
+    window: Sequence[float] = (0.4, 0.8),
+    sampling: str = WITH_REPLACEMENT,
+    rule: str = "auto",
+    num_records: int = NUM_RECORDS,
+    seed: int = 0,
+    workdir: str | pathlib.Path | None = None,
+    num_workers: int = 1,
+    show_progress: bool = True,
+) -> Result:
+    """Tests how far a batch size can be scaled: `LinearScaling` in one call.
 
     Args:
-        model_fn: as for `check_sde`, like all arguments that are not listed here.
-        optimizer: that of the run at `batch_size`.
-        loss: as for `compile`.
-        train_data: as for `check_sde`.
-        kappas: factors on the batch size to try. Defaults to `(1, 2, 4, 8)`.
-        seeds: number of seeds, at least 2. Defaults to `3`.
-        batch_size: B, the base batch size. Defaults to `32`.
-        epochs: length of the runs. Defaults to `10`.
-        metrics: as for `compile`. Defaults to `("accuracy",)`.
-        test_data: as for `check_sde`.
-        closeness: C, a float > 1. Defaults to `sqrt(2)`.
-        window: where averages are taken if no equilibrium is found. Defaults to `(0.4, 0.8)`.
-        sampling: one of `keras_svag.datasets.SAMPLING_MODES`. Defaults to `"with_replacement"`.
-        rule: how hyperparameters change with the batch size, see `keras_svag.scale_optimizer`.
-            Defaults to `"auto"`.
-        num_records: rows recorded of each run. Defaults to `40`.
-        seed: int >= 0, of all seeds. Defaults to `0`.
-        workdir: as for `check_sde`.
-        num_workers: as for `check_sde`.
-        show_progress: whether to show a progress bar. Defaults to `True`.
+        model_fn: Function of an int seed that returns a new model, see `check_sde`.
+        optimizer: Optimizer with the hyperparameters of the run at `batch_size`.
+        loss: Loss, see `keras.Model.compile`.
+        train_data: Training data, see `check_sde`.
+        kappas: Factors on the batch size to try. Defaults to `(1, 2, 4, 8)`.
+        num_seeds: Number of seeds, at least 2. Defaults to `3`.
+        batch_size: Base batch size B. Defaults to `32`.
+        epochs: Length of the runs, a number > 0. Defaults to `10`.
+        metrics: Metrics, see `keras.Model.compile`. Defaults to `("accuracy",)`.
+        test_data: Data to evaluate on. Defaults to `None`.
+        closeness: Factor C, a float > 1. Defaults to `sqrt(2)`.
+        window: Window of the averages if no equilibrium is found. Defaults to `(0.4, 0.8)`.
+        sampling: One of `keras_svag.datasets.SAMPLING_MODES`. Defaults to `"with_replacement"`.
+        rule: Scaling rule, see `keras_svag.scale_optimizer`. Defaults to `"auto"`.
+        num_records: Number of rows to record per run. Defaults to `40`.
+        seed: Seed that all other seeds are derived from. Defaults to `0`.
+        workdir: Folder for all files. Defaults to `None`, a temporary one, see `check_sde`.
+        num_workers: Number of processes; 0 means one per core. Defaults to `1`.
+        show_progress: Whether to show a progress bar. Defaults to `True`.
 
     Returns:
-        A `keras_svag.studies.Result`; `details["observed_max_kappa"]` is the answer, and
-        `details["predicted_max_kappa"]` what the base runs alone said.
+        A `keras_svag.studies.Result`. `details["observed_max_kappa"]` is the answer, and
+        `details["predicted_max_kappa"]` the prediction from the base runs alone.
 
     Raises:
-        ValueError: if an argument is out of range, or the optimizer has no scaling rule.
+        ValueError: If an argument is out of range, or the optimizer has no scaling rule.
+
+    Example:
+
+    >>> def model_fn(seed):
+    ...     keras.utils.set_random_seed(seed)
+    ...     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> x = np.random.default_rng(0).normal(size=(64, 4))
+    >>> result = check_linear_scaling(
+    ...     model_fn, keras.optimizers.SGD(0.01), "mse", (x, x[:, :1]), kappas=(1, 2),
+    ...     batch_size=8, epochs=4, metrics=(), num_records=8, show_progress=False,
+    ... )
+    >>> sorted(result.details["observed_max_kappa"])
+    ['first_failure', 'inconclusive', 'value']
     """
     recipe = Recipe(
         model_fn, train_data, optimizer, loss, batch_size, epochs, test_data, metrics,
@@ -159,7 +177,7 @@ def check_linear_scaling(
     study = LinearScaling(
         recipe,
         batch_sizes=[round(batch_size * kappa) for kappa in kappas],
-        num_seeds=seeds,
+        num_seeds=num_seeds,
         closeness=closeness,
         window=window,
         num_records=num_records,

@@ -1,4 +1,4 @@
-"""How far a study is, from its files: also while it runs, from another terminal or machine."""
+"""Progress of a study, read from its files: also while it runs, by another process or machine."""
 
 import dataclasses
 import pathlib
@@ -11,95 +11,76 @@ from keras_svag.engine.state import RunFolder
 from keras_svag.studies.base.workdir import ENVIRONMENT
 from keras_svag.studies.stored import evaluate, finished_runs, read_study
 
-# A run whose files have not changed for so long is not being worked on.
+# A run whose files have not changed for this long is not in progress.
 STALE_SECONDS = 600
 
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """How far a study is.
+    """Progress of a study; `print` shows it.
 
-    Attributes:
-        name: name of the study.
-        done: number of finished runs.
-        failed: number of runs that failed.
-        running: names of runs in progress, whose files changed lately.
-        planned: number of runs planned so far; a study may add seeds.
-        share: share of the work that is done, from 0 to 1.
-        seconds_left: at the rate so far, or `None` where that is not known.
-        rate: examples per second, or `None`.
-        table: the provisional table, or `None` as long as there is nothing to judge.
+    `done` and `failed` runs of those `planned` so far (a study may add seeds), the names of the
+    `running` ones, `fraction_done` of the work, the `rate` in examples per second, and the
+    provisional `table`; the last three are `None` if unknown.
     """
 
     name: str
     done: int
     failed: int
-    running: list
+    running: list[str]
     planned: int
-    share: float
+    fraction_done: float
     seconds_left: float | None
     rate: float | None
     table: str | None
 
     def __str__(self):
-        """Some lines for the terminal."""
-        parts = [f"{self.done} of {self.planned} runs done ({100 * self.share:.0f} % of the work)"]
+        percent = f"{100 * self.fraction_done:.0f} % of the work"
+        parts = [f"{self.done} of {self.planned} runs done ({percent})"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.running:
             parts.append(f"{len(self.running)} in progress")
         if self.rate is not None:
             parts.append(f"{self.rate:,.0f} examples/s")
-        if self.seconds_left is not None and self.share < 1:
+        if self.seconds_left is not None and self.fraction_done < 1:
             parts.append(f"about {describe_seconds(self.seconds_left)} left")
         text = f"{self.name}: {', '.join(parts)}."
         return text if self.table is None else f"{text}\n\n{self.table}"
 
 
-def read_status(workdir, now=None):
-    """Reads how far a study is; nothing is written.
-
-    Args:
-        workdir: folder of the study.
-        now: seconds since the epoch. Defaults to `None`: the clock's.
-
-    Returns:
-        A `Status`.
-
-    Raises:
-        ValueError: if `workdir` holds no study.
-    """
+def read_status(workdir):
+    """Reads the `Status` of the study in a folder."""
     workdir = pathlib.Path(workdir).expanduser()
-    now = time.time() if now is None else now
     study, _ = read_study(workdir)
-    num_train = study.facts.num_train
     specs, results = finished_runs(workdir)
     planned = {spec.name: spec for spec in [*study.specs(study.first_seeds()), *specs]}
-    shares = {name: _share(workdir, spec, results) for name, spec in planned.items()}
-    costs = {n: spec.steps * spec.examples_per_step(num_train) for n, spec in planned.items()}
-    work = sum(costs.values())
-    finished = sum(costs[name] * shares[name] for name in planned)
+    costs = {
+        name: spec.steps * spec.examples_per_step(study.facts.num_train)
+        for name, spec in planned.items()
+    }
+    total = sum(costs.values())
+    done = sum(costs[n] * _fraction_done(workdir, planned[n], results) for n in planned)
     rate = _rate(workdir, costs, results)
     try:
         table = study.format_table(evaluate(study, workdir)[0])
-    except ValueError:
+    except ValueError:  # too few runs
         table = None
     statuses = [result["status"] for result in results.values()]
     return Status(
         name=study.name,
         done=statuses.count(DONE),
         failed=statuses.count(FAILED),
-        running=[n for n in planned if n not in results and _is_fresh(workdir, n, now)],
+        running=[n for n in planned if n not in results and _has_changed_lately(workdir, n)],
         planned=len(planned),
-        share=finished / work,
-        seconds_left=(work - finished) / rate if rate else None,
+        fraction_done=done / total,
+        seconds_left=(total - done) / rate if rate else None,
         rate=rate,
         table=table,
     )
 
 
-def _share(workdir, spec, results):
-    """Share of a run that is done, as far as its records on disk tell."""
+def _fraction_done(workdir, spec, results):
     if spec.name in results:
         return 1.0
     try:
@@ -109,18 +90,17 @@ def _share(workdir, spec, results):
     return rows[-1]["step"] / spec.steps if rows else 0.0
 
 
-def _is_fresh(workdir, name, now):
+def _has_changed_lately(workdir, name):
     paths = RunFolder(workdir, name).path.rglob("*")
     times = [path.stat().st_mtime for path in paths if path.is_file()]
-    return bool(times) and now - max(times) < STALE_SECONDS
+    return bool(times) and time.time() - max(times) < STALE_SECONDS
 
 
 def _rate(workdir, costs, results):
-    """Examples per second since the last call of the study, or `None`."""
-    started = (workdir / ENVIRONMENT).stat().st_mtime
+    """Examples per second since the study was last started, or `None`."""
+    start = (workdir / ENVIRONMENT).stat().st_mtime
     ends = {n: RunFolder(workdir, n).result.stat().st_mtime for n in results if n in costs}
-    since = {name: end for name, end in ends.items() if end > started}
-    if not since:
+    ends = {name: end for name, end in ends.items() if end > start}
+    if not ends:
         return None
-    elapsed = max(since.values()) - started
-    return sum(costs[name] for name in since) / elapsed if elapsed > 0 else None
+    return sum(costs[name] for name in ends) / (max(ends.values()) - start)

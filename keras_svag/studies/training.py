@@ -1,7 +1,8 @@
-"""One run with everything: no study, but records, checkpoints and the trained network."""
+"""A single run that keeps records, checkpoints and the trained network."""
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.execution import DONE, FAILED
@@ -12,29 +13,33 @@ from keras_svag.engine.state import RunFolder
 from keras_svag.studies.base.session import Session
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.table import read_rows
-from keras_svag.studies.base.workdir import claim
+from keras_svag.studies.base.workdir import prepare_workdir
 from keras_svag.theory.coefficients import validate_ell
 
 MODEL_FILE = "model.keras"
-# Columns of a record that sum up a run, in the order in which they are told.
-SUMMARY = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "weight_norm")
-MEASURED = ("gradient_noise", "gradient_signal", "noise_to_signal")
+# Columns of the last record that are printed first and last.
+MAIN_COLUMNS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "weight_norm")
+NOISE_COLUMNS = ("gradient_noise", "gradient_signal", "noise_to_signal")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training(Study):
-    """Trains a recipe once, with amplification `ell`.
+    """Trains a recipe once, with amplification `ell`; a study without verdict.
 
-    Leaves `config.json`, `environment.json`, `result.json` and `runs/<name>/` with the records
+    Writes `config.json`, `environment.json`, `result.json` and, in `runs/<name>/`, the records
     (`metrics.jsonl`, `tensorboard/`), the last checkpoint and the trained network `model.keras`, a
-    plain Keras model that needs no keras_svag to be loaded.
+    plain Keras model that can be loaded without keras_svag.
 
     Args:
-        recipe: a `keras_svag.Recipe`.
-        batch_size: B, hyperparameters scaled from those of the recipe. Defaults to `None`: the
-            recipe's.
-        ell: amplification. Defaults to `1`.
-        **kwargs: see `keras_svag.studies.Study`.
+        batch_size: Batch size B; hyperparameters are scaled from those of the recipe. Defaults to
+            `None`, that of the recipe.
+        ell: Amplification of the noise covariance. Defaults to `1`, plain SGD.
+
+    Example:
+
+    >>> result = Training(recipe, ell=2).run("runs/once", show_progress=False)
+    >>> result["status"], result["last_record"]["step"]
+    ('done', 32)
     """
 
     batch_size: int | None = None
@@ -46,40 +51,46 @@ class Training(Study):
     is_judged = False
 
     def validate(self):
-        """Checks batch size and ell."""
+        """Validates batch size and ell."""
         size = self.facts.batch_size if self.batch_size is None else self.batch_size
         self._set("batch_size", positive_int(f"{self.name}.batch_size", size))
         self._set("ell", validate_ell(self.ell))
 
     @property
     def mutable_fields(self):
-        """None: one run is all there is."""
+        """None, since there is only one run."""
         return ()
 
     def specs(self, num_seeds):
-        """The run."""
+        """The single run."""
         return [self.make_spec(self.batch_size, self.ell)]
 
-    def run(self, workdir, show_progress=True, command=None):
-        """Trains the network, or goes on with it.
+    def run(
+        self,
+        workdir: str | pathlib.Path,
+        show_progress: bool = True,
+        command: Sequence[str] | None = None,
+    ) -> dict:
+        """Trains the network, or resumes its training.
 
         Args:
-            workdir: folder for all files.
-            show_progress: whether to show a progress bar. Defaults to `True`.
-            command: list of strings, the command to keep. Defaults to that of this process.
+            workdir: Folder for all files.
+            show_progress: Whether to show a progress bar. Defaults to `True`.
+            command: Command line to record, a list of strings. Defaults to `None`, that of this
+                process.
 
         Returns:
-            The dict that stands in `result.json`: cell, status and, of a run that did not diverge,
-            its last record.
+            The content of `result.json`: cell, status and, unless the run diverged, its last
+            record.
 
         Raises:
-            ValueError: if the recipe is wrong or `workdir` belongs to another run.
+            ValueError: If the recipe is invalid, or `workdir` belongs to another run.
         """
         self.check()
         (spec,) = self.specs({})
         workdir = pathlib.Path(workdir)
-        claim(workdir, self, command)
-        # One run is one program, which uses the whole machine by itself.
+        prepare_workdir(workdir, self, command)
+        # A single program, which uses the whole machine.
         with RunPool(self.recipe, self.recording, workdir, num_workers=1) as pool:
             session = Session(pool, self.facts.num_train, workdir, show_progress=show_progress)
             result = session.execute([[spec]])[spec.name]
@@ -91,14 +102,14 @@ class Training(Study):
 
 
 def format_result(result):
-    """Words for the dict that `Training.run` returns, a string of several lines."""
-    fields = [f.name for f in dataclasses.fields(RunSpec)]
-    lines = [", ".join(f"{name}={result[name]}" for name in fields if name != "seed")]
+    """Formats what `Training.run` returns, for the terminal."""
+    names = [f.name for f in dataclasses.fields(RunSpec) if f.name != "seed"]
+    lines = [", ".join(f"{name}={result[name]}" for name in names)]
     if result["status"] == FAILED:
         return "\n".join([*lines, result["message"]])
     last = result["last_record"]
-    others = [name for name in last if name.startswith(("test_", "train_")) and name not in SUMMARY]
-    for name in (*SUMMARY, *others, *MEASURED):
+    metrics = [name for name in last if name.startswith(("test_", "train_"))]
+    for name in dict.fromkeys((*MAIN_COLUMNS, *metrics, *NOISE_COLUMNS)):
         if last.get(name) is not None:
             lines.append(f"{name:>16}  {last[name]:.5g}")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from keras_svag import Recipe
 from keras_svag.engine.compiled import CompiledTraining
 from keras_svag.engine.processes import transfer
 from keras_svag.engine.recording import Recording
-from keras_svag.studies.base.identity import _is_same_network
+from keras_svag.studies.base.identity import is_same_network
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int32)
@@ -174,7 +174,7 @@ def is_same(*makers):
     (first, network), (second, other) = (
         (recipe.describe(), recipe.describe_network()) for recipe in (make() for make in makers)
     )
-    return first == second and _is_same_network(network, other)
+    return first == second and is_same_network(network, other)
 
 
 @pytest.mark.parametrize("change", CHANGES)

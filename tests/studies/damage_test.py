@@ -1,4 +1,4 @@
-"""Folders whose files are not what was written: a sentence, whatever stands in them."""
+"""Damaged folders: an error of one sentence, whatever the files hold."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""What the tests of the studies share."""
+"""Helpers of the tests of studies."""
 
 import contextlib
 import csv
@@ -59,7 +59,7 @@ def assert_refused(workdir, study, *words):
     with pytest.raises(ValueError) as error:
         study.run(workdir, num_workers=1, show_progress=False)
     message = str(error.value)
-    for word in ("`workdir`", repr(str(workdir)), "Use another --workdir", *words):
+    for word in ("`workdir`", repr(str(workdir)), "Use another workdir", *words):
         assert word in message, message
     assert files_of(workdir) == before
 

@@ -1,6 +1,7 @@
-"""To whom the folder of a recipe's study belongs: the same data, model, optimizer, precision."""
+"""Folders of a recipe's study: same data, model, optimizer and precision, or refused."""
 
 import dataclasses
+import threading
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from keras_svag import Recipe
 from keras_svag.engine.files import records
 from keras_svag.studies import SDEValidity
-from keras_svag.studies.base.workdir import claim
+from keras_svag.studies.base.workdir import prepare_workdir
 from tests.studies.helpers import assert_refused, files_of
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
@@ -53,15 +54,16 @@ def own_study(**changes):
 def begun(tmp_path_factory):
     """A folder that `own_study()` has claimed, with a run in it."""
     workdir = tmp_path_factory.mktemp("begun") / "study"
-    claim(workdir, own_study())
+    prepare_workdir(workdir, own_study())
     records.write_json(workdir / "runs" / "b8_ell1_seed0" / "result.json", {"status": "done"})
     return workdir
 
 
 def test_same_recipe_is_welcome(begun):
     before = files_of(begun)
-    claim(begun, own_study())
-    claim(begun, own_study(train_data=(X.copy(), Y.astype("float64"))))  # the same in float32
+    prepare_workdir(begun, own_study())
+    same_in_float32 = (X.copy(), Y.astype("float64"))
+    prepare_workdir(begun, own_study(train_data=same_in_float32))
     assert files_of(begun) == before
 
 
@@ -101,6 +103,18 @@ def test_another_precision_is_refused(begun):
 
 def test_more_of_the_same_is_welcome(begun, tmp_path):
     workdir = tmp_path / "copy"
-    claim(workdir, own_study())
+    prepare_workdir(workdir, own_study())
     changes = {"num_seeds": 3, "max_num_seeds": 9, "closeness": 1.2, "window": (0.5, 1.0)}
-    claim(workdir, own_study(**changes, ells=(1, 2, 4, 8), batch_sizes=(8, 16)))
+    prepare_workdir(workdir, own_study(**changes, ells=(1, 2, 4, 8), batch_sizes=(8, 16)))
+
+
+def test_recipe_that_cannot_be_pickled_is_refused_before_anything_is_written(tmp_path):
+    lock = threading.Lock()
+
+    def build_locked(seed):
+        with lock:
+            return build_dense(seed)
+
+    with pytest.raises(ValueError, match="`recipe`.*num_workers=1"):
+        own_study(model=build_locked).run(tmp_path / "study", num_workers=2)
+    assert not (tmp_path / "study").exists()

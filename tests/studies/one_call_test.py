@@ -46,7 +46,7 @@ def checked(learning_rate):
         keras.optimizers.SGD(learning_rate),
         "mse",
         DATA,
-        seeds=seeds,
+        num_seeds=seeds,
         batch_size=BATCH,
         epochs=epochs,
         metrics=(),
@@ -111,7 +111,7 @@ def test_subclassed_model_metrics_test_data_and_a_schedule():
         "mse",
         DATA,
         ells=(1, 2, 4),
-        seeds=2,
+        num_seeds=2,
         batch_size=16,
         epochs=8,
         metrics=["mae"],
@@ -137,7 +137,7 @@ def test_subclassed_model_metrics_test_data_and_a_schedule():
 
 
 def linear_scaling(**changes):
-    arguments = {"kappas": (1, 2), "seeds": 2, "batch_size": 8, "epochs": 4, "num_records": 8}
+    arguments = {"kappas": (1, 2), "num_seeds": 2, "batch_size": 8, "epochs": 4, "num_records": 8}
     arguments |= {"metrics": (), "show_progress": False, **changes}
     return check_linear_scaling(model_fn, keras.optimizers.SGD(0.1), "mse", DATA, **arguments)
 
@@ -181,7 +181,7 @@ def test_temporary_folder_lasts_as_long_as_the_result():
     [
         ({"ells": (1, 2)}, r"ells=\(1, 2\)"),
         ({"ells": (2, 4, 8)}, "ells"),
-        ({"seeds": 1}, "seeds=1"),
+        ({"num_seeds": 1}, "num_seeds=1"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"epochs": 0}, "epochs=0"),
         ({"closeness": 1}, "closeness=1"),

@@ -23,7 +23,7 @@ FACTS = TrainingFacts(
 
 
 def steps(cls, facts=None, fields=None, **verdict):
-    """What a study of a config recommends; `facts` and `fields` change recipe and study."""
+    """Recommendations of a study of a config; `facts` and `fields` change recipe and study."""
     recipe = dataclasses.replace(FACTS, **(facts or {}))
     options = {"num_seeds": 4, "max_num_seeds": 16, "config": {}, **(fields or {})}
     study = cls(recipe, **options)
@@ -31,10 +31,10 @@ def steps(cls, facts=None, fields=None, **verdict):
 
 
 def mentions(found, *words):
-    """Whether each sentence has the words listed for it, and there are no others."""
+    """Asserts that each sentence has the words listed for it, and that there are no others."""
     assert len(found) == len(words), found
-    for sentence, wanted in zip(found, words):
-        for word in wanted:
+    for sentence, expected in zip(found, words):
+        for word in expected:
             assert word in sentence, (word, sentence)
 
 
@@ -204,9 +204,24 @@ def test_failed_runs():
         assert words in found[-1] and "--config.learning_rate" in found[-1]
 
 
-def test_a_recipe_of_ones_own_is_not_told_of_flags_that_cannot_change_it():
+MADE_BY = {
+    "config": ({}, "--config.max_num_seeds=32", "--config.learning_rate"),
+    "Python": (None, "max_num_seeds=32", "learning_rate in the recipe"),
+    "Python, loaded": ({"recipe": {"source": None}}, "max_num_seeds=32", "in the recipe"),
+    "file": ({"recipe": {"source": "a.py:f"}}, "--config.max_num_seeds=32", "in the recipe"),
+}
+
+
+@pytest.mark.parametrize("case", MADE_BY)
+def test_settings_are_named_as_the_user_changes_them(case):
+    config, seeds, rate = MADE_BY[case]
     failed = {"b8_ell1_seed0": "diverged"}
-    fields = {"config": None}
-    verdict = {"verdicts": entries(b8="valid"), "failed_runs": failed}
-    found = steps(SDEValidity, fields=fields, **verdict)
-    assert "learning_rate in the recipe" in found[-1] and "--config" not in found[-1]
+    verdict = {"verdicts": entries(b8="inconclusive"), "failed_runs": failed}
+    found = steps(SDEValidity, fields={"config": config}, **verdict)
+    mentions(found, (f" {seeds} ",), (rate,))
+
+
+def test_own_fields_are_arguments_in_python():
+    verdict = {"verdicts": entries(b8="valid", b256="invalid")}
+    found = steps(SDEValidity, fields={"config": None}, **verdict)
+    assert "in between to batch_sizes, on the same workdir" in found[-1]

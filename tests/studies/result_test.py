@@ -1,4 +1,4 @@
-"""What a study gives back: verdict, table, figures in any format, a report, a notebook's page."""
+"""`Result`: verdict, table, figures in several formats, report, and its display in a notebook."""
 
 import csv
 import html

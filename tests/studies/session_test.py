@@ -75,7 +75,8 @@ def test_stages_come_one_after_the_other_under_one_bar(monkeypatch, tmp_path):
     stages = [[first], [second, full], []]
     seen = []
 
-    def on_stage(index, results):
+    def on_stage(index, specs, results, workdir):
+        assert specs == stages[index] and workdir == tmp_path
         events.append("stage")
         seen.append(list(results)[-len(stages[index]) :] if stages[index] else [])
 

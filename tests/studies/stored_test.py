@@ -1,4 +1,4 @@
-"""Studies on disk: loaded and judged anew without the model, and nothing of theirs changed."""
+"""Studies on disk: loaded and judged again, without the model and without changing a file."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""To whom the folder of a study belongs: the settings of a config, and what it tells."""
+"""The folder of a study: refused to other configs, and the environment that it records."""
 
 import contextlib
 import copy
@@ -14,7 +14,7 @@ import pytest
 from keras_svag.engine.files import lock, records
 from keras_svag.studies.base.identity import MUTABLE_FIELDS, differences
 from keras_svag.studies.base.result import Result, write_results
-from keras_svag.studies.base.workdir import claim, default_command, environment
+from keras_svag.studies.base.workdir import default_command, describe_process, prepare_workdir
 from tests.studies.helpers import assert_refused, build, files_of, read_only, study_config
 
 # Studies that a config writes down.
@@ -23,14 +23,14 @@ from tests.studies.helpers import assert_refused, build, files_of, read_only, st
 @pytest.fixture
 def claimed(tmp_path):
     """A folder that the study of `study_config` has claimed."""
-    claim(tmp_path / "study", build(study_config()))
+    prepare_workdir(tmp_path / "study", build(study_config()))
     return tmp_path / "study"
 
 
 def test_new_folder_gets_the_resolved_config(tmp_path):
     study = build(study_config())
     workdir = tmp_path / "a" / "b"
-    setting = claim(workdir, study)
+    setting = prepare_workdir(workdir, study)
     config = records.read_json(workdir / "config.json")
     assert config == records.to_json({"study": "sde_validity", **study.config})
     assert records.read_json(workdir / "environment.json") == records.to_json(setting)
@@ -39,7 +39,7 @@ def test_new_folder_gets_the_resolved_config(tmp_path):
 
 def test_same_config_is_welcome(claimed):
     before = files_of(claimed)
-    claim(str(claimed), build(copy.deepcopy(study_config())))
+    prepare_workdir(str(claimed), build(copy.deepcopy(study_config())))
     assert files_of(claimed) == before
 
 
@@ -52,7 +52,7 @@ def test_grid_and_judgement_may_change(claimed):
         "equilibrium": [0.5, 0.8],
         "sde_validity": {"batch_sizes": [8, 128], "ells": [1.0, 16.0]},
     }
-    claim(claimed, build(study_config(**grown)))
+    prepare_workdir(claimed, build(study_config(**grown)))
     config = records.read_json(claimed / "config.json")
     assert {name: config[name] for name in grown} == grown
 
@@ -109,7 +109,7 @@ def test_workdir_that_is_a_file(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("mine")
     with pytest.raises(ValueError, match="workdir.*a file"):
-        claim(path, build(study_config()))
+        prepare_workdir(path, build(study_config()))
     assert path.read_text() == "mine"
 
 
@@ -126,7 +126,7 @@ def test_damaged_files_of_the_study(claimed, name):
     (claimed / name).write_text('{"seed"')
     before = files_of(claimed)
     with pytest.raises(ValueError, match=f"{name}.*damaged"):
-        claim(claimed, build(study_config()))
+        prepare_workdir(claimed, build(study_config()))
     assert files_of(claimed) == before
 
 
@@ -137,12 +137,12 @@ def test_read_only_workdir(claimed_before):
     # Not `tmp_path`, into which nobody else may look.
     with tempfile.TemporaryDirectory() as folder:
         if claimed_before:
-            claim(folder, study)
+            prepare_workdir(folder, study)
         before = files_of(folder)
         os.chmod(folder, 0o755)
         with read_only(folder):
             with pytest.raises(records.WriteError, match="Permission denied.*--workdir"):
-                claim(folder, study)
+                prepare_workdir(folder, study)
         assert files_of(folder) == before
 
 
@@ -159,15 +159,15 @@ def test_two_processes_cannot_claim_one_folder_for_two_configs(tmp_path, monkeyp
 
     monkeypatch.setattr(lock, "acquire", late)
     with pytest.raises(ValueError, match="epochs: 99.0 -> 2.0"):
-        claim(tmp_path, study)
+        prepare_workdir(tmp_path, study)
     assert records.read_json(tmp_path / "config.json")["epochs"] == 99.0
 
 
-# What a folder tells.
+# The environment.
 
 
-def test_environment_tells_versions_and_devices():
-    got = environment(["python", "-m", "x"])
+def test_environment_has_versions_and_devices():
+    got = describe_process(["python", "-m", "x"])
     assert got["command"] == ["python", "-m", "x"] and got["backend"] == keras.backend.backend()
     versions = set(got["versions"])
     assert {"python", "keras_svag", "keras", "numpy", "scipy", "scikit-learn"} <= versions
@@ -196,7 +196,7 @@ def test_what_was_measured_is_on_disk_before_the_figures_are_drawn(tmp_path, fin
         raise RuntimeError("no fonts")
 
     _, done = finished
-    result = Result(done.study, tmp_path, done.details, done.table, done.setting)
+    result = Result(done.study, tmp_path, done.details, done.table, done.environment)
     with pytest.raises(RuntimeError, match="no fonts"):
         write_results(result, draw)
     assert {path.name for path in tmp_path.iterdir()} == {"verdict.json", "results.csv"}

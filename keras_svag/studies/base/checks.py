@@ -9,24 +9,19 @@ MAX_STEPS = 2**31 - 1  # `iterations` is an int32 on JAX
 
 
 def check_runs(recipe, specs, recording, window):
-    """Raises what a run would raise later, while nothing is written yet.
-
-    Args:
-        recipe: a `Recipe`.
-        specs: list of `RunSpec`.
-        recording: a `Recording`.
-        window: two fractions of the run.
-
-    Raises:
-        ValueError: if the model cannot be built, a batch size does not go with the sampling or the
-            optimizer's scaling rule, a full-batch run would see augmented inputs, a run has more
-            steps than can be counted, or no records in the window.
-    """
-    _check_lengths(specs)
-    recipe.network  # noqa: B018 (built, with its checks)
+    """Raises a `ValueError` now for whatever a run would raise later."""
+    for spec in specs:
+        if spec.steps > MAX_STEPS:
+            raise ValueError(
+                "`epochs` and `ell` must give runs of at most "
+                f"{MAX_STEPS:,} steps, the largest `iterations`. Received: run {spec.name} with "
+                f"{spec.steps:,} steps (ell={spec.ell:g} times {spec.total:,}). Use a smaller ell "
+                "or fewer epochs."
+            )
+    recipe.network  # noqa: B018 (builds and validates the model)
     for batch_size, ell in sorted({(spec.batch_size, spec.ell) for spec in specs}):
         recipe.optimizer_at(batch_size).ell = ell
-    # Gaussian noise draws no batches.
+    # Full-batch runs with Gaussian noise draw no batches.
     for batch_size in sorted({spec.batch_size for spec in specs if spec.method == SVAG}):
         Sampler(recipe.num_train, batch_size, recipe.sampling)
         check_batch_size(batch_size)
@@ -39,30 +34,20 @@ def check_runs(recipe, specs, recording, window):
     check_records(specs, recording, window)
 
 
-def _check_lengths(specs):
-    for spec in specs:
-        if spec.steps > MAX_STEPS:
-            raise ValueError(
-                f"`epochs` and `ell` must be so small that a run has at most {MAX_STEPS:,} steps, "
-                f"which the optimizer can count. Received: run {spec.name} with {spec.steps:,} "
-                f"steps (ell={spec.ell:g} times {spec.total:,}). Use a smaller ell or fewer epochs."
-            )
-
-
 def check_records(specs, recording, window):
-    """Raises where a run would have no records in the window over which N, G and R are averaged."""
+    """Raises if a run has no records in the window over which N, G and R are averaged."""
     for spec in specs:
         if not any(lengths_inside(recording.points(spec), spec.total, window)):
             raise ValueError(
-                "`num_records` must be so large that some records lie inside the window (in a "
-                "config: `equilibrium`), over which N, G and R are averaged; run "
-                f"{spec.name} would have none. Received: num_records={recording.num_records}, "
-                f"window={window}. Use more records, or longer runs."
+                "`num_records` must be large enough that every run has records in the window (in a "
+                f"config: `equilibrium`), over which N, G and R are averaged; run {spec.name} has "
+                f"none. Received: num_records={recording.num_records}, window={window}. Use more "
+                "records or longer runs."
             )
 
 
 def require_plain_sgd(facts, study):
-    """Raises where a study models SGD without momentum and the recipe has another optimizer."""
+    """Raises unless the optimizer is SGD without momentum."""
     if not facts.is_plain_sgd:
         raise ValueError(
             f"`optimizer` must be SGD without momentum in the study {study}, which compares with "

@@ -1,10 +1,8 @@
-"""Whether a folder belongs to a study: the same settings, data, network, backend and precision."""
+"""Checks that a workdir belongs to a study: same settings, data, model, backend and precision."""
 
 import math
 
-# Where the same things lie is not what a run is; a digest only sums up what stands beside it.
-PLACES = ("dataset.data_dir", "recipe.source", "recipe.digest")
-# Changing these adds runs, or judges them anew, but leaves finished runs as they are.
+# Fields that add runs or change the verdict, but not the runs that are finished.
 MUTABLE_FIELDS = (
     "checkpoint_steps",
     "closeness",
@@ -14,107 +12,69 @@ MUTABLE_FIELDS = (
     "num_workers",
     "vectorize_seeds",
 )
-EXACT = ("function", "layers", "parameters", "variables")
-# Relative differences between machines: of a network's outputs, and of weights that are drawn.
-_ROUNDING = {"outputs": 1e-2, "weights": 1e-4}
+# Fields that say where things are stored, not what they are; and a digest of other fields.
+IGNORED_FIELDS = ("dataset.data_dir", "recipe.source", "recipe.digest")
+# Fields of a network that must be equal, and those that may differ by rounding between machines.
+EXACT_FIELDS = ("function", "layers", "parameters", "variables")
+RELATIVE_TOLERANCES = {"outputs": 1e-2, "weights": 1e-4}
 
 
 def differences(old, new, mutable=MUTABLE_FIELDS, prefix=""):
-    """Fields in which two configs differ, as `name: old -> new`.
-
-    Args:
-        old: nested dict.
-        new: nested dict.
-        mutable: top-level names that may differ.
-        prefix: for recursion.
-
-    Returns:
-        A list of strings.
-    """
+    """Fields in which two nested dicts differ, as `name: old -> new`."""
     changed = []
     for name in sorted(set(old) | set(new)):
-        if (not prefix and name in mutable) or f"{prefix}{name}" in PLACES:
+        if (not prefix and name in mutable) or f"{prefix}{name}" in IGNORED_FIELDS:
             continue
         a, b = old.get(name), new.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
             changed += differences(a, b, (), f"{prefix}{name}.")
-        elif a != b and not (a != a and b != b):
+        elif a != b and not (a != a and b != b):  # NaN is the same as NaN
             changed.append(f"{prefix}{name}: {a!r} -> {b!r}")
     return changed
 
 
-def check_same_config(workdir, existing, config, mutable):
-    """Raises if the runs of a folder were made with other settings.
-
-    Args:
-        workdir: the folder.
-        existing: what its `config.json` holds, or `None`.
-        config: the settings now, as JSON holds them.
-        mutable: top-level names that may differ, beside `MUTABLE_FIELDS`.
-
-    Raises:
-        ValueError: naming the fields.
-    """
-    changed = differences(existing or config, config, (*MUTABLE_FIELDS, *mutable))
-    if changed:
-        raise ValueError(
-            "`workdir` must be new or belong to the same config: its runs were made with "
-            f"other settings ({'; '.join(changed)}). Received: workdir={str(workdir)!r}. "
-            "Use another --workdir, or undo the changes."
-        )
+def check_same_config(workdir, old, new, mutable):
+    """Raises if the config of a folder differs in more than the mutable fields."""
+    if changed := differences(old, new, (*MUTABLE_FIELDS, *mutable)):
+        _refuse(workdir, "config", f"other settings ({'; '.join(changed)})", "undo the changes")
 
 
-def check_same_environment(workdir, before, now):
-    """Raises if the runs of a folder saw other data, another network, backend or precision.
-
-    Args:
-        workdir: the folder.
-        before: what its `environment.json` holds; `{}` if there is none.
-        now: the same of this process.
-
-    Raises:
-        ValueError: saying what differs.
-    """
-    if before.get("data", now["data"]) != now["data"]:
-        raise ValueError(
-            "`workdir` must be new or belong to the same data: its runs have seen other examples "
-            f"(sha256 {before['data']['sha256'][:12]}, now {now['data']['sha256'][:12]}). "
-            f"Received: workdir={str(workdir)!r}. Use another --workdir, or the data of before."
-        )
-    model, wanted = before.get("model"), now.get("model")
-    if model and wanted and not _is_same_network(model, wanted):
-        raise ValueError(
-            "`workdir` must be new or belong to the same model: its runs trained another network "
-            f"({_describe(model)}; now {_describe(wanted)}). Received: "
-            f"workdir={str(workdir)!r}. Use another --workdir, or the model of before."
-        )
-    backend = before.get("backend", now["backend"])
-    if backend != now["backend"]:
-        raise ValueError(
-            "`workdir` must be new or belong to the same Keras backend, since a seed gives other "
-            f"initial weights on each: its runs were made under {backend!r}. Received: "
-            f"workdir={str(workdir)!r} under {now['backend']!r}. Use another --workdir, or set "
-            f"KERAS_BACKEND={backend}."
-        )
-    policy = before.get("dtype_policy", now["dtype_policy"])
-    if policy != now["dtype_policy"]:
-        raise ValueError(
-            "`workdir` must be new or belong to the same dtype policy: its runs were made under "
-            f"{policy!r}. Received: workdir={str(workdir)!r} under {now['dtype_policy']!r}. Use "
-            f"another --workdir, or keras.config.set_dtype_policy({policy!r})."
-        )
+def check_same_environment(workdir, old, new):
+    """Raises if the runs of a folder have other data, another model, backend or dtype policy."""
+    data = old.get("data", new["data"])
+    if data != new["data"]:
+        hashes = f"sha256 {data['sha256'][:12]}, now {new['data']['sha256'][:12]}"
+        _refuse(workdir, "data", f"other examples ({hashes})", "restore the data")
+    model, new_model = old.get("model"), new.get("model")
+    if model and new_model and not is_same_network(model, new_model):
+        models = f"{_describe_network(model)}; now {_describe_network(new_model)}"
+        _refuse(workdir, "model", f"another network ({models})", "restore the model")
+    backend, policy = (old.get(name, new[name]) for name in ("backend", "dtype_policy"))
+    if backend != new["backend"]:
+        reason = f"the backend {backend!r} (now {new['backend']!r}), which draws other weights"
+        _refuse(workdir, "Keras backend", reason, f"set KERAS_BACKEND={backend}")
+    if policy != new["dtype_policy"]:
+        reason = f"the policy {policy!r} (now {new['dtype_policy']!r})"
+        _refuse(workdir, "dtype policy", reason, f"keras.config.set_dtype_policy({policy!r})")
 
 
-def _describe(model):
+def _refuse(workdir, what, reason, remedy):
+    raise ValueError(
+        f"`workdir` must be new or belong to the same {what}: its runs were made with {reason}. "
+        f"Received: workdir={str(workdir)!r}. Use another workdir, or {remedy}."
+    )
+
+
+def _describe_network(model):
     return (
         f"{model['parameters']:,} parameters, layers {model.get('layers')}, mean output "
         f"{model['outputs']:g}, function {model.get('function')}"
     )
 
 
-def _is_same_network(a, b):
-    same = all(a.get(name) == b[name] for name in EXACT)
-    return same and all(
+def is_same_network(a, b):
+    """Returns True if two descriptions of a network agree up to rounding."""
+    return all(a.get(name) == b[name] for name in EXACT_FIELDS) and all(
         math.isclose(a[name], b[name], rel_tol=tolerance, abs_tol=1e-9 + 1e-3 * tolerance)
-        for name, tolerance in _ROUNDING.items()
+        for name, tolerance in RELATIVE_TOLERANCES.items()
     )

@@ -1,11 +1,15 @@
 """`Result`: a study's verdict, table, figures and report."""
 
 import base64
+import dataclasses
 import functools
 import html
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure
 
 from keras_svag.engine.files import records
 from keras_svag.engine.files.tensorboard import write_images
@@ -16,30 +20,37 @@ from keras_svag.studies.base.table import write_csv
 VERDICT, TABLE, REPORT = "verdict.json", "results.csv", "report.html"
 
 
+@dataclasses.dataclass(repr=False, eq=False)
 class Result:
-    """What a study found; a notebook shows it all.
+    """The outcome of a study. `print` shows its table, a notebook its figures too.
 
     Attributes:
-        study: the `Study`.
-        workdir: folder of the study, a `pathlib.Path`.
-        details: dict, the content of `verdict.json`.
-        table: list of dicts, a row per run: `pandas.DataFrame(result.table)` works.
-        path: the file that holds `details`.
+        study: The `Study`.
+        workdir: Folder of the study, a `pathlib.Path`.
+        details: The content of `verdict.json`, a dict.
+        table: List of dicts, one per run, to be read by `pandas.DataFrame(result.table)`.
+        environment: The content of `environment.json`, a dict.
+        path: File that holds `details`. Defaults to `None`, `verdict.json` of the workdir.
     """
 
-    def __init__(self, study, workdir, details, table, setting, path=None):
-        self.study, self.workdir = study, pathlib.Path(workdir)
-        self.details, self.table, self.setting = details, table, setting
-        self.path = self.workdir / VERDICT if path is None else path
+    study: Any
+    workdir: pathlib.Path
+    details: dict
+    table: list[dict]
+    environment: dict
+    path: pathlib.Path | None = None
+
+    def __post_init__(self):
+        self.path = self.workdir / VERDICT if self.path is None else self.path
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         """The verdict in one word, such as `"valid"`."""
         return self.study.verdict_of(self.details)
 
     @property
-    def reason(self):
-        """What the verdict rests on, a sentence or more."""
+    def reason(self) -> str:
+        """The reason for the verdict, one sentence or more."""
         return self.study.reason_of(self.details)
 
     @functools.cached_property
@@ -48,85 +59,94 @@ class Result:
         return {drawing.name: drawing for drawing in drawings}
 
     @property
-    def figures(self):
-        """Names of the figures, for `plot`."""
+    def figures(self) -> list[str]:
+        """Names of the figures, to be passed to `plot`."""
         return list(self._drawings)
 
-    def plot(self, name=None, style=None):
+    def plot(self, name: str | None = None, style: dict | None = None) -> Figure:
         """Draws a figure.
 
         Args:
-            name: one of `figures`. Defaults to `None`: the first.
-            style: dict of matplotlib's `rcParams` on top of the package's. Defaults to `None`.
+            name: One of `figures`. Defaults to `None`, the first one.
+            style: Dict of matplotlib's `rcParams` that override those of the package. Defaults to
+                `None`.
 
         Returns:
-            A `matplotlib.figure.Figure`, whose axes can be changed.
+            A `matplotlib.figure.Figure`.
 
         Raises:
-            ValueError: if there is no figure of that name.
+            ValueError: If there is no figure of that name.
         """
         name = self.figures[0] if name is None else name
         if name not in self._drawings:
             raise ValueError(
-                f"`name` must be one of {', '.join(map(repr, self.figures))}. Received: {name!r}"
+                f"`name` must be one of {', '.join(map(repr, self.figures))}. "
+                f"Received: name={name!r}"
             )
         with matplotlib.rc_context({**STYLE, **(style or {})}):
             return self._drawings[name].draw()
 
-    def save_figures(self, format="png", folder=None, style=None):
+    def save_figures(
+        self,
+        format: str = "png",
+        folder: str | pathlib.Path | None = None,
+        style: dict | None = None,
+    ) -> list[pathlib.Path]:
         """Saves all figures.
 
         Args:
-            format: `"png"`, `"pdf"` or `"svg"`, or another one that matplotlib knows.
-                Defaults to `"png"`.
-            folder: where to. Defaults to `None`: `figures/` of the workdir.
-            style: as for `plot`. Defaults to `None`.
+            format: `"png"`, `"pdf"`, `"svg"` or another format of matplotlib. Defaults to `"png"`.
+            folder: Folder to save to. Defaults to `None`, `figures/` of the workdir.
+            style: See `plot`. Defaults to `None`.
 
         Returns:
-            A list of paths.
+            The paths of the files.
 
         Raises:
-            ValueError: if matplotlib does not know the format.
+            ValueError: If matplotlib does not support the format.
         """
         folder = self.workdir / "figures" if folder is None else pathlib.Path(folder)
-        paths = []
-        for name in self.figures:
-            paths.append(folder / f"{name}.{format}")
-            save(paths[-1], functools.partial(self.plot, name), style or {})
+        paths = [folder / f"{name}.{format}" for name in self.figures]
+        for name, path in zip(self.figures, paths):
+            save(path, functools.partial(self.plot, name), style or {})
         return paths
 
     @property
-    def report(self):
-        """Path of the report, an HTML page; it is written now if it is not there."""
+    def report(self) -> pathlib.Path:
+        """Path of the report, an HTML page, which is written if it does not exist."""
         path = self.path.with_name(self.path.stem.replace("verdict", "report") + ".html")
         if not path.exists():
-            folder = self.workdir / path.stem
-            self._write_report(path, folder, self.save_figures(folder=folder))
+            self._write_report(path, self.save_figures(folder=self.workdir / path.stem))
         return path
 
-    def _write_report(self, path, folder, files):
-        drawn = [
-            {"file": file, "title": d.title, "caption": d.caption}
-            for file, d in zip(files, self._drawings.values())
+    def _write_report(self, path, files):
+        figures = [
+            {"file": file, "title": drawing.title, "caption": drawing.caption}
+            for file, drawing in zip(files, self._drawings.values())
         ]
         details = records.to_json(self.details)
-        text = page.render(self.study, details, self.table, self.setting, drawn, repr(self))
+        text = page.render(self.study, details, self.table, self.environment, figures, repr(self))
         records.write_text(path, text)
 
-    def judge(self, closeness=None, window=None, criterion=None):
-        """Judges the finished runs anew; never trains, and leaves the old verdict as it is.
+    def judge(
+        self,
+        closeness: float | None = None,
+        window: Sequence[float] | None = None,
+        criterion: str | None = None,
+    ) -> "Result":
+        """Judges all finished runs again, without training; the verdict on disk stays.
 
         Args:
-            closeness: C, a float > 1. Defaults to `None`: as the study has it.
-            window: two fractions of the run. Defaults to `None`: as the study has it.
-            criterion: for linear scaling, `"closeness"`, `"weight_norm"` or `"test_accuracy"`.
-                Defaults to `None`: as the study has it.
+            closeness: Factor C, a float > 1. Defaults to `None`, that of the study.
+            window: Two fractions of the run. Defaults to `None`, those of the study.
+            criterion: For linear scaling, `"closeness"`, `"weight_norm"` or `"test_accuracy"`.
+                Defaults to `None`, that of the study.
 
         Returns:
-            A `Result`; its `path` is a new file beside `verdict.json`.
+            A `Result` whose `path` is a new file beside `verdict.json`.
 
         Raises:
-            ValueError: if an argument is wrong, or no run is finished.
+            ValueError: If an argument is invalid, or no run is finished.
         """
         from keras_svag.studies.stored import judge
 
@@ -136,26 +156,19 @@ class Result:
         return self.study.format_table(self.details)
 
     def _repr_html_(self):
-        pictures = "".join(
+        images = "".join(
             f'<p><img alt="{html.escape(name)}" style="max-width: 100%" '
             f'src="data:image/png;base64,{base64.b64encode(render(drawing.draw)).decode()}"></p>'
             for name, drawing in self._drawings.items()
         )
         head = html.escape(f"{self.study.title} {self.verdict}")
-        return f"<p><b>{head}</b></p><pre>{html.escape(repr(self))}</pre>{pictures}"
+        return f"<p><b>{head}</b></p><pre>{html.escape(repr(self))}</pre>{images}"
 
 
 def write_results(result, call_all):
-    """Writes `verdict.json`, `results.csv`, the figures and `report.html`, in this order.
-
-    The figures go to `tensorboard/` too, beside the scalars of the runs. What was measured is on
-    disk before anything is drawn.
-
-    Args:
-        result: a `Result`.
-        call_all: function that calls a list of functions, such as `RunPool.call_all`.
-    """
+    """Writes verdict, table, figures (also to TensorBoard) and report; `call_all` draws."""
     workdir = result.workdir
+    # First what was measured: drawing may fail.
     records.write_json(result.path, result.details)
     write_csv(workdir / TABLE, result.table)
     drawings = list(result._drawings.values())
@@ -163,4 +176,4 @@ def write_results(result, call_all):
     call_all([functools.partial(save, file, d.draw) for file, d in zip(files, drawings)])
     images = {drawing.title: file.read_bytes() for drawing, file in zip(drawings, files)}
     write_images(workdir / "tensorboard", images)
-    result._write_report(workdir / REPORT, workdir / "figures", files)
+    result._write_report(workdir / REPORT, files)

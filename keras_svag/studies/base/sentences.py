@@ -10,28 +10,42 @@ def batch_sizes(sizes):
 
 
 def add_sizes(which, study):
-    """Asks to add batch sizes to a study's grid."""
-    return f"Add sizes {which} to {flag(f'{study}.batch_sizes')}, on the same workdir,"
+    """Asks to add batch sizes to the grid of a study."""
+    return f"Add sizes {which} to {flag(study, f'{study.name}.batch_sizes')}, on the same workdir,"
 
 
-def flag(name, value=None):
-    """A flag of the trainers, `--config.name=value`."""
-    return f"--config.{name}" + ("" if value is None else f"={value}")
+def flag(study, name, value=None):
+    """A field as users set it: `--config.name=value` of a trainer, `name=value` in Python."""
+    if not _is_from_trainer(study):
+        return _assignment(name.removeprefix(f"{study.name}."), value)
+    return _assignment(f"--config.{name}", value)
 
 
 def hyperparameter(study, name, value=None):
-    """A flag too, or the argument in a recipe of one's own, which no flag can change."""
+    """The same for a hyperparameter, which in a recipe of the user's own no flag can change."""
     if study.config is not None and "recipe" not in study.config:
-        return flag(name, value)
-    return name + ("" if value is None else f"={value}") + " in the recipe"
+        return flag(study, name, value)
+    return f"{_assignment(name, value)} in the recipe"
+
+
+def _assignment(name, value):
+    return name if value is None else f"{name}={value}"
+
+
+def _is_from_trainer(study):
+    """Returns True if a trainer made the study, from a config or a recipe in a file."""
+    if study.config is None:
+        return getattr(study.recipe, "source", None) is not None
+    recipe = study.config.get("recipe")
+    return recipe is None or recipe.get("source") is not None
 
 
 def on_failed_runs(study, details):
-    """What to do about failed runs, a list of at most one sentence."""
+    """Recommends a lower learning rate if runs failed, in a list of at most one item."""
     failed = len(details["failed_runs"])
     if not failed:
         return []
     return [
-        f"{failed} run{'s' * (failed > 1)} failed. Against divergence a lower learning rate helps "
-        f"({hyperparameter(study, 'learning_rate')}), on another workdir."
+        f"{failed} run{'s' * (failed > 1)} failed. If they diverged, use a lower learning rate "
+        f"({hyperparameter(study, 'learning_rate')}) on another workdir."
     ]

@@ -1,5 +1,6 @@
-"""Executes the runs of a study on a pool: stages, shards, progress."""
+"""One call of a study: stages of runs on a pool, shards, progress."""
 
+import itertools
 import sys
 
 from keras_svag.engine.execution import FAILED
@@ -9,73 +10,54 @@ from keras_svag.engine.state import RunFolder
 
 
 class Session:
-    """One call of a study: its pool, its part of the runs, its progress.
-
-    Args:
-        pool: a `RunPool`.
-        num_train: n, number of training examples.
-        workdir: folder of the study.
-        shard: a `Shard`, or `None` for all runs. Defaults to `None`.
-        show_progress: whether to show anything. Defaults to `True`.
-    """
+    """Executes the runs of a study, or of one shard (a `Shard`) of it, on a `RunPool`."""
 
     def __init__(self, pool, num_train, workdir, shard=None, show_progress=True):
         self.pool, self.workdir = pool, workdir
-        self._num_train, self._shard, self._show = num_train, shard, show_progress
+        self._num_train, self._shard, self._show_progress = num_train, shard, show_progress
 
-    def execute(self, stages, on_stage=lambda index, results: None):
-        """Executes stages of runs one after the other, with one progress bar over all of them.
-
-        Args:
-            stages: list of lists of `RunSpec`. Later stages need the whole of those before, so each
-                process does all runs of these that no other is at, its own first.
-            on_stage: called with the index of a stage and the results so far, when its runs are
-                finished and before any of the next begins.
-
-        Returns:
-            A dict from run name to the dict of `result.json`, of all runs; `None` where the runs of
-            this shard are finished and some of the others are not.
-        """
-        own = [self._own(specs, is_last=specs is stages[-1]) for specs in stages]
-        self._announce([spec for specs in own for spec in specs])
-        every = [spec for specs in own for spec in specs]
-        finished = [spec.name for spec in every if is_finished(self.workdir, spec)]
+    def execute(self, stages, on_stage=lambda index, specs, results, workdir: None):
+        """Returns results by run name, or `None` if runs of other shards are not finished."""
+        # A stage needs all runs of those before it, so every shard helps with these: its own first.
+        assigned = [self._assigned(specs, is_last=specs is stages[-1]) for specs in stages]
+        specs = list(itertools.chain(*assigned))
+        finished = [spec.name for spec in specs if is_finished(self.workdir, spec)]
+        self._print_cost(specs, finished)
         results = {}
-        with Progress(every, self._num_train, finished, self._show) as progress:
-            for index, specs in enumerate(own):
-                found = self.pool.execute(specs, progress.advance)
-                for result in found.values():
+        with Progress(specs, self._num_train, finished, self._show_progress) as progress:
+            for index, stage in enumerate(assigned):
+                stage_results = self.pool.execute(stage, progress.advance)
+                for result in stage_results.values():
                     if result["status"] == FAILED:
                         progress.write(result["message"])
-                results |= found
-                on_stage(index, results)
-        return self._gather([spec for specs in stages for spec in specs], results)
+                results |= stage_results
+                on_stage(index, stages[index], results, self.workdir)
+        return self._add_other_shards(list(itertools.chain(*stages)), results)
 
-    def _own(self, specs, is_last):
+    def _assigned(self, specs, is_last):
         if self._shard is None:
             return specs
-        first = self._shard.select(specs, self._num_train)
-        return first if is_last else [*first, *(spec for spec in specs if spec not in first)]
+        own = self._shard.select(specs, self._num_train)
+        return own if is_last else [*own, *(spec for spec in specs if spec not in own)]
 
-    def _announce(self, specs):
-        """Prints what is to be done, on the stream of the progress bar and before it."""
-        if self._show:
-            todo = [spec for spec in specs if not is_finished(self.workdir, spec)]
+    def _print_cost(self, specs, finished):
+        if self._show_progress:
+            todo = [spec for spec in specs if spec.name not in finished]
             line = describe_cost(todo, self._num_train)
-            done = f" Finished before: {len(specs) - len(todo)}." if len(todo) < len(specs) else ""
-            print(f"{line}{done}", file=sys.stderr, flush=True)
+            if finished:
+                line += f" Finished before: {len(finished)}."
+            print(line, file=sys.stderr, flush=True)  # the stream of the progress bar
 
-    def _gather(self, specs, results):
-        """Adds the results of the runs that other shards have done."""
+    def _add_other_shards(self, specs, results):
         others = [spec for spec in specs if spec.name not in results]
-        if not others:
-            return results
         if not all(is_finished(self.workdir, spec) for spec in others):
             return None
-        # Finished, so that this only reads their results; or repairs them, if they are damaged.
+        if not others:
+            return results
+        # Finished, so this only reads their results (or repeats runs whose files are damaged).
         return results | self.pool.execute(others, lambda spec, steps: None)
 
 
 def is_finished(workdir, spec):
-    """Whether there is a result of a run."""
+    """Returns True if the run has a result."""
     return RunFolder(workdir, spec.name).result.exists()

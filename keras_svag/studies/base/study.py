@@ -1,9 +1,9 @@
-"""`Study`: what all studies share. A grid of runs, their table, a verdict, a report."""
+"""`Study`, the base class: a grid of runs, their table, a verdict and a report."""
 
 import dataclasses
-import functools
 import pathlib
-import typing
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.processes.pool import RunPool
@@ -11,66 +11,67 @@ from keras_svag.engine.recording import Recording
 from keras_svag.engine.shard import parse_shard
 from keras_svag.engine.spec import SVAG, RunSpec
 from keras_svag.recipe import Recipe, TrainingFacts
+from keras_svag.report.drawing import Drawing
 from keras_svag.schedules import increasing_fractions
 from keras_svag.studies.base import checks
 from keras_svag.studies.base.result import Result, write_results
 from keras_svag.studies.base.session import Session
 from keras_svag.studies.base.table import summarize_runs
-from keras_svag.studies.base.workdir import claim
+from keras_svag.studies.base.workdir import prepare_workdir
 from keras_svag.theory import DEFAULT_CLOSENESS
 from keras_svag.theory.validity import validate_closeness
 
-# Studies by name: a class is found by being defined.
-STUDIES = {}
-# Fields of every study by their names in `config.json`.
-COMMON = {
-    "seed": "seed",
-    "num_seeds": "num_seeds",
-    "max_num_seeds": "max_num_seeds",
-    "closeness": "closeness",
-    "equilibrium": "window",
-    "num_records": "num_records",
-    "num_checkpoints": "num_checkpoints",
-    "checkpoint_steps": "checkpoint_steps",
-    "evaluation_size": "evaluation_size",
-    "vectorize_seeds": "vectorize_seeds",
-}
+# Studies by name; a class registers itself when it is defined.
+STUDIES: dict[str, type["Study"]] = {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """Base class of studies: a subclass says which runs, and what they say.
+    """Base class of the studies.
 
-    A subclass sets `name`, by which trainers and `load` find it, adds fields, and overrides
-    `specs`, `evaluate`, `figures`, `format_table`, `recommend` and `titles`; `stages`, `on_stage`
-    and `more_seeds` where it does not do all runs at once. Its report is made from the template
-    `report.html.jinja` beside its module, or from a plain one if there is none.
+    A subclass sets `name`, by which trainers and `load` find it, adds its own fields, and overrides
+    `specs`, `evaluate`, `figures`, `format_table`, `recommend` and `titles`. It overrides `stages`,
+    `on_stage` and `more_seeds` if its runs depend on each other. The report is rendered from the
+    template `report.html.jinja` in the folder of its module, or from a default one.
 
-    Attributes:
-        recipe: the `Recipe`, or only its `TrainingFacts` where nothing is trained.
-        seed: int >= 0, of all seeds. Defaults to `0`.
-        num_seeds: seeds per cell of the grid. Defaults to `4`.
-        max_num_seeds: number of seeds up to which a study may add some while its verdict is
-            inconclusive. Defaults to `None`: four times `num_seeds`.
-        closeness: C, the factor within which quantities agree, a float > 1. Defaults to `sqrt(2)`.
-        window: two fractions of the run, over which N, G and R are averaged. Defaults to
-            `(0.4, 0.8)`.
-        num_records: rows recorded of each run. Defaults to `60`.
-        num_checkpoints: checkpoints of each run. Defaults to `10`.
-        checkpoint_steps: effective steps between checkpoints in place of `num_checkpoints`.
+    Args:
+        recipe: A `keras_svag.Recipe`. (A study that is loaded from its files has `TrainingFacts`.)
+        seed: Seed that all other seeds are derived from, an int >= 0. Defaults to `0`.
+        num_seeds: Number of seeds per cell of the grid. Defaults to `4`.
+        max_num_seeds: Number of seeds up to which a study may add seeds while its verdict is
+            inconclusive. Defaults to `None`, four times `num_seeds`.
+        closeness: Factor C within which two quantities agree, a float > 1. Defaults to `sqrt(2)`.
+        window: Start and end of the window over which N, G and R are averaged, as fractions of the
+            run. Defaults to `(0.4, 0.8)`.
+        num_records: Number of rows to record per run. Defaults to `60`.
+        num_checkpoints: Number of checkpoints per run. Defaults to `10`.
+        checkpoint_steps: Effective steps between checkpoints, instead of `num_checkpoints`.
             Defaults to `None`.
-        evaluation_size: first examples of each split to evaluate on; 0 means all. Defaults to `0`.
-        vectorize_seeds: whether seeds are trained side by side in one program (JAX): True, False,
-            or `None` for accelerators only. Defaults to `None`.
-        config: the config that the study was made from, which `config.json` then holds.
+        evaluation_size: Number of examples of each split to evaluate on; 0 means all. Defaults to
+            `0`.
+        vectorize_seeds: Whether to train all seeds of a cell in one vectorized program (JAX only).
+            Defaults to `None`, on accelerators only.
+        config: Config that the study was built from, to be written to `config.json`. Defaults to
+            `None`, the fields of the study.
+
+    Example:
+
+    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+    ... class FinalLoss(Study):
+    ...     def specs(self, num_seeds):
+    ...         size = self.facts.batch_size
+    ...         return [self.make_spec(size, seed=seed) for seed in range(self.num_seeds)]
+    >>> study = FinalLoss(recipe, num_seeds=2)
+    >>> [spec.name for spec in study.specs({})]
+    ['b8_ell1_seed0', 'b8_ell1_seed1']
     """
 
-    recipe: typing.Any = dataclasses.field(kw_only=False)
+    recipe: Recipe | TrainingFacts = dataclasses.field(kw_only=False)
     seed: int = 0
     num_seeds: int = 4
     max_num_seeds: int | None = None
     closeness: float = DEFAULT_CLOSENESS
-    window: tuple = (0.4, 0.8)
+    window: tuple[float, float] = (0.4, 0.8)
     num_records: int = 60
     num_checkpoints: int = 10
     checkpoint_steps: int | None = None
@@ -78,15 +79,15 @@ class Study:
     vectorize_seeds: bool | None = None
     config: dict | None = dataclasses.field(default=None, repr=False)
 
-    name = None
-    title = None
-    own_fields = ()
-    adds_seeds = False  # up to max_num_seeds, by itself
-    is_judged = True  # has a verdict
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    own_fields: ClassVar[tuple[str, ...]] = ()
+    adds_seeds: ClassVar[bool] = False  # up to max_num_seeds, on its own
+    is_judged: ClassVar[bool] = True  # has a verdict
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.name is not None:
+        if cls.name:
             STUDIES[cls.name] = cls
 
     def __post_init__(self):
@@ -95,209 +96,205 @@ class Study:
                 "`recipe` must be a keras_svag.Recipe. "
                 f"Received: recipe={self.recipe!r} of {type(self.recipe).__name__}"
             )
-        self._set("num_seeds", positive_int("num_seeds", self.num_seeds))
-        most = 4 * self.num_seeds if self.max_num_seeds is None else self.max_num_seeds
+        num_seeds = positive_int("num_seeds", self.num_seeds)
+        limit = 4 * num_seeds if self.max_num_seeds is None else self.max_num_seeds
         if not self.adds_seeds:
-            most = max(most, self.num_seeds)
-        self._set("max_num_seeds", positive_int("max_num_seeds", most, self.num_seeds))
-        self._set("closeness", validate_closeness(self.closeness))
+            limit = max(limit, num_seeds)
         window = tuple(increasing_fractions("window", self.window))
         if len(window) != 2:
             raise ValueError(
                 "`window` must be two fractions of the run, its start and its end. "
                 f"Received: window={self.window}"
             )
+        self._set("num_seeds", num_seeds)
+        self._set("max_num_seeds", positive_int("max_num_seeds", limit, num_seeds))
+        self._set("closeness", validate_closeness(self.closeness))
         self._set("window", window)
-        self.recording  # noqa: B018 (checks its fields)
+        self.recording  # noqa: B018 (validates its fields)
         self.validate()
 
     def _set(self, name, value):
-        object.__setattr__(self, name, value)
-
-    def validate(self):
-        """Checks the fields of the subclass and fills in defaults that depend on the recipe."""
+        object.__setattr__(self, name, value)  # the dataclass is frozen
 
     @property
-    def facts(self):
+    def facts(self) -> TrainingFacts:
         """The `TrainingFacts` of the recipe."""
         return self.recipe.facts
 
     @property
-    def recording(self):
+    def recording(self) -> Recording:
         """The `Recording` of the runs."""
         names = [field.name for field in dataclasses.fields(Recording)]
         return Recording(**{name: getattr(self, name) for name in names})
 
+    # What subclasses override.
+
+    def validate(self) -> None:
+        """Validates the fields of the subclass and sets defaults that depend on the recipe."""
+
     @property
-    def mutable_fields(self):
-        """Top-level fields of `config.json` that may change on a workdir, beside those of all."""
+    def mutable_fields(self) -> tuple[str, ...]:
+        """Entries of `config.json` that may change on a workdir, besides the common ones."""
         return (self.name,)
 
-    # What a subclass says.
-
-    def specs(self, num_seeds):
-        """All runs of the study, a list of `RunSpec`; `num_seeds` is a dict by batch size."""
-        raise NotImplementedError
-
-    def evaluate(self, specs, results, workdir):
-        """What the runs say.
-
-        Args:
-            specs: list of `RunSpec`.
-            results: dict from run name to the dict of `result.json`.
-            workdir: folder of the study.
-
-        Returns:
-            A tuple: the dict of `verdict.json` and the rows of `results.csv`.
-        """
-        raise NotImplementedError
-
-    def can_judge(self, specs):
-        """Whether there is something to say of these finished runs."""
-        return bool(specs)
-
-    def correction(self, details):
-        """How intervals allow for several looks or comparisons, in words."""
-        confidence = 100 * details.get("confidence", 0.95)
-        return f"Intervals of {confidence:.3g} %, each comparison by itself."
-
-    def verdict_of(self, details):
-        """One word for the whole study."""
-        return details["verdict"]
-
-    def reason_of(self, details):
-        """Sentences on what the verdict rests on: the end of the printed table."""
-        return self.format_table(details).rpartition("\n\n")[2]
-
-    def figures(self, table, details, workdir):
-        """The figures of the report, a list of `report.Drawing`."""
-        raise NotImplementedError
-
-    def format_table(self, details):
-        """The table that trainers print, a string of several lines."""
-        raise NotImplementedError
-
-    def recommend(self, details):
-        """Sentences on what to do next, from `verdict.json` as JSON holds it."""
-        raise NotImplementedError
-
-    def titles(self, table):
-        """Headings of the quantities in the report's table, by their names in `settings`."""
-        raise NotImplementedError
-
-    def check(self):
-        """Raises what a run would raise later, while nothing is written yet."""
-        checks.check_runs(self.recipe, self.specs(self.first_seeds()), self.recording, self.window)
-
-    def first_seeds(self):
-        """Number of seeds to begin with, a dict by batch size that `specs` takes."""
+    def first_seeds(self) -> dict[int, int]:
+        """Initial number of seeds by batch size, as `specs` takes it."""
         return {}
 
-    def stages(self, specs):
-        """The runs in lists that are executed one after the other."""
-        return [specs]
-
-    def on_stage(self, index, specs, results, workdir):
-        """Called when a stage is finished, with its runs and all results so far."""
-
-    def more_seeds(self, details, num_seeds):
+    def more_seeds(self, details: dict, num_seeds: dict[int, int]) -> dict[int, int]:
         """Larger numbers of seeds by batch size, where they can settle the verdict."""
         return {}
 
-    # What all of them do.
+    def specs(self, num_seeds: dict[int, int]) -> list[RunSpec]:
+        """All runs of the study, given the number of seeds by batch size."""
+        raise NotImplementedError
 
-    def make_spec(self, batch_size, ell=1.0, seed=0, method=SVAG):
-        """The run of a cell: as long as `epochs`, with the scaled learning rate."""
-        facts = self.facts
-        rate, total = facts.learning_rate_at(batch_size), facts.steps_at(batch_size)
+    def stages(self, specs: list[RunSpec]) -> list[list[RunSpec]]:
+        """Splits the runs into stages that are executed one after the other."""
+        return [specs]
+
+    def on_stage(self, index: int, specs: list, results: dict, workdir: pathlib.Path) -> None:
+        """Called at the end of a stage with its runs and all results so far."""
+
+    def can_judge(self, specs: list[RunSpec]) -> bool:
+        """Returns True if these finished runs are enough for a (provisional) verdict."""
+        return bool(specs)
+
+    def evaluate(self, specs: list, results: dict, workdir: pathlib.Path) -> tuple[dict, list]:
+        """Judges runs by their `result.json`: content of `verdict.json`, rows of `results.csv`."""
+        raise NotImplementedError
+
+    def correction(self, details: dict) -> str:
+        """Describes how intervals account for repeated looks and multiple comparisons."""
+        confidence = 100 * details.get("confidence", 0.95)
+        return f"Intervals of {confidence:.3g} %, each comparison by itself."
+
+    def verdict_of(self, details: dict) -> str:
+        """The verdict of the whole study, one word."""
+        return details["verdict"]
+
+    def reason_of(self, details: dict) -> str:
+        """The reason for the verdict: the last paragraph of the printed table."""
+        return self.format_table(details).rpartition("\n\n")[2]
+
+    def figures(self, table: list[dict], details: dict, workdir: pathlib.Path) -> list[Drawing]:
+        """The figures of the report."""
+        raise NotImplementedError
+
+    def format_table(self, details: dict) -> str:
+        """The table that trainers print."""
+        raise NotImplementedError
+
+    def recommend(self, details: dict) -> list[str]:
+        """Recommends next steps, one sentence or two each, from the content of `verdict.json`."""
+        raise NotImplementedError
+
+    def titles(self, table: list[dict]) -> dict[str, str]:
+        """Column headings of the report's table, by the names in `settings`."""
+        raise NotImplementedError
+
+    # What all studies share.
+
+    def make_spec(self, batch_size: int, ell=1.0, seed=0, method=SVAG) -> RunSpec:
+        """The run of a cell: over all epochs, with the learning rate of its batch size."""
+        rate, total = self.facts.learning_rate_at(batch_size), self.facts.steps_at(batch_size)
         return RunSpec(batch_size, rate, ell, seed, total, method)
 
-    def summarize(self, specs, results, workdir):
+    def check(self) -> None:
+        """Fails early: validates all runs before anything is written."""
+        checks.check_runs(self.recipe, self.specs(self.first_seeds()), self.recording, self.window)
+
+    def summarize(self, specs: list, results: dict, workdir: pathlib.Path) -> list[dict]:
         """The rows of `results.csv`."""
         return summarize_runs(specs, results, self.window, self.facts, workdir)
 
-    def describe(self):
-        """What `config.json` holds."""
+    def describe(self) -> dict[str, Any]:
+        """The content of `config.json`."""
         if self.config is not None:
             return {"study": self.name, **self.config}
-        common = {name: getattr(self, field) for name, field in COMMON.items()}
+        common = {name: getattr(self, field) for name, field in COMMON_FIELDS.items()}
         own = {name: getattr(self, name) for name in self.own_fields}
         return {"study": self.name, **common, self.name: own, "recipe": self.recipe.describe()}
 
-    def describe_environment(self):
-        """What `environment.json` holds of the study, beside the process."""
+    def describe_environment(self) -> dict[str, Any]:
+        """The part of `environment.json` that is about data and network."""
         recipe = self.recipe
         model = {} if self.config is not None else {"model": recipe.describe_network()}
         data = {"name": recipe.data_name, "sha256": recipe.fingerprint()}
         return {"seed": self.seed, "data": data, **model, "facts": dataclasses.asdict(self.facts)}
 
     @classmethod
-    def from_json(cls, config, facts):
-        """The study that `config.json` describes, without its recipe: it cannot be run."""
-        common = {field: config[name] for name, field in COMMON.items() if name in config}
+    def from_json(cls, config: dict, facts: TrainingFacts) -> "Study":
+        """Restores a study, without its recipe, from the content of `config.json`."""
+        common = {field: config[name] for name, field in COMMON_FIELDS.items() if name in config}
         own = {name: config[cls.name][name] for name in cls.own_fields}
         return cls(facts, **{**common, **own}, config=config)
 
-    def run(self, workdir, num_workers=0, shard=None, show_progress=True, command=None):
-        """Runs the study, or goes on with it, and writes everything it leaves behind.
+    def run(
+        self,
+        workdir: str | pathlib.Path,
+        num_workers: int = 0,
+        shard: str | None = None,
+        show_progress: bool = True,
+        command: Sequence[str] | None = None,
+    ) -> Result | None:
+        """Runs the study and writes its verdict, table, figures and report.
 
-        The same call on the same folder goes on where it was interrupted: finished runs are kept,
-        others resume from their checkpoints with the records they would have had.
+        The same call on the same folder resumes: finished runs are kept, the others continue from
+        their checkpoints and give the same records as without the interruption.
 
         Args:
-            workdir: folder for all files.
-            num_workers: number of processes, each with runs of its own; 1 means this process, 0 one
-                for each core of a machine without an accelerator. Defaults to `0`.
-            shard: `"i/n"` to do the i-th of n parts of the runs only, or `None` for all of them.
-                Defaults to `None`.
-            show_progress: whether to show a progress bar. Defaults to `True`.
-            command: list of strings, the command to show in the report. Defaults to that of this
-                process.
+            workdir: Folder for all files.
+            num_workers: Number of processes to train in; 1 means this process, 0 one process per
+                core on a machine without an accelerator. Defaults to `0`.
+            shard: `"i/n"` to train only the i-th of n parts of the runs. Defaults to `None`, all.
+            show_progress: Whether to show a progress bar. Defaults to `True`.
+            command: Command line to show in the report, a list of strings. Defaults to `None`, that
+                of this process.
 
         Returns:
-            A `Result`; `None` as long as runs of other shards are missing.
+            A `Result`, or `None` while runs of other shards are missing.
 
         Raises:
-            ValueError: if the recipe or a field is wrong, or `workdir` belongs to another study.
-            PreemptedError: after checkpoints, if the process was asked to end.
-            WriteError: if a file cannot be written.
+            ValueError: If the recipe or a field is invalid, or `workdir` belongs to another study.
+            PreemptedError: After all checkpoints are written, if the process was asked to stop.
+            WriteError: If a file cannot be written.
         """
         shard = parse_shard(shard)
         num_workers = positive_int("num_workers", num_workers, minimum=0)
         if not isinstance(self.recipe, Recipe):
             raise ValueError(
-                "`recipe` must be there to train: this study was loaded from its files, which do "
-                "not hold the model. Build it from its recipe, and run it on the same workdir."
+                "`recipe` must be a keras_svag.Recipe to train; this study was loaded from files, "
+                "which hold no model. Create it from its recipe, and run it on the same workdir."
             )
         self.check()
         workdir = pathlib.Path(workdir)
-        # Raises, if there is something wrong with its arguments, before anything is written.
         pool = RunPool(self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds)
-        setting = claim(workdir, self, command)
-        with pool:
+        with pool:  # pickles the recipe, which may fail, before anything is written
+            environment = prepare_workdir(workdir, self, command)
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
-            outcome = self._execute(session, workdir)
-            if outcome is None:
-                return None
-            details, table = outcome
-            result = Result(self, workdir, details, table, setting)
-            write_results(result, pool.call_all)
+            result = self._execute(session, environment)
+            if result is not None:
+                write_results(result, pool.call_all)
         return result
 
-    def _execute(self, session, workdir):
+    def _execute(self, session, environment):
         num_seeds = self.first_seeds()
         while True:
             specs = self.specs(num_seeds)
-            stages = self.stages(specs)
-            on_stage = functools.partial(self._on_stage, stages, workdir)
-            results = session.execute(stages, on_stage)
+            results = session.execute(self.stages(specs), self.on_stage)
             if results is None:
                 return None
-            details, table = self.evaluate(specs, results, workdir)
+            details, table = self.evaluate(specs, results, session.workdir)
             more = self.more_seeds(details, num_seeds)
             if not more:
-                return details, table
+                return Result(self, session.workdir, details, table, environment)
             num_seeds = num_seeds | more
 
-    def _on_stage(self, stages, workdir, index, results):
-        self.on_stage(index, stages[index], results, workdir)
+
+# Fields that all studies have, by their names in `config.json`.
+COMMON_FIELDS = {
+    {"window": "equilibrium"}.get(field.name, field.name): field.name
+    for field in dataclasses.fields(Study)
+    if field.name not in ("recipe", "config")
+}

@@ -1,4 +1,4 @@
-"""The table of a study: a row per run, with its means over the window and its end."""
+"""The table of a study, a row per run."""
 
 import csv
 import io
@@ -11,23 +11,12 @@ from keras_svag.engine.state import RunFolder
 from keras_svag.theory import correct_signal
 from keras_svag.theory.equilibrium.measurement import window_means
 
-# Means over the equilibrium window.
+# Quantities that are averaged over the window.
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")
 
 
 def summarize_runs(specs, results, window, facts, workdir):
-    """A row per run: its cell of the grid, its means over the window, its end.
-
-    Args:
-        specs: list of `RunSpec`.
-        results: dict from run name to the dict of `result.json`.
-        window: tuple of two fractions of the run.
-        facts: the `TrainingFacts`.
-        workdir: folder of the study.
-
-    Returns:
-        A list of dicts; failed runs have the columns of their cell and `status` only.
-    """
+    """A row per run: its cell of the grid, window means, final values; less for failed runs."""
     table = []
     for spec in specs:
         result = results[spec.name]
@@ -46,50 +35,42 @@ def summarize_runs(specs, results, window, facts, workdir):
         }
         if result["status"] == DONE:
             rows = read_rows(workdir, spec.name)
-            row |= _means(spec, rows, window, facts)
+            row |= _window_row(spec, rows, window, facts)
             row |= {f"final_{name}": rows[-1][name] for name in end_columns(rows[-1])}
         table.append(row)
     return table
 
 
-def _means(spec, rows, window, facts):
+def _window_row(spec, rows, window, facts):
     means = window_means(rows, spec.total, window)
-    row = {}
+    ratio = {}
     if "gradient_signal" in means:
-        means["gradient_signal"] = correct_signal(
-            means["gradient_signal"],
-            means["gradient_noise"],
-            spec.batch_size,
-            facts.num_train,
-            facts.sampling,
+        noise = means["gradient_noise"]
+        signal = means["gradient_signal"] = correct_signal(
+            means["gradient_signal"], noise, spec.batch_size, facts.num_train, facts.sampling
         )
-        signal = means["gradient_signal"]
-        row["noise_to_signal"] = means["gradient_noise"] / signal if signal > 0 else math.inf
-    return row | {name: means.get(name, math.nan) for name in WINDOW_COLUMNS}
+        ratio["noise_to_signal"] = noise / signal if signal > 0 else math.inf
+    return ratio | {name: means.get(name, math.nan) for name in WINDOW_COLUMNS}
 
 
 def end_columns(row):
-    """Columns of a record that sum up the end of a run: training loss, all of the test data."""
+    """Columns of the last record that go into the table: train loss, all metrics on test data."""
     tests = [name for name in row if name.startswith("test_") and name != "test_loss"]
     return ["train_loss", *tests, *(["test_loss"] if "test_loss" in row else [])]
 
 
 def final_columns(table):
-    """Names of the columns of a table that hold the end of a run, without their prefix."""
+    """Names of the `final_` columns of a table, without this prefix."""
     names = [name for row in table for name in row if name.startswith("final_")]
     return [name.removeprefix("final_") for name in dict.fromkeys(names)]
 
 
 def read_rows(workdir, name):
-    """The records of a finished run.
-
-    Raises:
-        DamagedError: if there are none.
-    """
+    """The records of a finished run; raises a `DamagedError` if there are none."""
     path = RunFolder(workdir, name).metrics
     rows = records.read_jsonl(path)
     if not rows:
-        raise records.damaged(path, "there is no record of a finished run")
+        raise records.damaged(path, "it has no records of a finished run")
     return rows
 
 
@@ -99,7 +80,7 @@ def column(rows, name):
 
 
 def summarize_quantities(rows, columns=WINDOW_COLUMNS):
-    """Intervals over seeds of what the rows of a cell hold: window means, N/G, end of the run."""
+    """Intervals over the seeds of a cell: window means, N/G, final values."""
     summary = {}
     for name in columns:
         target = "equilibrium_train_loss" if name == "train_loss" else name
@@ -113,7 +94,7 @@ def summarize_quantities(rows, columns=WINDOW_COLUMNS):
 
 
 def pair_by_seed(first, second):
-    """Pairs of finished runs of two cells that share their seed."""
+    """Pairs of finished runs of two cells with the same seed."""
     by_seed = {row["seed"]: row for row in second if row["status"] == DONE}
     return [
         (row, by_seed[row["seed"]])
@@ -123,12 +104,12 @@ def pair_by_seed(first, second):
 
 
 def failed_runs(table):
-    """Messages of the runs that failed, by name."""
+    """Error messages of the failed runs, by name."""
     return {row["name"]: row["message"] for row in table if row["status"] != DONE}
 
 
 def write_csv(path, table):
-    """Writes a table atomically; columns are those of any row, in order of appearance."""
+    """Writes a table atomically; rows may have different columns."""
     text = io.StringIO()
     columns = list(dict.fromkeys(name for row in table for name in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Headings of what studies measure, by the names in `settings` of `verdict.json`."""
+"""Titles of the measured quantities, by their names in `settings` of `verdict.json`."""
 
 from keras_svag.studies.base.table import final_columns
 
@@ -12,24 +12,20 @@ WINDOW_TITLES = {
 
 
 def end_titles(table):
-    """Headings of the values at the end of the run: training loss, metrics on test data."""
+    """Titles of the values at the end of a run: metrics on test data, or the training loss."""
     names = [name for name in final_columns(table) if name != "test_loss"] or ["train_loss"]
     return {name: f"{name.replace('_', ' ')} (end)" for name in names}
 
 
 def end_quantities(settings):
-    """Names of the values at the end of the run that a list of `settings` holds."""
+    """Names of the values at the end of a run in a list of `settings`."""
     names = dict.fromkeys(name for setting in settings for name in setting)
     ends = [n for n in names if n == "train_loss" or n.startswith("test_")]
     return [n for n in ends if n not in ("test_loss", "test_accuracy_loss")] or ["train_loss"]
 
 
 def curves_of(table):
-    """Six curves of training: a metric on test data (or the loss), loss, R, N, G, N/G.
-
-    Returns:
-        A list of tuples of column, label and scale.
-    """
+    """Column, label and scale of the six training curves of a figure."""
     return [
         main_metric_curve(table),
         ("train_loss", "train loss", "log"),
@@ -41,7 +37,7 @@ def curves_of(table):
 
 
 def main_metric_curve(table):
-    """Column, label and scale of the first metric on test data, else of a loss."""
+    """Column, label and scale of the first metric on test data, or of a loss."""
     names = final_columns(table)
     metrics = [name for name in names if name not in ("train_loss", "test_loss")]
     if metrics:

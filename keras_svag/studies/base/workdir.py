@@ -1,4 +1,4 @@
-"""The folder of a study: what was asked for, with what it was run, and what came out."""
+"""The folder of a study: its config and the environment of its last call."""
 
 import importlib.metadata
 import os
@@ -13,63 +13,38 @@ from keras_svag.studies.base.identity import check_same_config, check_same_envir
 from keras_svag.version import __version__
 
 PACKAGES = (
-    "tensorflow",
-    "tensorflow-cpu",
-    "tensorflow-datasets",
-    "jax",
-    "jaxlib",
-    "keras",
-    "numpy",
-    "scipy",
-    "scikit-learn",
+    *("tensorflow", "tensorflow-cpu", "tensorflow-datasets", "jax", "jaxlib", "keras"),
+    *("numpy", "scipy", "scikit-learn"),
 )
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
 
 
-def claim(workdir, study, command=None):
-    """Writes `config.json` and `environment.json`, or checks that the folder is the study's.
-
-    The grid (seeds, batch sizes, ells) and the way it is judged may change from one call to the
-    next: finished runs are used again. Anything that would change a run may not.
-
-    Args:
-        workdir: folder of the study; made if it does not exist.
-        study: a `Study` with a recipe.
-        command: list of strings. Defaults to the command of this process.
-
-    Returns:
-        The dict that `environment.json` holds.
-
-    Raises:
-        ValueError: if `workdir` is a file, or belongs to another study, config, network, data,
-            backend or precision; nothing is written then.
-        WriteError: if nothing can be written there.
-    """
+def prepare_workdir(workdir, study, command=None):
+    """Writes `config.json` and `environment.json`, unless the folder belongs to another study."""
     workdir = pathlib.Path(workdir)
-    config, setting = records.to_json(study.describe()), environment(command or default_command())
-    setting |= study.describe_environment()
+    config = records.to_json(study.describe())
+    environment = {**describe_process(command), **study.describe_environment()}
 
     def check():
         if workdir.exists() and not workdir.is_dir():
             raise ValueError(
                 "`workdir` must be a folder, or not exist yet. "
-                f"Received: workdir={str(workdir)!r}, a file. Use another --workdir."
+                f"Received: workdir={str(workdir)!r}, a file. Use another workdir."
             )
-        existing = records.read_json(workdir / CONFIG)
-        check_same_config(workdir, existing, config, study.mutable_fields)
-        before = records.read_json(workdir / ENVIRONMENT) or {}
-        check_same_environment(workdir, before, setting)
+        old_config = records.read_json(workdir / CONFIG) or config
+        check_same_config(workdir, old_config, config, study.mutable_fields)
+        check_same_environment(workdir, records.read_json(workdir / ENVIRONMENT) or {}, environment)
 
     check()
     with lock.acquire(workdir / ".lock", wait=True):
-        check()  # once more: another process may have claimed the folder just now
+        check()  # again: another process may have written the files in the meantime
         records.write_json(workdir / CONFIG, config)
-        records.write_json(workdir / ENVIRONMENT, setting)
-    return setting
+        records.write_json(workdir / ENVIRONMENT, environment)
+    return environment
 
 
-def environment(command):
-    """Versions, devices, precision and command of this process, as a dict."""
+def describe_process(command=None):
+    """Versions, devices, precision and command of this process."""
     versions = {"python": platform.python_version(), "keras_svag": __version__}
     for package in PACKAGES:
         try:
@@ -77,7 +52,7 @@ def environment(command):
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "command": command,
+        "command": command or default_command(),
         "versions": versions,
         "backend": keras.backend.backend(),
         "dtype_policy": keras.config.dtype_policy().name,
@@ -88,7 +63,7 @@ def environment(command):
 
 
 def default_command():
-    """The command that started this process, as the user can repeat it."""
+    """The command that started this process."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", spec.name] if spec else [pathlib.Path(sys.argv[0]).name]
     return [*program, *sys.argv[1:]]

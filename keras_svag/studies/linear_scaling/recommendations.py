@@ -28,14 +28,16 @@ def recommend(study, verdict):
     steps = [_use(settings, observed["value"], base, study)]
     open_sizes = [s["batch_size"] for s in settings if s["kappa"] in observed["inconclusive"]]
     if observed["first_failure"] is not None or not open_sizes:
-        steps.append(_find_the_end(verdict, base * observed["value"], observed["first_failure"]))
+        steps.append(
+            _find_the_end(study, verdict, base * observed["value"], observed["first_failure"])
+        )
     if open_sizes:
         seeds = 2 * study.num_seeds
-        flags = flag("num_seeds", seeds)
+        flags = flag(study, "num_seeds", seeds)
         if seeds > study.max_num_seeds:
-            flags += f" {flag('max_num_seeds', seeds)}"
+            flags += f" {flag(study, 'max_num_seeds', seeds)}"
         steps.append(
-            f"At {batch_sizes(open_sizes)}, the outcome is open. Give the same command with "
+            f"At {batch_sizes(open_sizes)}, the outcome is open. Run the study again with "
             f"{flags} on the same workdir: finished runs are kept, and intervals become narrower."
         )
     if verdict["not_in_equilibrium"]:
@@ -69,14 +71,14 @@ def _use(settings, kappa, base, study):
     return step
 
 
-def _find_the_end(verdict, largest, first_failure):
+def _find_the_end(study, verdict, largest, first_failure):
     if first_failure is not None:
         failed = verdict["base_batch_size"] * first_failure
         return (
             f"The rule ends between batch sizes {largest:g} and {failed:g}. "
-            f"{add_sizes('in between', verdict['study'])} to see where."
+            f"{add_sizes('in between', study)} to see where."
         )
-    add = add_sizes("larger than these", verdict["study"])
+    add = add_sizes("larger than these", study)
     step = f"No batch size failed, so the end of the rule was not seen. {add.rstrip(',')}."
     bound = verdict["predicted_max_kappa"]["tight"]["ci_high"]
     if bound is not None and verdict["comparison"]["bound_holds"] is not False:

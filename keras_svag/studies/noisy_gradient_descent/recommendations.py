@@ -32,8 +32,8 @@ def recommend(study, verdict):
     if sizes := sizes_of(INCONCLUSIVE):
         seeds = 2 * study.num_seeds
         steps.append(
-            f"At {batch_sizes(sizes)}, the verdict is open. Give the same command with "
-            f"{flag(f'{study.name}.num_seeds', seeds)} on the same workdir: finished runs are "
-            "kept, and intervals become narrower."
+            f"At {batch_sizes(sizes)}, the verdict is open. Run the study again with "
+            f"{flag(study, f'{study.name}.num_seeds', seeds)} on the same workdir: finished runs "
+            "are kept, and intervals become narrower."
         )
     return steps + on_failed_runs(study, verdict)

@@ -39,13 +39,13 @@ def recommend(study, details):
     if valid and invalid and max(valid) < min(invalid):
         steps.append(
             f"Somewhere between batch sizes {max(valid)} and {min(invalid)} the SDE stops being a "
-            f"model. {add_sizes('in between', study.name)} to see where."
+            f"model. {add_sizes('in between', study)} to see where."
         )
     if undecided:
         steps.append(
-            f"At {batch_sizes(undecided)}, the verdict is open. Give the same command with "
-            f"{flag('max_num_seeds', 2 * study.max_num_seeds)} on the same workdir: finished "
-            "runs are kept, and seeds are added until it is clear."
+            f"At {batch_sizes(undecided)}, the verdict is open. Run the study again with "
+            f"{flag(study, 'max_num_seeds', 2 * study.max_num_seeds)} on the same workdir: "
+            "finished runs are kept, and seeds are added until it is clear."
         )
     if not_judged:
         steps.append(

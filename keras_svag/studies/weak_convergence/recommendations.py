@@ -26,14 +26,15 @@ def recommend(study, verdict):
     orders = [row["order"] for row in verdict["network"]]
     if not orders or None in orders:
         steps.append(
-            "For some quantity of the network the errors are too small to give an order. Give the "
-            f"same command with {flag('num_seeds', 2 * study.num_seeds)} "
-            f"{flag('max_num_seeds', 2 * study.num_seeds)} on the same workdir."
+            "For some quantity of the network the errors are too small to give an order. Run the "
+            f"study again with {flag(study, 'num_seeds', 2 * study.num_seeds)} "
+            f"{flag(study, 'max_num_seeds', 2 * study.num_seeds)} on the same workdir."
         )
     if any(order and not order["ci_low"] <= 1 <= order["ci_high"] for order in orders):
         steps.append(
             "An order whose interval does not hold 1 is no fault by itself: the theorem is about "
-            "small steps and smooth losses. Add larger ell to --config.weak_convergence.ells."
+            "small steps and smooth losses. Add larger ell to "
+            f"{flag(study, 'weak_convergence.ells')}."
         )
     steps.append(
         "To ask whether the SDE models a training run of your own, use the study "
