@@ -13,7 +13,7 @@ from keras_svag.recipe import arrays, compile_arguments, identity
 from keras_svag.recipe import model as model_checks
 from keras_svag.recipe.facts import TrainingFacts
 from keras_svag.recipe.rates import tabulate
-from keras_svag.schedules import Stretched
+from keras_svag.schedules import RescaledSchedule
 from keras_svag.theory import WITH_REPLACEMENT
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -202,7 +202,9 @@ class Recipe:
         if isinstance(rate, Schedule):
             kappa = batch_size / self.batch_size
             factor = kappa**facts.learning_rate_power
-            return rate if kappa == 1 else Stretched(rate, factor=factor, stretch=1 / kappa)
+            return (
+                rate if kappa == 1 else RescaledSchedule(rate, factor=factor, time_scale=1 / kappa)
+            )
         rate = facts.learning_rate_at(batch_size)
         return rate if self.schedule is None else self.schedule(rate, facts.steps_at(batch_size))
 
