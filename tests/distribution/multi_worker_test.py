@@ -184,7 +184,7 @@ def test_sigterm_ends_both_with_a_checkpoint(tmp_path, whole, asked):
         for index, process in enumerate(processes):
             assert process.wait(MOST_SECONDS_ALONE) == preemption.EXIT_CODE, said(logs, index)
     for index in range(2):
-        assert "was asked to end (SIGTERM). The same command goes on" in said(logs, index)
+        assert "(SIGTERM). The same command resumes" in said(logs, index)
         assert "Traceback" not in said(logs, index)
     assert not RunFolder(workdir, RUN).result.exists()
     train_together(tmp_path / "logs_after", workdir, options)
