@@ -48,71 +48,64 @@ def get_config(variant="default"):
     config.num_checkpoints = 10  # per run, at the same effective steps for every ell
     config.checkpoint_steps = placeholder(int)  # every so many effective steps instead
 
-    config.dataset = ml_collections.ConfigDict()
-    config.dataset.name = "digits"
-    config.dataset.split_seed = 0
+    config.dataset = dict(name="digits", split_seed=0)
     # or without_replacement, shuffled_epochs, fixed_order
     config.sampling = "with_replacement"
 
     # Scale invariant: group norm without scale and offset, last layer fixed.
-    config.model = ml_collections.ConfigDict()
-    config.model.name = "mlp"
-    config.model.depth = 2
-    config.model.width = 1
-    config.model.norm = "group"
-    config.model.affine = False
-    config.model.train_last_layer = False
-    config.model.epsilon = 1e-5
+    config.model = dict(
+        name="mlp",
+        depth=2,
+        width=1,
+        norm="group",
+        affine=False,
+        train_last_layer=False,
+        epsilon=1e-5,
+    )
 
     # For SGD at base_batch_size; other batch sizes are scaled by the rule of the optimizer.
     config.base_batch_size = 8
     config.learning_rate = 0.2
     config.weight_decay = 5e-3
     config.initial_scale = 1.0  # factor on the trained initial weights
-    config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.name = "SVAG"  # or SVAGAdam, SVAGAdamW, SVAGRMSprop
+    config.optimizer = dict(name="SVAG")  # or SVAGAdam, SVAGAdamW, SVAGRMSprop
     for name in ("momentum", "beta_1", "beta_2", "rho", "epsilon"):  # unset: Keras' default
         config.optimizer[name] = placeholder(float)
     # linear, heavy_ball or square_root; unset: the one that preserves the SDE.
     config.optimizer.rule = placeholder(str)
-    config.schedule = ml_collections.ConfigDict()
-    config.schedule.name = "step"  # or another function of keras_svag/schedules.py
-    config.schedule.decay_at = (0.8,)  # fractions of the run
-    config.schedule.decay_factor = 0.1
-    config.schedule.alpha = placeholder(float)  # cosine, triangle
-    config.schedule.heights = (1.0, 0.5)  # triangle
-    for name in ("warm_up", "warm_up_factor"):
-        config.schedule[name] = placeholder(float)
+    config.schedule = dict(
+        name="step",  # or another function of keras_svag/schedules.py
+        decay_at=(0.8,),  # fractions of the run
+        decay_factor=0.1,
+        alpha=placeholder(float),  # cosine, triangle
+        heights=(1.0, 0.5),  # triangle
+        warm_up=placeholder(float),
+        warm_up_factor=placeholder(float),
+    )
 
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged
 
-    config.sde_validity = ml_collections.ConfigDict()
-    config.sde_validity.batch_sizes = (8, 256)
-    config.sde_validity.ells = (1.0, 2.0, 4.0, 8.0)
-
-    config.noisy_gradient_descent = ml_collections.ConfigDict()
-    config.noisy_gradient_descent.batch_sizes = (256,)
-    config.noisy_gradient_descent.margins = (0.05,)  # of equivalence, for each batch size
-    config.noisy_gradient_descent.noise_steps = (1.0, 8.0)
-    config.noisy_gradient_descent.num_seeds = 48
-
-    config.linear_scaling = ml_collections.ConfigDict()
-    config.linear_scaling.batch_sizes = (4, 8, 16, 32, 64, 128, 256, 512)
-    # closeness: R, B N and G within the factor `closeness`; weight_norm: R alone;
-    # test_accuracy: lower by at most `tolerance`.
-    config.linear_scaling.criterion = "closeness"
-    config.linear_scaling.tolerance = 0.02
-    # auto: averages start where drift ends, if it does; config: they are over `equilibrium`.
-    config.linear_scaling.phase = "auto"
-
-    config.train = ml_collections.ConfigDict()
-    config.train.batch_size = 8
-    config.train.ell = 1.0
+    config.sde_validity = dict(batch_sizes=(8, 256), ells=(1.0, 2.0, 4.0, 8.0))
+    config.noisy_gradient_descent = dict(
+        batch_sizes=(256,),
+        margins=(0.05,),  # of equivalence, for each batch size
+        noise_steps=(1.0, 8.0),
+        num_seeds=48,
+    )
+    config.linear_scaling = dict(
+        batch_sizes=(4, 8, 16, 32, 64, 128, 256, 512),
+        # closeness: R, B N and G within the factor `closeness`; weight_norm: R alone;
+        # test_accuracy: lower by at most `tolerance`.
+        criterion="closeness",
+        tolerance=0.02,
+        # auto: averages start where drift ends, if it does; config: they are over `equilibrium`.
+        phase="auto",
+    )
+    config.train = dict(batch_size=8, ell=1.0)
 
     if variant == "quick":
-        config.num_seeds = 2
-        config.max_num_seeds = 2
+        config.num_seeds = config.max_num_seeds = 2
         config.num_workers = 1
         config.epochs = 2.0
         config.num_records = 10
@@ -120,8 +113,8 @@ def get_config(variant="default"):
         config.sde_validity.batch_sizes = (32, 128)
         config.sde_validity.ells = (1.0, 2.0, 4.0)
         config.linear_scaling.batch_sizes = (4, 64)
-        config.noisy_gradient_descent.batch_sizes = (128,)
-        config.noisy_gradient_descent.noise_steps = (1.0, 2.0)
-        config.noisy_gradient_descent.num_seeds = 2
+        config.noisy_gradient_descent.update(
+            batch_sizes=(128,), noise_steps=(1.0, 2.0), num_seeds=2
+        )
         config.train.batch_size = 128
     return config

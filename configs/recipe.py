@@ -31,26 +31,16 @@ def get_config():
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged
 
-    config.sde_validity = ml_collections.ConfigDict()
-    config.sde_validity.batch_sizes = placeholder(tuple)
-    config.sde_validity.ells = (1.0, 2.0, 4.0, 8.0)
-
-    config.linear_scaling = ml_collections.ConfigDict()
-    config.linear_scaling.batch_sizes = placeholder(tuple)
-    config.linear_scaling.criterion = "closeness"  # or weight_norm, test_accuracy
-    config.linear_scaling.tolerance = 0.02  # of test accuracy
-    config.linear_scaling.phase = "auto"  # or config: average over `equilibrium`
-
-    config.noisy_gradient_descent = ml_collections.ConfigDict()
-    config.noisy_gradient_descent.batch_sizes = placeholder(tuple)
-    config.noisy_gradient_descent.margins = (0.05,)
-    config.noisy_gradient_descent.noise_steps = (1.0,)
-    config.noisy_gradient_descent.num_seeds = 48
-
-    config.weak_convergence = ml_collections.ConfigDict()
-    config.weak_convergence.ells = (1.0, 2.0, 4.0, 8.0)
-
-    config.train = ml_collections.ConfigDict()
-    config.train.batch_size = placeholder(int)
-    config.train.ell = 1.0
+    config.sde_validity = dict(batch_sizes=placeholder(tuple), ells=(1.0, 2.0, 4.0, 8.0))
+    config.linear_scaling = dict(
+        batch_sizes=placeholder(tuple),
+        criterion="closeness",  # or weight_norm, test_accuracy
+        tolerance=0.02,  # of test accuracy
+        phase="auto",  # or config: average over `equilibrium`
+    )
+    config.noisy_gradient_descent = dict(
+        batch_sizes=placeholder(tuple), margins=(0.05,), noise_steps=(1.0,), num_seeds=48
+    )
+    config.weak_convergence = dict(ells=(1.0, 2.0, 4.0, 8.0))
+    config.train = dict(batch_size=placeholder(int), ell=1.0)
     return config

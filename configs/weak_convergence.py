@@ -37,53 +37,49 @@ def get_config(variant="default"):
     config.num_checkpoints = 1
     config.checkpoint_steps = placeholder(int)  # or one every so many effective steps
 
-    config.dataset = ml_collections.ConfigDict()
-    config.dataset.name = "digits"
-    config.dataset.split_seed = 0
+    config.dataset = dict(name="digits", split_seed=0)
     config.sampling = "with_replacement"
 
-    config.model = ml_collections.ConfigDict()
-    config.model.name = "mlp"
-    config.model.depth = 2
-    config.model.width = 1
-    config.model.norm = "group"
-    config.model.affine = False
-    config.model.train_last_layer = False
-    config.model.epsilon = 1e-5
+    config.model = dict(
+        name="mlp",
+        depth=2,
+        width=1,
+        norm="group",
+        affine=False,
+        train_last_layer=False,
+        epsilon=1e-5,
+    )
 
     config.base_batch_size = 64
     config.learning_rate = 1.6
     config.weight_decay = 5e-3
     config.initial_scale = 1.0
-    config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.name = "SVAG"
-    config.schedule = ml_collections.ConfigDict()
-    config.schedule.name = "constant"
+    config.optimizer = dict(name="SVAG")
+    config.schedule = dict(name="constant")
     config.closeness = 2.0**0.5
     config.equilibrium = (0.0, 1.0)
 
-    config.weak_convergence = ml_collections.ConfigDict()
-    study = config.weak_convergence
-    # Example i has the loss a_i x^2 / 2 + b_i x; batches of one example, x = start at first.
-    study.linear_a = (0.5, 1.5, 1.0, 2.0)
-    study.linear_b = (1.0, -1.0, 0.5, 0.2)
-    study.linear_learning_rate = 0.5
-    study.linear_start = 1.5
-    study.linear_horizon = 8  # effective steps
-    study.linear_ells = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-    study.simulated_ells = (4.0, 8.0, 16.0, 32.0)
-    study.num_chains = 100_000
-    # The network: SVAG at these ells against Euler-Maruyama, extrapolated from these numbers of
-    # steps per effective step.
-    study.ells = (1.0, 2.0, 4.0, 8.0, 16.0)
-    study.noise_steps = (64.0, 128.0)
+    config.weak_convergence = dict(
+        # Example i has the loss a_i x^2 / 2 + b_i x; batches of one example, x = start at first.
+        linear_a=(0.5, 1.5, 1.0, 2.0),
+        linear_b=(1.0, -1.0, 0.5, 0.2),
+        linear_learning_rate=0.5,
+        linear_start=1.5,
+        linear_horizon=8,  # effective steps
+        linear_ells=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0),
+        simulated_ells=(4.0, 8.0, 16.0, 32.0),
+        num_chains=100_000,
+        # The network: SVAG at these ells against Euler-Maruyama, extrapolated from these numbers of
+        # steps per effective step.
+        ells=(1.0, 2.0, 4.0, 8.0, 16.0),
+        noise_steps=(64.0, 128.0),
+    )
 
     if variant == "quick":
         config.num_seeds = config.max_num_seeds = 3
         config.num_workers = 1
         config.epochs = 0.2
-        study.simulated_ells = (2.0, 4.0)
-        study.num_chains = 2_000
-        study.ells = (1.0, 2.0)
-        study.noise_steps = (4.0, 8.0)
+        config.weak_convergence.update(
+            simulated_ells=(2.0, 4.0), num_chains=2_000, ells=(1.0, 2.0), noise_steps=(4.0, 8.0)
+        )
     return config

@@ -11,30 +11,6 @@ from keras_svag.schedules import increasing_fractions
 from keras_svag.studies import STUDIES
 from keras_svag.theory import validate_closeness
 
-FIELDS = (
-    "base_batch_size",
-    "closeness",
-    "dataset",
-    "epochs",
-    "equilibrium",
-    "evaluation_size",
-    "initial_scale",
-    "learning_rate",
-    "max_num_seeds",
-    "model",
-    "num_checkpoints",
-    "num_records",
-    "num_seeds",
-    "num_workers",
-    "optimizer",
-    "sampling",
-    "schedule",
-    "seed",
-    "weight_decay",
-)
-OPTIONAL = {"checkpoint_steps": None, "vectorize_seeds": None}
-# Set by the study, not by its config.
-RESERVED_MODEL_ARGUMENTS = ("input_shape", "num_classes", "seed")
 # Integers by their minimum.
 INTEGERS = {
     "seed": 0,
@@ -45,6 +21,13 @@ INTEGERS = {
     "num_checkpoints": 1,
     "base_batch_size": 1,
 }
+POSITIVE = ("epochs", "initial_scale", "learning_rate")
+DICTS = ("dataset", "model", "optimizer", "schedule")
+OTHERS = ("closeness", "equilibrium", "max_num_seeds", "sampling", "weight_decay")
+FIELDS = sorted((*INTEGERS, *POSITIVE, *DICTS, *OTHERS))
+OPTIONAL = {"checkpoint_steps": None, "vectorize_seeds": None}
+# Set by the study, not by its config.
+RESERVED_MODEL_ARGUMENTS = ("input_shape", "num_classes", "seed")
 
 
 def validate_config(config, study):
@@ -58,7 +41,7 @@ def validate_config(config, study):
     config = OPTIONAL | config
     _check_fields("", config, (*FIELDS, *OPTIONAL, *STUDIES), required=(*FIELDS, study))
     config = select_study(config, study)
-    for name in ("dataset", "model", "optimizer", "schedule", study):
+    for name in (*DICTS, study):
         if not isinstance(config[name], dict):
             raise ValueError(
                 f"`{name}` must be a dict of fields. Received: {name}={config[name]!r}"
@@ -70,7 +53,7 @@ def validate_config(config, study):
     )
     if config["checkpoint_steps"] is not None:
         config["checkpoint_steps"] = positive_int("checkpoint_steps", config["checkpoint_steps"])
-    for name in ("epochs", "initial_scale", "learning_rate"):
+    for name in POSITIVE:
         config[name] = finite_float(name, config[name], "a number > 0", 0.0, exclusive=True)
     config["weight_decay"] = finite_float(
         "weight_decay", config["weight_decay"], "a number >= 0", 0.0
