@@ -23,28 +23,21 @@ from keras_svag.theory import (
     find_window,
     lsr_max_kappa,
 )
-from keras_svag.theory.scaling_rules import AUTO, HEAVY_BALL, LINEAR, SQUARE_ROOT
+from keras_svag.theory.scaling_rules import AUTO
 
-# Assumptions of the theorem, each with two messages: if it is violated, and if that is unknown.
-ASSUMPTIONS = {
-    "SGD without momentum": ("the optimizer is not SGD without momentum", ""),
-    "ell = 1": ("ell is not 1", ""),
-    "no clipping, no overwritten weights": (
-        "gradients are clipped or the average overwrites the weights",
-        "",
-    ),
-    "weight decay": ("there is no weight decay", ""),
-    "scale invariant network": (
-        "the network is not scale invariant",
-        "scale invariance of the network is unknown",
-    ),
-    "balance of R": ("N, G and weight decay do not explain the change of R", ""),
-    "equilibrium": ("equilibrium is not reached", "equilibrium cannot be tested"),
+# Violated assumptions of the theorem, and those of which too little is known.
+VIOLATED = {
+    "SGD without momentum": "the optimizer is not SGD without momentum",
+    "ell = 1": "ell is not 1",
+    "no clipping, no overwritten weights": "gradients are clipped or EMA overwrites the weights",
+    "weight decay": "there is no weight decay",
+    "scale invariant network": "the network is not scale invariant",
+    "balance of R": "N, G and weight decay do not explain the change of R",
+    "equilibrium": "equilibrium is not reached",
 }
-RULE_LABELS = {
-    LINEAR: "linear rule",
-    HEAVY_BALL: "heavy-ball rule",
-    SQUARE_ROOT: "square-root rule",
+UNKNOWN = {
+    "scale invariant network": "scale invariance of the network is unknown",
+    "equilibrium": "equilibrium cannot be tested",
 }
 # A long run has thousands of rows: the search for a window tries only so many starts.
 _MAX_STARTS = 8
@@ -77,7 +70,9 @@ class Advice:
 
     def __str__(self):
         """The advice as one sentence."""
-        rule = RULE_LABELS.get(self.rule, "no scaling rule is known")
+        rule = "no scaling rule is known"
+        if self.rule is not None:
+            rule = f"{self.rule.replace('_', '-')} rule"
         limit = ""
         if math.isfinite(self.rule_limit):
             limit = f" (this rule requires a factor below {self.rule_limit:.3g})"
@@ -91,11 +86,11 @@ class Advice:
     def _justification(self):
         if self.is_theorem:
             return "by a theorem"
-        reasons = (
-            ASSUMPTIONS[name][holds is None]
+        reasons = [
+            (UNKNOWN if holds is None else VIOLATED).get(name)
             for name, holds in self.assumptions.items()
             if not holds
-        )
+        ]
         return f"as a heuristic ({', '.join(filter(None, reasons))})"
 
     def describe(self):

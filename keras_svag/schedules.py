@@ -130,7 +130,7 @@ class ScheduleWrapper(LearningRateSchedule):
     def from_config(cls, config):
         """Rebuilds the schedule from `get_config`."""
         inner = keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(**{**config, "schedule": inner})
+        return cls(**config | {"schedule": inner})
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
@@ -160,12 +160,8 @@ class WarmUp(ScheduleWrapper):
 
     def get_config(self):
         """Returns the arguments."""
-        return {
-            **super().get_config(),
-            "steps": self.steps,
-            "factor": self.factor,
-            "gradual": self.gradual,
-        }
+        own = {"steps": self.steps, "factor": self.factor, "gradual": self.gradual}
+        return super().get_config() | own
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
@@ -187,11 +183,7 @@ class RescaledSchedule(ScheduleWrapper):
 
     def get_config(self):
         """Returns the arguments."""
-        return {
-            **super().get_config(),
-            "factor": self.factor,
-            "time_scale": self.time_scale,
-        }
+        return super().get_config() | {"factor": self.factor, "time_scale": self.time_scale}
 
 
 def increasing_fractions(name, values):

@@ -237,7 +237,7 @@ def test_no_rows():
         (sgd(momentum=0.9), 2, "heavy_ball", "not SGD without momentum"),
         (sgd(weight_decay=None), 2, "linear", "there is no weight decay"),
         (sgd(clipnorm=1.0), 2, "linear", "gradients are clipped"),
-        (sgd(use_ema=True, ema_overwrite_frequency=9), 2, "linear", "overwrites the weights"),
+        (sgd(use_ema=True, ema_overwrite_frequency=9), 2, "linear", "EMA overwrites the weights"),
         (keras.optimizers.Adam(ETA), 2, "square_root", "not SGD without momentum"),
         (keras.optimizers.AdamW(ETA), 2, "square_root", "not SGD without momentum"),
         (keras.optimizers.RMSprop(ETA), 2, "square_root", "not SGD without momentum"),

@@ -180,12 +180,10 @@ def _run_under_strategy(study, config):
             # Again: in a cluster JAX has installed its own handler of SIGTERM.
             preemption.install_handler()
             with distribution.process_workdir(_WORKDIR.value) as workdir:
-                if distribution.is_chief():
+                # All processes have the same result; the chief prints it.
+                stdout = sys.stdout if distribution.is_chief() else io.StringIO()
+                with contextlib.redirect_stdout(stdout):
                     study(config, workdir)
-                else:
-                    # All processes have the same result; the chief prints it.
-                    with contextlib.redirect_stdout(io.StringIO()):
-                        study(config, workdir)
     except distribution.ProcessLostError as error:
         print(error, file=sys.stderr, flush=True)
         # An orderly exit would wait for the lost process.
