@@ -78,7 +78,7 @@ def reject_unknown(prefix, fields, known, owner="the config"):
     for name in fields:
         if name not in known:
             raise ValueError(
-                f"`{prefix}{name}` is not a field of {owner}, which has {', '.join(known)}. "
+                f"`{prefix}{name}` is not a field of {owner}. Fields: {', '.join(known)}. "
                 f"Received: {prefix}{name}={fields[name]!r}"
             )
 

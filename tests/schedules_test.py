@@ -137,7 +137,7 @@ def test_the_name_alone_can_be_changed():
             {"name": "constant", "warm_up": 0.5, "warm_up_factor": 0},
             "`warm_up_factor` must be a number > 0. Received: warm_up_factor=0",
         ),
-        ({"name": "keras"}, "`schedule` must have the fields .*Received: .*class_name"),
+        ({"name": "keras"}, "`schedule` must have all fields .*class_name"),
         (
             {"name": "keras", "class_name": "NoDecay", "config": {}},
             "`schedule.class_name` must be one of CosineDecay, .*Received: class_name='NoDecay'",
