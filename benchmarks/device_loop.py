@@ -1,21 +1,11 @@
-"""Our side of comparisons with other programs, in a process of its own."""
+"""Our side of comparisons with PyTorch, for a separate process."""
 
 from benchmarks import networks
 from keras_svag.device_loop import DeviceTrainLoop
 
 
 def build(name, batch_size, steps, options):
-    """`DeviceTrainLoop`, noise, signal and metrics on unless `options` say otherwise.
-
-    Args:
-        name: of the network.
-        batch_size: B.
-        steps: how many steps in one round.
-        options: dict of arguments of `networks.svag`.
-
-    Returns:
-        A function of a number of rounds.
-    """
+    """Returns a function that runs a number of rounds of `steps` steps in a `DeviceTrainLoop`."""
     data = networks.examples(name, networks.COUNT)
     loop = DeviceTrainLoop(networks.svag(name, **options), data, steps)
     rows = networks.row_table(networks.COUNT, steps, batch_size)
@@ -23,7 +13,7 @@ def build(name, batch_size, steps, options):
 
 
 def kernels_after(name, batch_size, steps, options):
-    """The kernels by layer before and after as many steps."""
+    """Returns the kernels by layer before and after `steps` steps."""
     model = networks.svag(name, **options)
     data = networks.examples(name, networks.COUNT)
     before = networks.kernels_of(model)

@@ -1,13 +1,12 @@
-"""PreResNet-32 at B = 128 on a GPU: ours on JAX against PyTorch, in milliseconds a step.
+"""PreResNet-32 at B = 128 on a GPU: keras_svag on JAX against PyTorch, in milliseconds per step.
 
     pip install -e ".[jax-cuda,benchmarks]"
     KERAS_BACKEND=jax python -m benchmarks.gpu
-    KERAS_BACKEND=jax python -m benchmarks.gpu --quick    # does it run? On a CPU; means nothing.
+    KERAS_BACKEND=jax python -m benchmarks.gpu --quick    # a test on a CPU; figures mean nothing
 
-First it checks that both sides take the same steps; then it times them in turns, each in a process
-of its own, and says what fraction of a step its convolutions alone would take at the speed of a
-large matrix product. TensorFlow is not needed. Both sides multiply float32 as they do by default:
-in convolutions on recent GPUs that is TF32.
+First checks that both sides take the same steps, then times them alternately in separate processes.
+The arithmetic of a step is what its convolutions would take at the speed of a large matrix product.
+Both sides use their default precision: TF32 in convolutions on recent GPUs.
 """
 
 import argparse
@@ -24,44 +23,30 @@ from benchmarks.timing import FULL, QUICK, Side, compare
 
 NETWORK = "preresnet"
 CHECKED_STEPS = 3
-# Of the distance that the kernels move in these steps; TF32 has three digits.
+# Relative to the distance that the kernels move in these steps; TF32 has three digits.
 LARGEST_DIFFERENCE = 0.05
 PRODUCTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What both sides do.
-
-    Args:
-        depth: of the network.
-        batch_size: B.
-        steps: how many steps in one round.
-        device: where PyTorch runs, `"cuda"` or `"cpu"`; JAX runs where it does by default.
-    """
+    """The work of both sides."""
 
     depth: int = 32
     batch_size: int = 128
-    steps: int = 64
-    device: str = "cuda"
+    steps: int = 64  # in one round
+    device: str = "cuda"  # of PyTorch; JAX runs on its default device
 
     @property
     def options(self):
-        """Arguments of the network."""
+        """Returns the arguments of the network."""
         return {"depth": self.depth, "norm": "batch"}
 
 
 def flops_of_step(model, batch_size):
-    """Floating point operations of the layers with a kernel in one SVAG step.
-
-    Args:
-        model: a functional `keras.Model`.
-        batch_size: B; a step has 2B examples.
-
-    Returns:
-        An int: two for each product that is added up in the forward pass, in the gradient of each
-        kernel that is trained, and in that of each input but the network's own.
-    """
+    """Counts the floating point operations of one SVAG step in layers with a kernel."""
+    # Two per product in the forward pass, in the gradient of each trained kernel, and in that of
+    # each input except the network's.
     total, passes_to_input = 0, 0
     for layer in model.layers:
         if hasattr(layer, "kernel"):
@@ -72,7 +57,7 @@ def flops_of_step(model, batch_size):
 
 
 def flops_per_second(size):
-    """Speed of products of square float32 matrices, as JAX multiplies them by default."""
+    """Measures JAX's products of float32 matrices of `size` at default precision."""
     import jax
 
     matrix = jax.random.normal(jax.random.key(0), (size, size))
@@ -86,17 +71,7 @@ def flops_per_second(size):
 
 
 def check_same_steps(work):
-    """Raises if PyTorch and we do not arrive at the same kernels.
-
-    Args:
-        work: a `Work`.
-
-    Returns:
-        A float: the distance between the kernels of both sides, over that which they have moved.
-
-    Raises:
-        RuntimeError: if it is more than `LARGEST_DIFFERENCE`.
-    """
+    """Returns the distance of PyTorch's kernels from ours, relative to their movement."""
     from benchmarks import device_loop, networks, pytorch
     from benchmarks.processes import in_fresh_process
 
@@ -111,8 +86,8 @@ def check_same_steps(work):
     difference = distance(ours, theirs) / distance(ours, before)
     if not difference <= LARGEST_DIFFERENCE:
         raise RuntimeError(
-            f"PyTorch's kernels are {difference:.2g} of their way from ours after {CHECKED_STEPS} "
-            f"steps, more than {LARGEST_DIFFERENCE}: the two sides do not do the same work."
+            f"PyTorch's kernels must agree with ours after {CHECKED_STEPS} steps within "
+            f"{LARGEST_DIFFERENCE} of the distance they moved. Received: {difference:.2g}"
         )
     return difference
 
@@ -125,15 +100,7 @@ def _setting(work, **options):
 
 
 def measure(work, plan):
-    """Times all sides.
-
-    Args:
-        work: a `Work`.
-        plan: a `Plan`.
-
-    Returns:
-        A list of `Figure`: ours against PyTorch in each of its forms, and noise on against off.
-    """
+    """Times all sides; returns ours against each form of PyTorch and against noise off."""
     from benchmarks import device_loop, networks, pytorch
     from benchmarks.processes import Peer
 
@@ -164,49 +131,36 @@ def measure(work, plan):
 
 
 def format_milliseconds(figures, flops, speed):
-    """Milliseconds of a step of each side, and what fraction of them the arithmetic needs.
-
-    Args:
-        figures: list of `Figure`, all with the same numerator.
-        flops: floating point operations of a step.
-        speed: floating point operations a second of a large matrix product.
-
-    Returns:
-        A string of several lines.
-    """
+    """Formats milliseconds per step of each side and their fraction due to arithmetic."""
     times = {figures[0].numerator: np.concatenate([figure.numerators for figure in figures])}
     times |= {figure.denominator: np.array(figure.denominators) for figure in figures}
     lines = [f"{flops / 1e9:.1f} GFLOP a step; matrix products: {speed / 1e12:.3g} TFLOP/s"]
     for name, microseconds in times.items():
         milliseconds = np.median(microseconds) / 1e3
-        share = flops / speed * 1e3 / milliseconds
-        lines.append(f"{name}: {milliseconds:.4g} ms a step, of which arithmetic {share:.1%}")
+        arithmetic = flops / speed * 1e3 / milliseconds
+        lines.append(f"{name}: {milliseconds:.4g} ms a step, of which arithmetic {arithmetic:.1%}")
     return "\n".join(lines)
 
 
 def main(arguments=None):
-    """Checks, measures, prints the tables and writes the JSON file.
-
-    Args:
-        arguments: list of strings. Defaults to `None`: those of the command line.
-    """
+    """Checks, measures, prints the tables and writes a JSON file."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--quick", action="store_true", help="only see that everything runs")
+    parser.add_argument("--quick", action="store_true", help="test that everything runs")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks_gpu.json"))
     options = parser.parse_args(arguments)
-    # Several processes share the GPU; JAX would take three quarters of its memory for each.
+    # Several processes share the GPU; by default JAX preallocates three quarters of its memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from benchmarks import networks
     from keras_svag.engine.files.records import write_json
     from keras_svag.xla_policy import has_accelerator
 
     if not (has_accelerator() or options.quick):
-        parser.error("Keras sees no accelerator; --quick shows on a CPU that everything runs.")
+        parser.error("Keras must see an accelerator, except with --quick.")
     work = Work(8, 2, 2, "cpu") if options.quick else Work()
     difference = check_same_steps(work)
-    print(f"Both sides take the same steps: {difference:.2g} of their way apart.", flush=True)
+    print(f"Both sides take the same steps, within {difference:.2g} of them.", flush=True)
     figures = measure(work, QUICK if options.quick else FULL)
     flops = flops_of_step(networks.build(NETWORK, **work.options), work.batch_size)
     speed = flops_per_second(512 if options.quick else 8192)

@@ -1,4 +1,4 @@
-"""The networks and data that are timed, and how they are compiled."""
+"""The networks and data of the benchmarks."""
 
 import keras
 import numpy as np
@@ -11,28 +11,24 @@ from keras_svag.models.normalization import EPSILON, GROUPS, MOVING_AVERAGE_MOME
 
 LEARNING_RATE, ELL, WEIGHT_DECAY = 0.05, 4.0, 5e-3
 CLASSES = 10
-# Examples of which steps draw their batches, where it does not matter how many.
+# Size of the data set where it does not matter.
 COUNT = 1024
 SHAPES = {"mlp": (64,), "preresnet": (32, 32, 3)}
 
 
 def build(name, seed=0, **options):
-    """A plain Keras model: `"mlp"` (as in the digits studies) or `"preresnet"` (as for CIFAR-10).
-
-    Args:
-        name: one of the two.
-        seed: of the initial weights.
-        **options: of the model.
-
-    Returns:
-        A `keras.Model` of logits.
-    """
+    """Builds a plain Keras model: "mlp" (as for digits) or "preresnet" (as for CIFAR-10)."""
     make = {"mlp": mlp, "preresnet": preresnet}[name]
     return make(SHAPES[name], CLASSES, seed=seed, **options)
 
 
+def title(name, batch_size, **options):
+    """Returns the title of a figure: the network, B and its options."""
+    return ", ".join([f"{name} B={batch_size}", *(f"{k} {v}" for k, v in options.items())])
+
+
 def examples(name, count, seed=0):
-    """Random inputs and labels: what a step costs does not depend on what it learns."""
+    """Returns random inputs and labels: the cost of a step does not depend on them."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, *SHAPES[name])).astype("float32")
     return x, rng.integers(CLASSES, size=count).astype("int32")
@@ -50,7 +46,7 @@ def _compile(model, optimizer, steps_per_execution):
 
 
 def svag(name, steps_per_execution=1, measure_noise=True, ell=ELL, **options):
-    """The network with the split-batch train step and `SVAG`, compiled with XLA."""
+    """Returns the network with the split-batch train step and `SVAG`, compiled with XLA."""
     model = keras_svag.from_keras(build(name, **options))
     model.measure_noise = measure_noise
     optimizer = keras_svag.SVAG(LEARNING_RATE, ell=ell, weight_decay=WEIGHT_DECAY)
@@ -58,43 +54,31 @@ def svag(name, steps_per_execution=1, measure_noise=True, ell=ELL, **options):
 
 
 def advised(name, **options):
-    """The network as `BatchSizeAdvisor` wants it: Keras' SGD, noise and signal measured."""
+    """Returns the network for `BatchSizeAdvisor`: Keras' SGD, noise and signal measured."""
     model = keras_svag.from_keras(build(name, **options))
     optimizer = keras.optimizers.SGD(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     return _compile(model, optimizer, 1)
 
 
 def plain(name, steps_per_execution=1, **options):
-    """The same network under Keras' own train step and SGD, compiled with XLA."""
+    """Returns the network with Keras' own train step and SGD, compiled with XLA."""
     optimizer = keras.optimizers.SGD(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     return _compile(build(name, **options), optimizer, steps_per_execution)
 
 
 def row_table(count, steps, batch_size, seed=0):
-    """Example indices of `steps` steps of 2B, drawn with replacement."""
+    """Draws the example indices of `steps` steps of 2B with replacement."""
     return Sampler(count, batch_size, seed=seed).rows(0, steps)
 
 
 def kernels_of(model):
-    """The kernels of a Keras model by the names of their layers."""
+    """Returns the kernels of a Keras model by layer."""
     layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
     return {layer.name: layer.kernel.numpy() for layer in layers}
 
 
 def pytorch_setting(name, data, channels_last=False, device="cpu", compiled=False, **options):
-    """What the PyTorch side needs to train as ours does from the same weights.
-
-    Args:
-        name: of the network.
-        data: tuple `(x, y)`.
-        channels_last: whether PyTorch is to keep images with channels last.
-        device: PyTorch's name of the device it runs on.
-        compiled: whether `torch.compile` is used.
-        **options: of the model: `depth` and `norm`.
-
-    Returns:
-        A `Setting`.
-    """
+    """Returns the `Setting` with which PyTorch trains as we do, from the same weights."""
     return Setting(
         name=name,
         depth=options.get("depth", 2),

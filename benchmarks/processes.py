@@ -1,4 +1,4 @@
-"""Things that are measured in processes of their own."""
+"""Measurements in separate processes."""
 
 import multiprocessing
 
@@ -6,14 +6,10 @@ from benchmarks.timing import timed
 
 
 class Peer:
-    """A side of a comparison in a process of its own, which waits while the other one runs.
+    """A side of a comparison in a separate process, which waits while the other side runs.
 
-    Two frameworks in one process would share its memory allocator and get in the way of each
-    other's threads.
-
-    Args:
-        build: picklable function that gives a function of a number of rounds.
-        *arguments: arguments of `build`.
+    Two frameworks in one process would share its allocator and compete for threads. `build` is a
+    picklable function that returns a function of a number of rounds.
     """
 
     def __init__(self, build, *arguments):
@@ -24,7 +20,7 @@ class Peer:
         theirs.close()
 
     def run(self, count):
-        """Lets it do `count` rounds and returns the two times that they took there."""
+        """Runs `count` rounds; returns their wall time and processor time."""
         self._pipe.send(count)
         return self._pipe.recv()
 
@@ -45,6 +41,6 @@ def _serve(pipe, build, arguments):
 
 
 def in_fresh_process(function, *arguments):
-    """What a picklable function returns when it is called in a new process."""
+    """Calls a picklable function in a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)

@@ -1,11 +1,8 @@
-"""The same networks and step in PyTorch, as the paper's authors take it.
+"""The same networks and SVAG step in PyTorch, as in the code of the paper's authors.
 
-A batch of 2B is cut in two, each half has its own forward pass, the two losses are weighted with
-`(1 +- sqrt(2 l - 1)) / 2`, one backward pass, one step of SGD at `eta / l`. No metrics and no noise
-are computed. Written for this comparison; nothing in keras_svag needs PyTorch.
-
-PyTorch and TensorFlow crash each other in one process, so this file imports neither Keras nor what
-imports it, and is used in a process of its own. What both sides must agree on is a `Setting`.
+Each half of a batch of 2B has its own forward pass; the two losses are weighted by
+`(1 +- sqrt(2 l - 1)) / 2`; one backward pass and one step of SGD at `eta / l`, without metrics.
+PyTorch and TensorFlow crash each other in one process, so this module must not import Keras.
 """
 
 import dataclasses
@@ -19,57 +16,38 @@ STAGE_CHANNELS = (16, 32, 64)
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A network, its data and how it is trained.
+    """A network, its data and the hyperparameters, on which both sides agree."""
 
-    Args:
-        name: `"mlp"` or `"preresnet"`.
-        depth: number of layers (hidden ones of an MLP).
-        norm: `"group"` or `"batch"`.
-        groups: of group norm.
-        epsilon: of the normalisation.
-        momentum: of the moving averages, as Keras counts it.
-        learning_rate: eta.
-        ell: amplification.
-        weight_decay: weight decay.
-        kernels: dict from the name of a layer to its kernel, as Keras has it; the last one, of the
-            layer `logits`, is not trained.
-        x: inputs, images with channels last.
-        y: labels.
-        channels_last: whether PyTorch is to keep images so too; its default is `False`.
-        device: PyTorch's name of the device it runs on.
-        compiled: whether `torch.compile` is used; its default is not to.
-    """
-
-    name: str
+    name: str  # "mlp" or "preresnet"
     depth: int
-    norm: str
+    norm: str  # "group" or "batch"
     groups: int
     epsilon: float
-    momentum: float
+    momentum: float  # of moving averages, in Keras' convention
     learning_rate: float
     ell: float
     weight_decay: float
-    kernels: dict
-    x: np.ndarray
+    kernels: dict  # by layer, in Keras' layout; "logits" is not trained
+    x: np.ndarray  # channels last
     y: np.ndarray
-    channels_last: bool = False
+    channels_last: bool = False  # memory format of PyTorch
     device: str = "cpu"
     compiled: bool = False
 
 
 def is_installed():
-    """Whether PyTorch is there."""
+    """Returns True if PyTorch is installed."""
     return importlib.util.find_spec("torch") is not None
 
 
 def build(setting, rows):
-    """A side of a comparison: a function of a number of rounds, each a step for each row."""
+    """Returns a function that runs a number of rounds with one step per row."""
     training = Training(setting)
     return lambda count: [training.run(rows) for _ in range(count)]
 
 
 def kernels_after(setting, rows):
-    """The kernels after one step for each row, as Keras has them."""
+    """Returns the kernels in Keras' layout after one step per row."""
     training = Training(setting)
     training.run(rows)
     return training.kernels()
@@ -82,7 +60,7 @@ def _network(setting):
     parts = dict(net.named_modules())
     with torch.no_grad():
         for layer, kernel in setting.kernels.items():
-            # (..., in, out) there, (out, in, ...) here.
+            # Keras: (..., in, out); PyTorch: (out, in, ...).
             axes = (kernel.ndim - 1, kernel.ndim - 2, *range(kernel.ndim - 2))
             parts[layer].weight.copy_(torch.from_numpy(np.transpose(kernel, axes).copy()))
     parts["logits"].weight.requires_grad_(False)
@@ -168,11 +146,7 @@ def _preresnet(setting):
 
 
 class Training:
-    """SVAG steps over examples that are tensors already.
-
-    Args:
-        setting: a `Setting`.
-    """
+    """SVAG steps over examples on the device."""
 
     def __init__(self, setting):
         import torch
@@ -194,7 +168,7 @@ class Training:
         self._factors = (1 + root) / 2, (1 - root) / 2
 
     def run(self, rows):
-        """Takes one step for each row of 2B example indices."""
+        """Takes one step per row of 2B example indices."""
         import torch
 
         for row in torch.from_numpy(rows.astype(np.int64)).to(self._device):
@@ -207,10 +181,10 @@ class Training:
             loss.backward()
             self._optimizer.step()
         if self._device.type == "cuda":
-            torch.cuda.synchronize()  # it runs behind
+            torch.cuda.synchronize()  # CUDA runs asynchronously
 
     def kernels(self):
-        """The kernels by layer, as Keras orders their axes."""
+        """Returns the kernels by layer in Keras' layout."""
         kernels = {name: w.detach().cpu().numpy() for name, w in self.net.named_parameters()}
         return {
             name.removesuffix(".weight"): np.moveaxis(kernel, (0, 1), (-1, -2)).copy()

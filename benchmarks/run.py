@@ -1,11 +1,11 @@
-"""Measures how fast keras_svag is, as ratios; docs/performance.md says what they mean.
+"""Measures the speed of keras_svag as ratios, explained in docs/performance.md.
 
     python -m benchmarks.run                # all, about an hour on 2 cores
     python -m benchmarks.run --only=a,b     # some
-    python -m benchmarks.run --quick        # does everything run? The figures mean nothing.
-    KERAS_BACKEND=jax python -m benchmarks.run --only=b    # on JAX: b, of which the part on `fit`
+    python -m benchmarks.run --quick        # a test; its figures mean nothing
+    KERAS_BACKEND=jax python -m benchmarks.run --only=b    # JAX: only the part on `fit`
 
-Prints a table and writes a JSON file with all that was measured.
+Prints a table and writes all measurements to a JSON file.
 """
 
 import argparse
@@ -22,19 +22,12 @@ DISTRIBUTIONS = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy
 
 
 def parse(arguments):
-    """The flags.
-
-    Args:
-        arguments: list of strings.
-
-    Returns:
-        A namespace with `only` (a list of letters), `quick`, `repeats` and `output`.
-    """
+    """Parses the flags `only` (a list of letters), `quick`, `repeats` and `output`."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--only", type=_letters, default=list(LETTERS), metavar="a,b")
-    parser.add_argument("--quick", action="store_true", help="only see that everything runs")
+    parser.add_argument("--quick", action="store_true", help="test that everything runs")
     parser.add_argument("--repeats", type=int, help="how often to time each side (default 11)")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks.json"))
     return parser.parse_args(arguments)
@@ -44,20 +37,13 @@ def _letters(text):
     letters = text.split(",")
     if not set(letters) <= set(LETTERS):
         raise argparse.ArgumentTypeError(
-            f"must be letters of {','.join(LETTERS)}, with commas between. Received: {text!r}"
+            f"must be a list of letters of {','.join(LETTERS)}. Received: {text!r}"
         )
     return letters
 
 
 def environment(program="benchmarks.run"):
-    """What a reader needs to know of the machine and the versions.
-
-    Args:
-        program: the module that was run.
-
-    Returns:
-        A dict.
-    """
+    """Returns a dict on the machine, the versions and the command."""
     versions = {}
     for name in DISTRIBUTIONS:
         try:
@@ -76,14 +62,7 @@ def environment(program="benchmarks.run"):
 
 
 def format_table(figures):
-    """The figures as lines of a Markdown table.
-
-    Args:
-        figures: list of `Figure`.
-
-    Returns:
-        A string.
-    """
+    """Formats a list of `Figure` as a Markdown table."""
     rows = ["| | what | ratio [quartiles] | processor time | asked for | repeats | above | below |"]
     rows.append("|" + "---|" * 8)
     for figure in figures:
@@ -98,8 +77,8 @@ def format_table(figures):
         ratio = f"{median:.3g} [{lower:.3g}, {upper:.3g}]"
         cpu = "" if figure.cpu_median is None else f"{figure.cpu_median:.3g}"
         asked = [figure.target, str(len(figure.ratios))]
-        words = [figure.letter, figure.name, ratio, cpu, *asked, *sides]
-        rows.append("| " + " | ".join(words) + " |")
+        cells = [figure.letter, figure.name, ratio, cpu, *asked, *sides]
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
@@ -108,11 +87,7 @@ def _middle(values):
 
 
 def main(arguments=None):
-    """Runs the benchmarks, prints the table and writes the JSON file.
-
-    Args:
-        arguments: list of strings. Defaults to `None`: those of the command line.
-    """
+    """Runs the benchmarks, prints the table and writes the JSON file."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from benchmarks.figures import BENCHMARKS
@@ -134,7 +109,7 @@ def main(arguments=None):
             "seconds": seconds,
             "figures": [figure.as_dict() for figure in figures],
         }
-        # After each letter, so that an interrupted run keeps what it has.
+        # After each letter, so that an interrupted run keeps its results.
         write_json(options.output, result)
     print(format_table(figures))
 

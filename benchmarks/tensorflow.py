@@ -1,50 +1,34 @@
-"""Single compiled steps, and the hand-written loop that ours is held against."""
+"""Single compiled steps, and a hand-written loop to compare with ours."""
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import networks
 from benchmarks.timing import Side, timed
 from keras_svag import svag_coefficients
+from keras_svag.device_loop import DeviceTrainLoop
 from keras_svag.models.normalization import EPSILON, GROUPS
 from keras_svag.xla_policy.tensorflow import JIT_ALL, compiled
 
 
 def step_side(name, model, batch, rounds=1, jit_scope=JIT_ALL):
-    """Calls of a model's compiled train step on one batch that is on the device already.
-
-    Args:
-        name: what it is called.
-        model: a compiled `keras.Model`.
-        batch: tuple of arrays.
-        rounds: how many steps in one round. Defaults to `1`.
-        jit_scope: what XLA is to compile of it, as `jit_scope_of` gives it. Defaults to `JIT_ALL`.
-
-    Returns:
-        A `Side`.
-    """
+    """Returns the `Side` of a model's compiled train step, on one batch on the device."""
     batch = tuple(tf.constant(array) for array in batch)
     step = compiled(model.train_step, jit_scope)
 
     def run(count):
         for _ in range(count * rounds):
             logs = step(batch)
-        logs["loss"].numpy()  # the device may run behind
+        logs["loss"].numpy()  # waits for the device
 
     return Side(name, timed(run), rounds)
 
 
 class BareLoop:
-    """SVAG steps on the default MLP as one XLA program, written by hand for this network alone.
+    """SVAG steps on the default MLP as one hand-written XLA program.
 
-    No metrics, no noise, no optimizer object: weights are what goes round in the loop. Two forward
-    passes, two gradients, `r1 g1 + r2 g2`, weight decay, step.
-
-    Args:
-        weights: list of kernels, the last of which is not trained.
-        data: tuple `(x, y)`.
-        learning_rate: eta.
-        ell: amplification.
-        weight_decay: decoupled, as in Keras.
+    No metrics, no noise, no optimizer object: the loop carries the weights alone, and takes two
+    gradients, `r1 g1 + r2 g2`, weight decay and the step. The last kernel is not trained.
     """
 
     def __init__(self, weights, data, learning_rate, ell, weight_decay):
@@ -56,7 +40,7 @@ class BareLoop:
         self._program = tf.function(self._many_steps, autograph=False, jit_compile=True)
 
     def run(self, rows):
-        """Takes one step for each row of 2B example indices."""
+        """Takes one step per row of 2B example indices."""
         self.weights = self._program(self.weights, tf.constant(rows, tf.int32))
         self.weights[0].numpy()
 
@@ -91,17 +75,19 @@ def _group_norm(x):
     return tf.reshape((grouped - mean) * tf.math.rsqrt(variance + EPSILON), x.shape)
 
 
+def bare_loop_and_ours(batch_size, steps, count=1437):
+    """Returns both sides of b, from the same weights: `(model, loop, bare, rows)`."""
+    data = networks.examples("mlp", count)
+    rows = networks.row_table(count, steps, batch_size)
+    model = networks.svag("mlp")
+    bare = BareLoop(
+        model.get_weights(), data, networks.LEARNING_RATE, networks.ELL, networks.WEIGHT_DECAY
+    )
+    return model, DeviceTrainLoop(model, data, steps), bare, rows
+
+
 def gradient_side(name, model, batch):
-    """One gradient of the loss at B with its squared norm: a batch of a separate measurement.
-
-    Args:
-        name: what it is called.
-        model: a compiled `keras.Model`.
-        batch: tuple `(x, y)` of B examples.
-
-    Returns:
-        A `Side`.
-    """
+    """Returns the `Side` of a separate measurement of N and G on one batch of B examples."""
     x, y = (tf.constant(array) for array in batch)
     sums = [tf.Variable(tf.zeros_like(w)) for w in model.trainable_weights]
     squares = tf.Variable(0.0)
@@ -111,7 +97,7 @@ def gradient_side(name, model, batch):
         with tf.GradientTape() as tape:
             loss = model.compute_loss(x, y, model(x, training=True))
         gradients = tape.gradient(loss, model.trainable_weights)
-        # Norm of the mean and mean of the norms are all that N and G need.
+        # N and G follow from the norm of the mean and the mean of the norms.
         for total, gradient in zip(sums, gradients):
             total.assign_add(gradient)
         squares.assign_add(tf.add_n([tf.reduce_sum(g * g) for g in gradients]))

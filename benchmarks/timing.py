@@ -1,69 +1,51 @@
-"""Ratios of two things timed in turns, so that what else the machine does falls on both."""
+"""Ratios of alternating measurements, so that other load on the machine affects both sides."""
 
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One of two things that are compared.
-
-    Args:
-        name: what it is.
-        run: function of a number of rounds that does them and returns a tuple: the seconds they
-            took, and the seconds of processor time (of all threads) that the process used.
-        steps: training steps in one round; times are reported for one step.
-    """
+    """One side of a comparison."""
 
     name: str
-    run: object
-    steps: int = 1
+    # Runs a number of rounds; returns their seconds, and those of processor time of all threads.
+    run: Callable[[int], tuple[float, float]]
+    steps: int = 1  # in one round; times are reported per step
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A ratio of two sides: median and quartiles over repeats.
-
-    Args:
-        letter: the benchmark it belongs to.
-        name: what is compared, and on what.
-        numerator: name of the side above.
-        denominator: name of the side below.
-        ratios: list of floats, one a repeat.
-        numerators: what was measured of the numerator, one a repeat.
-        denominators: the same of the denominator.
-        unit: unit of these: "us", "s" or "MB".
-        target: what the ratio should be, such as "<= 1.0"; `""` if nothing is asked for.
-        cpu_ratios: ratios of processor time, which other programs on the machine do not lengthen,
-            or `None` where it was not measured.
-    """
+    """The ratio of two sides, one value per repeat."""
 
     letter: str
     name: str
-    numerator: str
+    numerator: str  # name of that side
     denominator: str
     ratios: list
     numerators: list
     denominators: list
-    unit: str = "us"
-    target: str = ""
+    unit: str = "us"  # or "s", "MB"
+    target: str = ""  # such as "<= 1.0"
+    # Of processor time, which other programs on the machine do not change.
     cpu_ratios: list | None = None
 
     @property
     def quartiles(self):
-        """Lower quartile, median and upper quartile of the ratios."""
+        """Returns lower quartile, median and upper quartile of the ratios."""
         return tuple(float(q) for q in np.percentile(self.ratios, [25, 50, 75]))
 
     @property
     def cpu_median(self):
-        """Median ratio of processor time, or `None`."""
+        """Returns the median ratio of processor time, or `None`."""
         return None if self.cpu_ratios is None else float(np.median(self.cpu_ratios))
 
     def as_dict(self):
-        """For JSON: all that was measured, and the quartiles."""
+        """Returns all measurements and the quartiles, for JSON."""
         lower, median, upper = self.quartiles
         return {
             **dataclasses.asdict(self),
@@ -75,7 +57,7 @@ class Figure:
 
 
 def timed(function):
-    """A `run` of a `Side` that calls `function(count)`."""
+    """Returns a `Side.run` that calls `function(count)`."""
 
     def run(count):
         start, cpu_start = time.perf_counter(), time.process_time()
@@ -86,24 +68,14 @@ def timed(function):
 
 
 def alternate(sides, repeats, seconds):
-    """Times things in turns.
-
-    Every side is run once to warm up, then once to find how many rounds take `seconds`. The order
-    is turned round at each repeat, so that neither side always comes after the other.
-
-    Args:
-        sides: list of `Side`.
-        repeats: how often each is timed.
-        seconds: about how long one measurement takes; at least one round.
-
-    Returns:
-        An array of shape `(2, sides, repeats)`: seconds for one step, and processor time.
-    """
+    """Times sides alternately: seconds and processor seconds per step, `(2, sides, repeats)`."""
+    # Each side runs once to warm up and once to find the rounds that take `seconds`. The order is
+    # reversed at each repeat, so that neither side always comes second.
     counts = []
     for side in sides:
         side.run(1)
         counts.append(max(1, math.ceil(seconds / max(side.run(1)[0], 1e-9))))
-    # A single round may cost more to start than to do: once more, with the count that it gave.
+    # Start-up may dominate a single round: adjust once more, at the count found.
     counts = [
         max(1, math.ceil(count * min(1.0, seconds / max(side.run(count)[0], 1e-9))))
         for side, count in zip(sides, counts)
@@ -118,20 +90,7 @@ def alternate(sides, repeats, seconds):
 
 
 def compare(letter, name, first, second, plan, per=1, target=""):
-    """Times two sides in turns.
-
-    Args:
-        letter: the benchmark.
-        name: what is compared.
-        first: `Side` in the numerator.
-        second: `Side` in the denominator.
-        plan: a `Plan`.
-        per: steps of the second side that stand against one of the first. Defaults to `1`.
-        target: what the ratio should be.
-
-    Returns:
-        A `Figure`, times in microseconds.
-    """
+    """Times two sides; one step of the first counts against `per` of the second."""
     times = alternate([first, second], plan.repeats, plan.seconds) * 1e6
     times[:, 1] *= per
     below = f"{per} x {second.name}" if per != 1 else second.name
@@ -139,18 +98,7 @@ def compare(letter, name, first, second, plan, per=1, target=""):
 
 
 def figure_of(letter, name, sides, times, target=""):
-    """A `Figure` from what `alternate` gave for two sides, in microseconds.
-
-    Args:
-        letter: the benchmark.
-        name: what is compared.
-        sides: tuple of the names of the two sides.
-        times: array of shape `(2, 2, repeats)`.
-        target: what the ratio should be.
-
-    Returns:
-        A `Figure`.
-    """
+    """Returns the `Figure` of two sides from the result of `alternate`, in microseconds."""
     (a, b), (cpu_a, cpu_b) = times.tolist()
     ratios, cpu_ratios = (times[:, 0] / times[:, 1]).tolist()
     return Figure(letter, name, *sides, ratios, a, b, "us", target, cpu_ratios)
@@ -158,21 +106,15 @@ def figure_of(letter, name, sides, times, target=""):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How thoroughly to measure.
+    """The extent of the measurements."""
 
-    Args:
-        quick: whether only to see that everything runs.
-        repeats: how often each side is timed.
-        seconds: about how long one measurement takes.
-    """
-
-    quick: bool
-    repeats: int
-    seconds: float
+    quick: bool  # a test that everything runs
+    repeats: int  # of each side
+    seconds: float  # of one measurement
 
     @property
     def few(self):
-        """How often to repeat what takes minutes."""
+        """Returns the number of repeats of measurements that take minutes."""
         return max(1, self.repeats // 4)
 
 

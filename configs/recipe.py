@@ -1,13 +1,12 @@
-"""The studies' own fields, for a recipe of one's own.
+"""Fields of the studies, for a recipe: your own model and data.
 
     python -m trainers.sde_validity --recipe=my_file.py:make_recipe --workdir=/tmp/mine
     python -m trainers.linear_scaling --recipe=my_file.py:make_recipe --workdir=/tmp/scaling
 
-`make_recipe` is a function that returns a `keras_svag.Recipe`; it decides model, data, optimizer,
-batch size and length. Trainers with `--recipe` use this config where no other is given; any field
-is set by `--config.name=value`, such as `--config.sde_validity.batch_sizes=8,64`. What is unset
-follows from the recipe: batch sizes are its own (SDE validity) or 1/2 to 64 times that (linear
-scaling), as far as the data and the scaling rule allow.
+`make_recipe` returns a `keras_svag.Recipe`, which determines model, data, optimizer, batch size and
+epochs. This is the default config of `--recipe`; flags such as
+`--config.sde_validity.batch_sizes=8,64` set its fields. Unset batch sizes follow from the recipe:
+its own (SDE validity), or 1/2 to 64 times that (linear scaling).
 """
 
 import math
@@ -21,37 +20,27 @@ def get_config():
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.num_seeds = 4
-    config.max_num_seeds = placeholder(int)  # unset: four times num_seeds, where seeds are added
-    config.num_workers = 0  # processes; 0 means one for each core, 1 this process alone
-    # seeds of a setting as one program of JAX: True, False, or None for accelerators only
+    config.max_num_seeds = placeholder(int)  # unset: four times num_seeds
+    config.num_workers = 0  # processes; 0: one per core, 1: only this process
+    # Seeds of a setting in one vmapped program on JAX; unset: on accelerators only.
     config.vectorize_seeds = placeholder(bool)
     config.num_records = 60  # rows of metrics.jsonl
     config.num_checkpoints = 10  # per run, at the same effective steps for every ell
     config.checkpoint_steps = placeholder(int)  # or one every so many effective steps
-    config.evaluation_size = 0  # first examples of each split to evaluate on; 0 means all
+    config.evaluation_size = 0  # first examples of each split to evaluate on; 0: all
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged
 
-    config.sde_validity = ml_collections.ConfigDict()
-    config.sde_validity.batch_sizes = placeholder(tuple)
-    config.sde_validity.ells = (1.0, 2.0, 4.0, 8.0)
-
-    config.linear_scaling = ml_collections.ConfigDict()
-    config.linear_scaling.batch_sizes = placeholder(tuple)
-    config.linear_scaling.criterion = "closeness"  # weight_norm, test_accuracy
-    config.linear_scaling.tolerance = 0.02  # of test accuracy
-    config.linear_scaling.phase = "auto"  # config: averages over `equilibrium` in any case
-
-    config.noisy_gradient_descent = ml_collections.ConfigDict()
-    config.noisy_gradient_descent.batch_sizes = placeholder(tuple)
-    config.noisy_gradient_descent.margins = (0.05,)
-    config.noisy_gradient_descent.noise_steps = (1.0,)
-    config.noisy_gradient_descent.num_seeds = 48
-
-    config.weak_convergence = ml_collections.ConfigDict()
-    config.weak_convergence.ells = (1.0, 2.0, 4.0, 8.0)
-
-    config.train = ml_collections.ConfigDict()
-    config.train.batch_size = placeholder(int)
-    config.train.ell = 1.0
+    config.sde_validity = dict(batch_sizes=placeholder(tuple), ells=(1.0, 2.0, 4.0, 8.0))
+    config.linear_scaling = dict(
+        batch_sizes=placeholder(tuple),
+        criterion="closeness",  # or weight_norm, test_accuracy
+        tolerance=0.02,  # of test accuracy
+        phase="auto",  # or config: average over `equilibrium`
+    )
+    config.noisy_gradient_descent = dict(
+        batch_sizes=placeholder(tuple), margins=(0.05,), noise_steps=(1.0,), num_seeds=48
+    )
+    config.weak_convergence = dict(ells=(1.0, 2.0, 4.0, 8.0))
+    config.train = dict(batch_size=placeholder(int), ell=1.0)
     return config

@@ -1,10 +1,9 @@
-"""Adam, the batch-size advisor, and the optimizer for a batch four times as large.
+"""Scales Adam to a four times larger batch with `BatchSizeAdvisor`.
 
     python -m examples.adam_batch_size
 
-Trains with Adam at batch size 16 and prints the advice; then trains anew at 64 with the optimizer
-that the square-root rule gives, for as many examples, and prints both ends side by side. For Adam
-the bound on kappa is a heuristic, as the advisor says.
+Trains at batch size 16 with the advisor, then at 64 with the optimizer of the square-root rule, for
+as many epochs, and prints both results. For Adam the bound on kappa is a heuristic.
 """
 
 import keras
@@ -19,11 +18,7 @@ KAPPA = 4
 
 
 def fit(optimizer, batch_size, data, epochs, callbacks=()):
-    """Trains a new network from the same initial weights.
-
-    Returns:
-        A dict with the last value of each log.
-    """
+    """Trains a new network from fixed initial weights; returns the last value of each log."""
     keras.utils.set_random_seed(0)
     model = keras_svag.from_keras(mlp((8, 8), 10, seed=0))
     model.compile(
@@ -45,15 +40,7 @@ def fit(optimizer, batch_size, data, epochs, callbacks=()):
 
 
 def main(num_train=None, epochs=10):
-    """Trains at both batch sizes and prints how they end.
-
-    Args:
-        num_train: how many images to train on, or `None` for all 1,437. Defaults to `None`.
-        epochs: number of epochs, the same for both. Defaults to `10`.
-
-    Returns:
-        A tuple of the `keras_svag.advice.Advice` and the last logs at both batch sizes.
-    """
+    """Trains at both batch sizes; returns the advice and the last logs of each."""
     data = digits(num_train=num_train)
     optimizer = keras.optimizers.Adam(1e-3, beta_1=0.9, beta_2=0.99)
     advisor = BatchSizeAdvisor(kappa=KAPPA)

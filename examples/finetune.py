@@ -1,11 +1,10 @@
-"""Fine-tunes a network of `keras.applications` on images of digits, with advice on the batch size.
+"""Fine-tunes a network of `keras.applications`, with advice on the batch size.
 
     python -m examples.finetune
 
-First the new head alone, then the whole network at a lower learning rate, as one does. Nothing is
-downloaded here, so the network begins with random weights (`weights=None`): with
-`main(weights="imagenet")` it is a real fine-tune. Only two lines are not plain Keras: `from_keras`,
-and the callback.
+Trains the new head alone, then the whole network at a lower learning rate. Nothing is downloaded:
+the weights are random. `main(weights="imagenet")` starts from pretrained ones. Only two lines are
+not plain Keras: `from_keras` and the callback.
 """
 
 import keras
@@ -19,26 +18,26 @@ BATCH_SIZE = 32
 
 
 def to_images(x):
-    """Grey images of 8x8 pixels in -0.3 to 0.7, as colour images between -1 and 1."""
+    """Converts gray 8x8 images in [-0.3, 0.7] to RGB images of `SIZE` in [-1, 1]."""
     large = keras.ops.image.resize(2 * (x[..., None] + 0.3) - 1, (SIZE, SIZE))
     return np.repeat(keras.ops.convert_to_numpy(large), 3, axis=-1)
 
 
 def build_model(weights):
-    """Returns the network and the part of it that is not new."""
+    """Returns the network and its pretrained base."""
     base = keras.applications.MobileNet(
         (SIZE, SIZE, 3), alpha=0.25, include_top=False, weights=weights, pooling="avg"
     )
     inputs = keras.Input((SIZE, SIZE, 3))
-    # Not in training mode: batch norm keeps its moving averages, the rule for small data. The loss
-    # then does not depend on the batch size either.
+    # In inference mode batch norm uses its moving averages: usual for small data, and the loss does
+    # not depend on the batch size.
     features = base(inputs, training=False)
     outputs = keras.layers.Dense(10)(features)
     return keras_svag.from_keras(keras.Model(inputs, outputs)), base
 
 
 def fit(model, data, learning_rate, epochs, callbacks=()):
-    """Compiles and trains; returns the history."""
+    """Compiles and trains the model; returns the history."""
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -56,18 +55,7 @@ def fit(model, data, learning_rate, epochs, callbacks=()):
 
 
 def main(num_train=None, num_test=None, head_epochs=1, epochs=2, weights=None):
-    """Fine-tunes in two stages and prints the advice.
-
-    Args:
-        num_train: how many images to train on, or `None` for all 1,437. Defaults to `None`.
-        num_test: the same for the 360 test images. Defaults to `None`.
-        head_epochs: epochs for the head alone. Defaults to `1`.
-        epochs: epochs for the whole network. Defaults to `2`.
-        weights: as for `keras.applications.MobileNet`. Defaults to `None`, random ones.
-
-    Returns:
-        A tuple of the model and the `keras_svag.advice.Advice` on the second stage.
-    """
+    """Fine-tunes in two stages; returns the model and the advice on the second."""
     data = digits(num_train=num_train, num_test=num_test)
     model, base = build_model(weights)
     base.trainable = False

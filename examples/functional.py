@@ -1,10 +1,10 @@
-"""SGD and SVAG at growing amplification on a functional model: do they agree?
+"""Compares SGD with SVAG at growing amplification, on a functional model.
 
     python -m examples.functional
 
-A small network on scikit-learn's digits, as one would write it for plain Keras, except for the
-class of the model and the optimizer. Each amplification trains for as long in effective steps;
-where SGD is what its SDE says, R, N and the loss hardly depend on `ell`.
+Plain Keras except for the class of the model and the optimizer. Every amplification trains for the
+same number of effective steps. Where SGD is well modeled by its SDE, R, N and the loss hardly
+depend on `ell`.
 """
 
 import keras
@@ -17,7 +17,7 @@ LEARNING_RATE = 0.2
 
 
 def build_model(seed):
-    """Returns a network with group norm, which keeps the loss independent of the batch size."""
+    """Builds a network with group norm, so that the loss does not depend on the batch size."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((8, 8))
     x = keras.layers.Flatten()(inputs)
@@ -30,11 +30,7 @@ def build_model(seed):
 
 
 def train(data, ell, epochs):
-    """Trains with amplification `ell` for as long as `epochs` of SGD.
-
-    Returns:
-        A dict from the name of a quantity to its value in the last epoch.
-    """
+    """Trains for as long as `epochs` of SGD; returns the logs of the last epoch and R."""
     model = build_model(seed=0)
     model.compile(
         optimizer=keras_svag.SVAG(LEARNING_RATE, ell=ell, weight_decay=5e-3),
@@ -43,7 +39,7 @@ def train(data, ell, epochs):
         jit_compile=True,
     )
     history = model.fit(
-        # Drawn with replacement, as the theory wants; 2 * BATCH_SIZE examples a step.
+        # Drawn with replacement, as in the theory; 2 * BATCH_SIZE examples per step.
         SampledBatches(data.train_x, data.train_y, BATCH_SIZE),
         epochs=keras_svag.svag_epochs(epochs, ell=ell),
         validation_data=(data.test_x, data.test_y),
@@ -55,16 +51,7 @@ def train(data, ell, epochs):
 
 
 def main(num_train=None, epochs=2, ells=(1, 2, 4)):
-    """Trains with each `ell` and prints a table.
-
-    Args:
-        num_train: how many images to train on, or `None` for all 1,437. Defaults to `None`.
-        epochs: length of the SGD run. Defaults to `2`.
-        ells: the amplifications. Defaults to `(1, 2, 4)`.
-
-    Returns:
-        A dict from `ell` to what `train` returned.
-    """
+    """Trains with each `ell` and prints a table; returns the results of `train` by `ell`."""
     data = digits(num_train=num_train)
     columns = ("loss", "val_accuracy", "weight_norm", "gradient_noise", "gradient_signal")
     print(" ell  " + "  ".join(f"{name:>15}" for name in columns))

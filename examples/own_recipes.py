@@ -1,13 +1,13 @@
-r"""Recipes of one's own: a convolutional network with batch norm, and a transformer with Adam.
+r"""Your own models in a study: a convnet with batch norm, and a transformer with Adam.
 
     python -m trainers.sde_validity --recipe=examples/own_recipes.py:convnet \
         --workdir=runs/convnet
     python -m trainers.linear_scaling --recipe=examples/own_recipes.py:transformer \
         --workdir=runs/transformer
 
-Each function returns a `keras_svag.Recipe` of plain Keras layers, arrays, a loss and an optimizer;
-copy one and put your own model and data in. Any field of configs/recipe.py can be set; a quick look
-takes `--config.num_seeds=2 --config.max_num_seeds=2 --config.sde_validity.ells=1,2,4`.
+Each function returns a `keras_svag.Recipe`; copy one and insert your model and data. Flags set the
+fields of configs/recipe.py. For a quick look:
+`--config.num_seeds=2 --config.max_num_seeds=2 --config.sde_validity.ells=1,2,4`.
 """
 
 import keras
@@ -18,11 +18,11 @@ import keras_svag
 from keras_svag.datasets import digits
 
 VOCABULARY = 8
-LENGTH = 6  # of the word that is to be reversed
+LENGTH = 6  # of the word to be reversed
 
 
 def convnet():
-    """Digits with SGD: weight decay, a cosine schedule, random shifts and brightness."""
+    """Digits with SGD, weight decay, a cosine schedule, random shifts and brightness."""
     data = digits()
     batch_size, epochs = 32, 8
     num_steps = round(epochs * len(data.train_x) / batch_size)
@@ -43,7 +43,7 @@ def convnet():
 
 
 def build_convnet(seed):
-    """Three convolutions, each with batch norm."""
+    """Builds three convolutions, each with batch norm."""
     keras.utils.set_random_seed(seed)
     inputs = x = keras.Input((8, 8, 1))
     for filters, strides in ((8, 1), (16, 2), (16, 1)):
@@ -55,20 +55,17 @@ def build_convnet(seed):
 
 
 def shift_and_brighten(x, u):
-    """Moves images by a pixel at most and changes their brightness, as `u` in [0, 1) says."""
+    """Shifts images by up to a pixel and scales their brightness; `u` is uniform in [0, 1)."""
     u = u[:, :, None, None, None]
-    for axis, number in ((1, u[:, 0]), (2, u[:, 1])):
-        back = ops.where(number < 1 / 3, ops.roll(x, -1, axis), x)
-        x = ops.where(number > 2 / 3, ops.roll(x, 1, axis), back)
+    for axis, uniform in ((1, u[:, 0]), (2, u[:, 1])):
+        shifted = ops.where(uniform < 1 / 3, ops.roll(x, -1, axis), x)
+        x = ops.where(uniform > 2 / 3, ops.roll(x, 1, axis), shifted)
     return x * (0.8 + 0.4 * u[:, 2])
 
 
 def transformer():
-    """Words of random letters written backwards, with Adam.
-
-    The letters of the word itself cannot be foreseen, but all of its reverse: (5 / 8 + 6) / 11 or
-    60 % is the best accuracy that there is.
-    """
+    """Random words followed by their reverse, with Adam."""
+    # The word is unpredictable, its reverse is not: accuracy is at most (5 / 8 + 6) / 11 = 60 %.
     train_x, train_y = reversed_words(1024, seed=0)
     return keras_svag.Recipe(
         model=build_transformer,
@@ -83,17 +80,17 @@ def transformer():
 
 
 def reversed_words(count, seed):
-    """Sequences "word, reversed word" of tokens, and the token that follows at each position."""
+    """Returns sequences "word, reversed word" of tokens, and the next token at each position."""
     words = np.random.default_rng(seed).integers(VOCABULARY, size=(count, LENGTH))
     tokens = np.concatenate([words, words[:, ::-1]], axis=1).astype("int32")
     return tokens[:, :-1], tokens[:, 1:]
 
 
 class AddPositions(layers.Layer):
-    """Adds a trained vector to each position."""
+    """Adds a trained vector at each position."""
 
     def build(self, input_shape):
-        """Makes the vectors."""
+        """Creates the vectors."""
         self.vectors = self.add_weight(shape=input_shape[1:], initializer="uniform")
 
     def call(self, x):
@@ -102,7 +99,7 @@ class AddPositions(layers.Layer):
 
 
 def build_transformer(seed, width=32, num_blocks=2):
-    """A causal transformer with layer norm before each part of a block."""
+    """Builds a causal pre-norm transformer."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((2 * LENGTH - 1,), dtype="int32")
     x = AddPositions()(layers.Embedding(VOCABULARY, width)(inputs))

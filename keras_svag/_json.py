@@ -1,4 +1,4 @@
-"""What JSON can hold, of what there is in Python and NumPy."""
+"""Conversion of Python and NumPy values to JSON."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def to_json(value):
-    """Turns NumPy numbers, tuples and dataclasses' dicts into what JSON can hold."""
+    """Converts tuples, NumPy scalars and objects with `to_json`; NaN and infinity become `None`."""
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, dict):

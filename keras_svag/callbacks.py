@@ -1,13 +1,14 @@
-"""Callbacks for `fit`: how far batch size and learning rate can be scaled together."""
+"""Callbacks for `fit`."""
 
 import math
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_svag._checks import finite_float, positive_int
-from keras_svag.advice import advise
+from keras_svag.advice import Advice, advise
 from keras_svag.models.scale_invariance import is_scale_invariant
 from keras_svag.optimizers.scaling import check_kappa
 from keras_svag.theory import DEFAULT_CLOSENESS
@@ -17,59 +18,51 @@ from keras_svag.trainer import SVAGModel
 
 __all__ = ["BatchSizeAdvisor"]
 
-# Readings cost about as much as a small network's step: at most one in so many steps.
-_STEPS_PER_READING, _READINGS_PER_EPOCH = 25, 10
+# A reading costs about as much as a step of a small network.
+_MIN_STEPS_PER_READING, _READINGS_PER_EPOCH = 25, 10
 
 
 class BatchSizeAdvisor(keras.callbacks.Callback):
-    """Says during `fit` how far batch size and learning rate can be scaled together.
+    """Advises during `fit` on the largest batch size to which training can be scaled.
 
-    For an `SVAGModel` with any Keras optimizer. It watches the gradient noise N and signal G that
-    the train step measures anyway, waits for equilibrium or says that it has not been reached, and
-    after every epoch says in one sentence
+    Works with an `SVAGModel` and any Keras optimizer. After every epoch it prints
 
-    - the largest factor kappa on the batch size, `C^2 + (C^2 - 1) N/G` with its 95 % interval: an
-      upper bound, beyond which training changes and below which nothing follows;
-    - the rule by which the hyperparameters of this optimizer go along;
-    - whether the bound is a theorem here (SGD without momentum, weight decay, a scale invariant
-      network, in equilibrium) or a heuristic (everything else), and what is missing;
-    - the simple noise scale B N/G of McCandlish et al. (arXiv 1812.06162), as logged: the batches
-      of plain `fit` are cut from shuffled epochs, for which G is low by (B/n) N.
+    - an upper bound on the factor kappa on the batch size, `C^2 + (C^2 - 1) N/G`, with its 95 %
+      interval: training changes above it, and may change below it;
+    - the scaling rule for the hyperparameters of this optimizer;
+    - whether the bound is a theorem here (SGD without momentum, weight decay, a scale-invariant
+      network, equilibrium) or a heuristic, and why;
+    - the simple noise scale B N/G of McCandlish et al. (arXiv 1812.06162). Batches of plain `fit`
+      come from shuffled epochs, which lowers G by (B/n) N.
 
-    With an SVAG optimizer the base batch is B, the half of what `fit` was given, whose gradient SGD
-    would use. Any other optimizer takes the step of the whole batch of 2B, whose noise is N/2; then
-    that is the base. Either way the batch size of `fit` is what is multiplied by kappa.
+    With an SVAG optimizer the base batch is B, half of the batch of `fit`. Any other optimizer
+    steps on the whole batch of 2B, whose noise is N/2. In either case kappa multiplies the batch
+    size of `fit`.
 
-    N, G, the squared weight norm R and the learning rate are read ten times an epoch (at most once
-    in 25 steps, at least at every epoch's end), between steps and without fetching the logs of a
-    batch, so that steps go on asynchronously in between. Means and intervals are over the longest
-    stretch at one learning rate, after its approach to equilibrium; the interval is that of one
-    run's mean, correlation between readings allowed for, and knows nothing of the spread between
-    runs. A second `fit` with the same callback goes on with its records.
+    N, G, the squared weight norm R and the learning rate are read ten times an epoch, but at most
+    every 25 steps, without waiting for the device in between. Averages are over the longest window
+    at one learning rate, after its approach to equilibrium. Intervals allow for correlation between
+    readings, not for the spread between runs. A second `fit` continues the records.
 
     Reference: [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470), section 5.
 
     Args:
-        kappa: a factor for which the optimizer is wanted as ready-to-paste code, a float > 0.
-            Defaults to `None`: no code.
-        x: a batch of inputs, to find out after each epoch whether the network is scale invariant;
-            see `keras_svag.models.is_scale_invariant`. Defaults to `None`.
-        scale_invariant: whether the network is, where that is known without `x`. Defaults to
-            `None`: not known.
-        closeness: C, the factor within which R, G and B N are to stay. Defaults to `sqrt(2)`.
-        rule: `"auto"`, or another rule for this optimizer: see `keras_svag.scale_optimizer`.
-            Defaults to `"auto"`.
-        batch_size: B, half of the batch size of `fit`. Defaults to `None`: found from the batches.
-        verbose: 1 prints the sentence after every epoch and more after the last; 0 nothing.
-            Defaults to `1`.
+        kappa: factor > 0 for which to print the scaled optimizer as code. Defaults to `None`.
+        x: a batch of inputs on which to test scale invariance after each epoch; see
+            `keras_svag.models.is_scale_invariant`. Defaults to `None`.
+        scale_invariant: True or False if known without `x`. Defaults to `None`: unknown.
+        closeness: C > 1, the factor within which R, G and B N must stay. Defaults to `sqrt(2)`.
+        rule: scaling rule; see `keras_svag.scale_optimizer`. Defaults to `"auto"`.
+        batch_size: B, half of the batch size of `fit`. Defaults to `None`: inferred.
+        verbose: 0 or 1; 1 prints the advice. Defaults to `1`.
 
     Attributes:
         advice: the latest `keras_svag.advice.Advice`, or `None`.
-        history: list with the advice of every epoch.
+        history: the list of the advice of every epoch.
 
     Raises:
-        ValueError: if an argument is out of range; when training begins, if the model is not an
-            `SVAGModel`, does not measure noise, or the optimizer's rule does not allow `kappa`.
+        ValueError: if an argument is out of range; in `fit`, if the model is not an `SVAGModel`,
+            does not measure noise, or `kappa` is beyond the optimizer's scaling rule.
 
     Example:
 
@@ -84,13 +77,13 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        kappa=None,
-        x=None,
-        scale_invariant=None,
-        closeness=DEFAULT_CLOSENESS,
-        rule=AUTO,
-        batch_size=None,
-        verbose=1,
+        kappa: float | None = None,
+        x: ArrayLike | None = None,
+        scale_invariant: bool | None = None,
+        closeness: float = DEFAULT_CLOSENESS,
+        rule: str = AUTO,
+        batch_size: int | None = None,
+        verbose: int = 1,
     ):
         super().__init__()
         if kappa is not None:
@@ -102,11 +95,11 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         self._rule = rule
         self._batch_size = None if batch_size is None else positive_int("batch_size", batch_size)
         self._verbose = verbose
-        self._rows = []
-        self._window = None  # what was read when the present window began
+        self._rows: list[dict[str, float]] = []
+        self._previous = None  # the reading at the start of the current row
         self._next_reading = 0
-        self.advice = None
-        self.history = []
+        self.advice: Advice | None = None
+        self.history: list[Advice] = []
 
     @property
     def _optimizer(self):
@@ -114,7 +107,7 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         return getattr(optimizer, "inner_optimizer", optimizer)
 
     def on_train_begin(self, logs=None):
-        """Checks the model, and goes on with the records of a `fit` before."""
+        """Checks the model; keeps the records of an earlier `fit` of the same run."""
         if not isinstance(self.model, SVAGModel):
             raise ValueError(
                 "`BatchSizeAdvisor` needs a keras_svag.SVAGModel, which measures noise and signal. "
@@ -128,76 +121,76 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         if self._kappa is not None or self._rule != AUTO:
             check_kappa(self._optimizer, self._kappa or 1.0, self._rule)
         if self._rows and int(self._optimizer.iterations) < self._rows[-1]["step"]:
-            self._rows = []  # compiled anew: another run
-        self._window = None
+            self._rows = []  # recompiled: a new run
+        self._previous = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Starts a window at the first batch."""
-        self._window, self._next_reading = None, 0
+        """Schedules a reading before the first batch."""
+        self._previous, self._next_reading = None, 0
 
-    # Before a batch and not after it: for what comes after one, Keras would fetch the logs of
-    # every batch from the device.
+    # Not `on_train_batch_end`: for a callback that has it, Keras fetches the logs of every batch
+    # from the device.
     def on_train_batch_begin(self, batch, logs=None):
-        """Reads, if it is time to."""
+        """Takes a reading if one is due."""
         if batch >= self._next_reading:
-            now = self._read()
-            self._end_window(now)
-            self._window = now
-            self._next_reading = batch + self._steps_per_reading()
+            reading = self._read()
+            self._add_row(reading)
+            self._previous = reading
+            steps = (self.params or {}).get("steps") or 0
+            self._next_reading = batch + max(
+                _MIN_STEPS_PER_READING, math.ceil(steps / _READINGS_PER_EPOCH)
+            )
 
     def on_test_begin(self, logs=None):
-        """Reads before validation resets the metrics."""
-        if self._window:
-            self._end_window(self._read())
+        """Takes a reading before validation resets the metrics."""
+        if self._previous:
+            self._add_row(self._read())
 
     def on_epoch_end(self, epoch, logs=None):
-        """Gives the advice of the epoch."""
-        if self._window:
-            self._end_window(self._read())
+        """Updates and prints the advice."""
+        if self._previous:
+            self._add_row(self._read())
         if self._rows:
             self.advice = self._advise(epoch)
             self.history.append(self.advice)
             self._print(f"Epoch {epoch + 1}: {self.advice}")
 
     def on_train_end(self, logs=None):
-        """Repeats the last advice, with equilibrium and code."""
+        """Prints the last advice with the state of equilibrium and code."""
         if self.advice:
             self._print(self.advice.describe())
 
-    def _steps_per_reading(self):
-        steps = (self.params or {}).get("steps") or 0
-        return max(_STEPS_PER_READING, math.ceil(steps / _READINGS_PER_EPOCH))
-
     def _read(self):
-        """Where training stands: sums of N and G, R, steps, learning rate."""
+        """Returns sums of N and G over the epoch, R, the step and the learning rate."""
         model, optimizer = self.model, self._optimizer
         squares = [ops.sum(ops.square(ops.cast(w, "float32"))) for w in model.trainable_variables]
         return {
-            # The sums over the epoch so far of noise, signal and weight.
+            # Noise, signal and number of examples.
             "sums": np.array([float(v) for v in model._gradient_statistics.variables]),
             "weight_norm": float(sum(squares)),
             "step": int(optimizer.iterations),
             "learning_rate": float(optimizer.learning_rate),
         }
 
-    def _end_window(self, now):
-        before, self._window = self._window, None
-        if before is None:
+    def _add_row(self, reading):
+        """Records the means of N and G since the previous reading."""
+        previous, self._previous = self._previous, None
+        if previous is None:
             return
-        noise, signal, examples = now["sums"] - before["sums"]
-        steps = now["step"] - before["step"]
-        if examples <= 0 or steps <= 0:  # no step in between whose gradients were finite
+        noise, signal, examples = reading["sums"] - previous["sums"]
+        steps = reading["step"] - previous["step"]
+        if examples <= 0 or steps <= 0:  # no step in between had finite gradients
             return
-        rate = now["learning_rate"]
-        unchanged = math.isclose(rate, before["learning_rate"], rel_tol=1e-6)
+        rate = reading["learning_rate"]
+        unchanged = math.isclose(rate, previous["learning_rate"], rel_tol=1e-6)
         self._rows.append(
             {
-                "step": now["step"],
-                # A window in which it changes belongs to no stretch at one learning rate.
+                "step": reading["step"],
+                # NaN equals no other rate: the row belongs to no window at one learning rate.
                 "learning_rate": rate if unchanged else math.nan,
                 "gradient_noise": noise / examples,
                 "gradient_signal": signal / examples,
-                "weight_norm": now["weight_norm"],
+                "weight_norm": reading["weight_norm"],
                 "examples_per_step": examples / steps,
             }
         )
@@ -209,7 +202,7 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         return advise(
             self._rows,
             self._optimizer,
-            self._batch_size or self._found_batch_size(),
+            self._batch_size or self._inferred_batch_size(),
             scale_invariant,
             self._kappa,
             self._rule,
@@ -217,12 +210,12 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
             epoch=epoch,
         )
 
-    def _found_batch_size(self):
-        # The largest: a short batch or a step without finite gradients lowers that of its window.
+    def _inferred_batch_size(self):
+        # The maximum: a short last batch or a step without finite gradients lowers a row's mean.
         examples = max(row["examples_per_step"] for row in self._rows)
         return max(1, round(examples / (self._optimizer.gradient_accumulation_steps or 1)))
 
     def _print(self, text):
         if self._verbose:
-            # As Keras' own callbacks do: the progress bar leaves its line open.
+            # The progress bar of Keras leaves its line open.
             print(f"\n{text}", flush=True)

@@ -1,8 +1,8 @@
-"""Learning-rate schedules in effective time: those of the paper's experiments, and any of Keras.
+"""Learning-rate schedules over effective steps: those of the paper's experiments, and Keras' own.
 
-Each function gives the schedule of one run: `learning_rate` is eta at its height, `total` the
-effective steps of the run, and places in the run are fractions of it, so that one description
-serves every batch size and every `ell`. `keras_svag.SVAG` evaluates schedules at effective steps.
+Each function returns the schedule of one run: `learning_rate` is its maximum eta, `total` the
+number of effective steps, and times are fractions of the run, so that the same arguments serve
+every batch size and every `ell`.
 """
 
 import math
@@ -10,46 +10,19 @@ import math
 import keras
 from keras import ops
 
-from keras_svag._checks import finite_float, positive_int
+from keras_svag._checks import as_list, finite_float, positive_int
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 
 
 def constant(learning_rate, total):
-    """The same learning rate all the time.
-
-    Args:
-        learning_rate: eta.
-        total: effective steps of the run; not used.
-
-    Returns:
-        The learning rate itself.
-    """
+    """Returns `learning_rate`."""
     del total
     return learning_rate
 
 
 def step(learning_rate, total, decay_at=(0.8,), decay_factor=0.1):
-    """A learning rate that is multiplied by a factor at given points of the run.
-
-    Args:
-        learning_rate: eta at the start.
-        total: effective steps of the run.
-        decay_at: increasing fractions of the run. Defaults to `(0.8,)`.
-        decay_factor: what the rate is multiplied by at each. Defaults to `0.1`.
-
-    Returns:
-        A float, or a Keras schedule.
-
-    Raises:
-        ValueError: if an argument is out of range.
-
-    Example:
-
-    >>> schedule = step(0.2, total=10, decay_at=(0.5,))
-    >>> [round(float(schedule(i)), 6) for i in (4, 5)]
-    [0.2, 0.02]
-    """
+    """Multiplies the rate by `decay_factor` at each of the increasing fractions `decay_at`."""
     factor = finite_float("decay_factor", decay_factor, "a number > 0", 0.0, exclusive=True)
     decay_at = increasing_fractions("decay_at", decay_at)
     if not decay_at:
@@ -62,64 +35,25 @@ def step(learning_rate, total, decay_at=(0.8,), decay_factor=0.1):
         values = [math.inf]
     if not math.isfinite(values[-1]):
         raise ValueError(
-            "`decay_factor` must leave the learning rate finite. "
+            "`decay_factor` must keep the learning rate finite. "
             f"Received: decay_factor={decay_factor}, {len(boundaries)} times"
         )
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 
 def cosine(learning_rate, total, alpha=0.0):
-    """Half a cosine from `learning_rate` down to `alpha * learning_rate` at the end of the run.
-
-    Args:
-        learning_rate: eta at the start.
-        total: effective steps of the run.
-        alpha: where it ends, as a share of `learning_rate`, in [0, 1]. Defaults to `0.0`.
-
-    Returns:
-        A Keras schedule.
-
-    Raises:
-        ValueError: if `alpha` is out of range.
-    """
-    return keras.optimizers.schedules.CosineDecay(learning_rate, total, alpha=_share(alpha))
+    """Decays along half a cosine to `alpha * learning_rate`, `alpha` in [0, 1]."""
+    return keras.optimizers.schedules.CosineDecay(learning_rate, total, alpha=_fraction(alpha))
 
 
 def triangle(learning_rate, total, heights=(1.0, 0.5), alpha=0.0):
-    """Triangles of equal length, one after the other; see `Triangle`.
-
-    Args:
-        learning_rate: eta at the tip of a triangle of height 1.
-        total: effective steps of the run.
-        heights: heights of the triangles. Defaults to `(1.0, 0.5)`, those of the paper.
-        alpha: their foot, as a share of their tip, in [0, 1]. Defaults to `0.0`.
-
-    Returns:
-        A Keras schedule.
-
-    Raises:
-        ValueError: if an argument is out of range.
-    """
+    """Rises and falls linearly, once for each of `heights`; see `Triangle`."""
     return Triangle(learning_rate, total, heights, alpha)
 
 
 def keras_schedule(learning_rate, total, class_name, config, base_total):
-    """Any schedule of `keras.optimizers.schedules`, as a factor on `learning_rate`.
-
-    Args:
-        learning_rate: eta; what the schedule gives is multiplied by it, so let that begin at 1.
-        total: effective steps of the run.
-        class_name: name of the class, such as `"ExponentialDecay"`.
-        config: dict of its arguments; numbers of steps mean effective steps of a run of
-            `base_total`, and are stretched to this one.
-        base_total: effective steps of the run at the base batch size.
-
-    Returns:
-        A Keras schedule.
-
-    Raises:
-        ValueError: if there is no such class, or it does not take these arguments.
-    """
+    """Any class of `keras.optimizers.schedules`, times `learning_rate`."""
+    # Steps in `config` are those of a run of `base_total` effective steps.
     schedules = keras.optimizers.schedules
     known = [name for name in dir(schedules) if isinstance(getattr(schedules, name), type)]
     known.remove("LearningRateSchedule")
@@ -129,63 +63,28 @@ def keras_schedule(learning_rate, total, class_name, config, base_total):
             f"Received: class_name={class_name!r}"
         )
     try:
-        inner = getattr(schedules, class_name)(**config)
+        schedule = getattr(schedules, class_name)(**config)
     except TypeError as error:
         raise ValueError(
-            f"`schedule.config` must hold the arguments of keras.optimizers.schedules.{class_name}"
-            f". Received: config={dict(config)}, which it refuses: {error}"
+            f"`schedule.config` must hold the arguments of keras.optimizers.schedules.{class_name}."
+            f" Received: config={dict(config)}. Keras says: {error}"
         ) from error
-    return Stretched(inner, factor=learning_rate, stretch=total / base_total)
+    return RescaledSchedule(schedule, factor=learning_rate, time_scale=total / base_total)
 
 
 def warm_up(schedule, total, fraction=0.0, factor=0.01, gradual=False):
-    """A schedule whose first part is lowered; see `WarmUp`.
-
-    Args:
-        schedule: a float or a Keras schedule.
-        total: effective steps of the run.
-        fraction: length of the warm-up as a share of the run, in [0, 1]. Defaults to `0.0`: none.
-        factor: what the rate is multiplied by at the start. Defaults to `0.01`.
-        gradual: whether the factor grows to 1 or jumps there. Defaults to `False`.
-
-    Returns:
-        A float or a Keras schedule.
-
-    Raises:
-        ValueError: if an argument is out of range.
-    """
-    fraction = finite_float("warm_up", fraction, "a fraction of the run, in [0, 1]", 0.0)
-    if fraction > 1:
-        raise ValueError(
-            f"`warm_up` must be a fraction of the run, in [0, 1]. Received: warm_up={fraction}"
-        )
-    steps = _first_step_after(fraction, total)
+    """Lowers a rate or a schedule during the first `fraction` of the run; see `WarmUp`."""
+    steps = _first_step_after(_fraction(fraction, "warm_up"), total)
     return WarmUp(schedule, steps, factor, gradual) if steps else schedule
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
 class Triangle(LearningRateSchedule):
-    """Learning rate that rises and falls linearly, once for each of `heights`.
+    """Rises and falls linearly, in equal times, once for each of `heights`.
 
-    Li, Malladi, Arora 2021 (arXiv 2102.12470) train SVAG under this schedule with heights 1 and
-    0.5 (appendix; "triangle learning rate schedule").
-
-    Args:
-        learning_rate: float, the rate at the tip of a triangle of height 1.
-        total_steps: int, steps of the whole schedule; each triangle takes an equal part. After it
-            the rate stays at the foot of the last one.
-        heights: heights of the triangles, as a share of `learning_rate`.
-            Defaults to `(1.0, 0.5)`.
-        alpha: foot of a triangle as a share of its tip, in [0, 1]. Defaults to `0.0`.
-
-    Raises:
-        ValueError: if an argument is out of range.
-
-    Example:
-
-    >>> schedule = Triangle(0.8, total_steps=8)
-    >>> [round(float(schedule(i)), 3) for i in range(9)]
-    [0.0, 0.4, 0.8, 0.4, 0.0, 0.2, 0.4, 0.2, 0.0]
+    Li, Malladi, Arora 2021 (arXiv 2102.12470, appendix) train SVAG under this schedule. A triangle
+    rises from `alpha * height * learning_rate` to `height * learning_rate` and falls back; after
+    `total_steps` the rate stays where the last one ends.
     """
 
     def __init__(self, learning_rate, total_steps, heights=(1.0, 0.5), alpha=0.0):
@@ -194,24 +93,24 @@ class Triangle(LearningRateSchedule):
         self.total_steps = positive_int("total_steps", total_steps)
         self.heights = tuple(
             finite_float("heights", height, "numbers > 0", 0.0, exclusive=True)
-            for height in (heights if isinstance(heights, (list, tuple)) else (heights,))
+            for height in as_list(heights)
         )
         if not self.heights:
             raise ValueError("`heights` must not be empty. Received: heights=()")
-        self.alpha = _share(alpha)
+        self.alpha = _fraction(alpha)
 
     def __call__(self, step):
-        """Learning rate at a step, a scalar."""
+        """Returns the learning rate at a step, a scalar tensor."""
         length = self.total_steps / len(self.heights)
         step = ops.minimum(ops.cast(step, "float32"), float(self.total_steps))
         cycle = ops.minimum(ops.floor(step / length), len(self.heights) - 1.0)
         height = ops.take(ops.convert_to_tensor(self.heights, "float32"), ops.cast(cycle, "int32"))
         below_tip = ops.abs(2.0 * (step - cycle * length) / length - 1.0)
-        share = (1.0 - self.alpha) * (1.0 - below_tip) + self.alpha
-        return self.learning_rate * height * share
+        fraction = (1.0 - self.alpha) * (1.0 - below_tip) + self.alpha
+        return self.learning_rate * height * fraction
 
     def get_config(self):
-        """The arguments."""
+        """Returns the arguments."""
         return {
             "learning_rate": self.learning_rate,
             "total_steps": self.total_steps,
@@ -220,40 +119,26 @@ class Triangle(LearningRateSchedule):
         }
 
 
-class Wrapping(LearningRateSchedule):
-    """What schedules share that change another one, `schedule`, the first of their arguments."""
+class ScheduleWrapper(LearningRateSchedule):
+    """Base class of schedules that modify another one, their first argument `schedule`."""
 
     def get_config(self):
-        """The inner schedule, serialised; subclasses add the other arguments."""
+        """Returns the serialized inner schedule; subclasses add their other arguments."""
         return {"schedule": keras.saving.serialize_keras_object(self.schedule)}
 
     @classmethod
     def from_config(cls, config):
         """Rebuilds the schedule from `get_config`."""
         inner = keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(**{**config, "schedule": inner})
+        return cls(**config | {"schedule": inner})
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
-class WarmUp(Wrapping):
-    """Another schedule, lowered during its first steps.
+class WarmUp(ScheduleWrapper):
+    """Lowers a learning rate or a schedule during its first steps.
 
-    Args:
-        schedule: a float or a Keras schedule, which sees the same step.
-        steps: int > 0, length of the warm-up.
-        factor: what the rate is multiplied by at the start, > 0. Defaults to `0.01`.
-        gradual: if `False` the factor holds for all of these steps, as in the paper's code; if
-            `True` it grows linearly to 1 (Goyal et al. 2017, arXiv 1706.02677).
-            Defaults to `False`.
-
-    Raises:
-        ValueError: if an argument is out of range.
-
-    Example:
-
-    >>> schedule = WarmUp(0.8, steps=2, factor=0.1)
-    >>> [round(float(schedule(i)), 3) for i in range(3)]
-    [0.08, 0.08, 0.8]
+    The rate is multiplied by `factor` in all of these steps, as in the paper's code, or with
+    `gradual` by a factor that grows linearly to 1 (Goyal et al. 2017, arXiv 1706.02677).
     """
 
     def __init__(self, schedule, steps, factor=0.01, gradual=False):
@@ -264,7 +149,7 @@ class WarmUp(Wrapping):
         self.gradual = bool(gradual)
 
     def __call__(self, step):
-        """Learning rate at a step, a scalar."""
+        """Returns the learning rate at a step, a scalar tensor."""
         rate = self.schedule
         if isinstance(rate, LearningRateSchedule):
             rate = rate(step)
@@ -274,60 +159,36 @@ class WarmUp(Wrapping):
         return ops.where(done < 1.0, rate * start, rate)
 
     def get_config(self):
-        """The arguments."""
-        return {
-            **super().get_config(),
-            "steps": self.steps,
-            "factor": self.factor,
-            "gradual": self.gradual,
-        }
+        """Returns the arguments."""
+        own = {"steps": self.steps, "factor": self.factor, "gradual": self.gradual}
+        return super().get_config() | own
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
-class Stretched(Wrapping):
-    """Another schedule in slower or faster time, times a factor.
+class RescaledSchedule(ScheduleWrapper):
+    """Multiplies a schedule by `factor` and its time by `time_scale`, which must be > 0."""
 
-    Args:
-        schedule: a Keras schedule.
-        factor: float.
-        stretch: float > 0; the other schedule sees `floor(step / stretch)`.
-    """
-
-    def __init__(self, schedule, factor=1.0, stretch=1.0):
+    def __init__(self, schedule, factor=1.0, time_scale=1.0):
         super().__init__()
         self.schedule = schedule
         self.factor = float(factor)
-        self.stretch = finite_float("stretch", stretch, "a number > 0", 0.0, exclusive=True)
+        self.time_scale = finite_float(
+            "time_scale", time_scale, "a number > 0", 0.0, exclusive=True
+        )
 
     def __call__(self, step):
-        """Learning rate at a step, a scalar."""
-        inner = ops.floor(ops.cast(step, "float32") / self.stretch)
+        """Returns the learning rate at a step, a scalar tensor."""
+        inner = ops.floor(ops.cast(step, "float32") / self.time_scale)
         return self.factor * self.schedule(ops.cast(inner, "int32"))
 
     def get_config(self):
-        """The arguments."""
-        return {
-            **super().get_config(),
-            "factor": self.factor,
-            "stretch": self.stretch,
-        }
+        """Returns the arguments."""
+        return super().get_config() | {"factor": self.factor, "time_scale": self.time_scale}
 
 
 def increasing_fractions(name, values):
-    """Checks increasing fractions of a run.
-
-    Args:
-        name: name of the argument, for the error.
-        values: a number, or a list or tuple of numbers.
-
-    Returns:
-        A list of floats.
-
-    Raises:
-        ValueError: if they are not increasing numbers in [0, 1].
-    """
-    values = list(values) if isinstance(values, (list, tuple)) else [values]
-    values = [finite_float(name, value, "fractions in [0, 1]", 0.0) for value in values]
+    """Returns a number or a list of numbers as a list; raises unless they increase in [0, 1]."""
+    values = [finite_float(name, value, "fractions in [0, 1]", 0.0) for value in as_list(values)]
     if sorted(set(values)) != values or (values and values[-1] > 1):
         raise ValueError(
             f"`{name}` must be increasing fractions of the run, in [0, 1]. "
@@ -337,15 +198,15 @@ def increasing_fractions(name, values):
 
 
 def _first_step_after(fraction, total):
-    """First step that lies wholly beyond a fraction of the run; rounded, for 0.55 * 100 > 55."""
+    # The first step that lies wholly beyond the fraction; rounded, since 0.55 * 100 > 55.
     return math.ceil(round(fraction * total, 6))
 
 
-def _share(alpha):
-    alpha = finite_float("alpha", alpha, "a number in [0, 1]", 0.0)
-    if alpha > 1:
-        raise ValueError(f"`alpha` must be a number in [0, 1]. Received: alpha={alpha}")
-    return alpha
+def _fraction(value, name="alpha"):
+    number = finite_float(name, value, "a number in [0, 1]", 0.0)
+    if number > 1:
+        raise ValueError(f"`{name}` must be a number in [0, 1]. Received: {name}={value}")
+    return number
 
 
 SCHEDULES = {
@@ -355,5 +216,5 @@ SCHEDULES = {
     "step": step,
     "triangle": triangle,
 }
-# Given by the study, not by its config.
+# Passed by the study, not by its config.
 RESERVED_SCHEDULE_ARGUMENTS = ("learning_rate", "total", "base_total")

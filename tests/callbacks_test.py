@@ -1,4 +1,4 @@
-"""Tests of keras_svag/callbacks.py: what the advisor reads during `fit`, and what it says."""
+"""Tests of keras_svag/callbacks.py: readings during `fit`, and the advice."""
 
 import math
 
@@ -167,10 +167,10 @@ def test_scale_invariance_from_a_batch():
         )
         advisor = BatchSizeAdvisor(x=x[:16], verbose=0)
         model.fit(x, y, batch_size=16, verbose=0, callbacks=[advisor])
-        assert advisor.advice.premises["scale invariant network"] is answer
+        assert advisor.advice.assumptions["scale invariant network"] is answer
 
 
-def test_what_is_printed(capsys):
+def test_printed_sentences(capsys):
     fit(linear(keras.optimizers.SGD(0.01)), BatchSizeAdvisor(verbose=0))
     assert capsys.readouterr().out == ""
     advisor = BatchSizeAdvisor(kappa=2)

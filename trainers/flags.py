@@ -1,4 +1,4 @@
-"""Flags and errors that all trainers share (two modules may not define one flag each)."""
+"""Flags and error handling of all trainers."""
 
 import contextlib
 import gc
@@ -27,15 +27,15 @@ _CONFIG = config_flags.DEFINE_config_file(
 _RECIPE = flags.DEFINE_string(
     "recipe",
     None,
-    "FILE.py:FUNCTION that returns a keras_svag.Recipe: one's own model and data. With --config "
-    "only for the study's own fields; default: configs/recipe.py. The file is executed.",
+    "FILE.py:FUNCTION that returns a keras_svag.Recipe, your own model and data. The file is "
+    "executed. --config then only sets fields of the study; default: configs/recipe.py.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that the study leaves.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Output folder.")
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
     None,
-    "Folder of the data set, as --config.dataset.data_dir. Default: TFDS_DATA_DIR, or "
+    "Folder of the data set, the same as --config.dataset.data_dir. Default: TFDS_DATA_DIR, or "
     "~/tensorflow_datasets.",
 )
 
@@ -43,8 +43,8 @@ _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "none",
     ["none", "mirrored", "multi_worker", "tpu"],
-    "Over which devices each run is spread: those of this machine, of several processes, or of a "
-    "TPU. B is that of all together. See docs/tpu.md.",
+    "Distributes each run over the devices of this machine, of several processes or of a TPU. "
+    "Batch sizes are global. See docs/tpu.md.",
 )
 _TPU = flags.DEFINE_string(
     "tpu", None, "Name of the TPU, for --strategy=tpu. Default: the TPU of this machine."
@@ -52,75 +52,64 @@ _TPU = flags.DEFINE_string(
 _SHARD = flags.DEFINE_string(
     "shard",
     None,
-    "i/n: do only the i-th of n parts of the runs, for several processes or machines on one "
-    "--workdir. The same command without it, or the part that ends last, gives the verdict.",
+    "i/n: run only part i of n, to split a study over processes or machines with one --workdir. "
+    "The part that ends last gives the verdict, or the same command without --shard.",
 )
 
 
 def run_study(name, distributed=True):
-    """Parses the flags, runs a study and prints its table; wrong input ends with one sentence.
-
-    SIGTERM ends the process with `preemption.EXIT_CODE`, after checkpoints.
-
-    Args:
-        name: name of the study.
-        distributed: whether its runs can be spread over devices. Defaults to `True`.
-    """
+    """Parses the flags, runs the study `name` and prints its table."""
 
     def study(config, workdir):
         from keras_svag.config import build_study
 
         built, num_workers = build_study(config, name, load_recipe())
         result = built.run(workdir, num_workers=num_workers, shard=_SHARD.value)
-        print_result(result, workdir)
+        if result is None:
+            print(
+                f"Shard {_SHARD.value} is done, other shards are not. When they are, run the same "
+                "command without --shard for the verdict."
+            )
+            return
+        print(repr(result))
+        print(f"\nReport: {(pathlib.Path(workdir) / 'report.html').resolve()}")
 
     run(study, distributed=distributed)
 
 
 def run(study, argv=None, distributed=True, parallel=True):
-    """Parses the flags and runs `study(config, workdir)`: see `run_study`.
+    """Parses the flags and runs `study(config, workdir)`; invalid input exits with one sentence."""
 
-    Args:
-        study: function of a `ConfigDict` and a path.
-        argv: command line, with the program's name first. Defaults to that of the process.
-        distributed: whether the runs of this study can be spread over devices.
-            Defaults to `True`.
-        parallel: whether there are several runs, which can go side by side in worker processes.
-            Defaults to `True`.
-    """
-
+    # `distributed`: runs may span several devices; `parallel`: there may be worker processes.
     def main(args):
         if len(args) > 1:
-            raise app.UsageError(f"Unexpected arguments: {args[1:]}. All options are flags.")
+            raise app.UsageError(f"All arguments must be flags. Received: {args[1:]}")
         config = _CONFIG.value
         if _DATA_DIR.value is not None:
             if "data_dir" not in config.get("dataset", ()):
+                data = repr(config.dataset.name) if "dataset" in config else "a recipe"
                 raise app.UsageError(
                     "Flag --data_dir is for data sets that are read from a folder. "
-                    f"Received: data_dir={_DATA_DIR.value!r} with {_data_of(config)}."
+                    f"Received: data_dir={_DATA_DIR.value!r} with {data}."
                 )
             config.dataset.data_dir = _DATA_DIR.value
         _check_strategy(config, distributed)
         if parallel and config.get("num_workers", 1) != 1 and _STRATEGY.value == "none":
             _start_fork_server()
         try:
-            _run_to_its_end(study, config)
+            _run_with_exit_codes(study, config)
         except ValueError as error:
-            if not _is_ours(error):
+            if not _is_raised_by_us(error):
                 raise
             raise app.UsageError(str(error)) from error
 
-    # TensorFlow tells of its CPU features on import, for some configs while flags are parsed.
+    # TensorFlow logs CPU features on import, which some configs do while flags are parsed.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     app.run(main, argv=argv, flags_parser=_parse)
 
 
-def _data_of(config):
-    return repr(config.dataset.name) if "dataset" in config else "a recipe"
-
-
 def load_recipe():
-    """The recipe of `--recipe`, or `None`."""
+    """Returns the recipe of `--recipe`, or `None`."""
     if _RECIPE.value is None:
         return None
     from keras_svag.recipe.source import load_recipe
@@ -128,17 +117,23 @@ def load_recipe():
     return load_recipe(_RECIPE.value)
 
 
-def _start_fork_server():
-    """Starts the process of which workers will be forks, so that it imports while this one does.
+def check_no_shard():
+    """Raises if `--shard` is given to a trainer of a single run."""
+    if _SHARD.value is not None:
+        raise app.UsageError(
+            "Flag --shard is for studies of many runs; this trainer has one. "
+            f"Received: shard={_SHARD.value!r}"
+        )
 
-    Elsewhere than on Linux, where libraries cannot be trusted to be forked, workers start anew.
-    """
+
+def _start_fork_server():
+    """Starts the parent process of all workers, which imports while this process does."""
     if sys.platform != "linux":
-        return
+        return  # other platforms have libraries that do not survive a fork
     multiprocessing.set_start_method("forkserver", force=True)
     multiprocessing.set_forkserver_preload(["keras_svag.engine.processes.worker"])
-    # Ignored signals stay so in the new process: SIGTERM to all processes of a job must not end
-    # it, or workers that write their checkpoints would be taken for dead.
+    # The server inherits ignored signals. A SIGTERM to the whole process group must not end it:
+    # workers that are still writing checkpoints would look dead.
     handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         multiprocessing.forkserver.ensure_running()
@@ -149,28 +144,27 @@ def _start_fork_server():
 def _check_strategy(config, distributed):
     if _TPU.value is not None and _STRATEGY.value != "tpu":
         raise app.UsageError(
-            "Flag --tpu is for --strategy=tpu only. "
+            "Flag --tpu requires --strategy=tpu. "
             f"Received: tpu={_TPU.value!r}, strategy={_STRATEGY.value!r}. Leave it out."
         )
     if _STRATEGY.value == "none":
         return
     if not distributed:
         raise app.UsageError(
-            "Flag --strategy must be 'none' for this study, whose steps run on one device. "
-            f"Received: strategy={_STRATEGY.value!r}. Its runs go side by side in processes: see "
-            "--config.num_workers."
+            "Flag --strategy must be 'none' for this study, which trains on one device. "
+            f"Received: strategy={_STRATEGY.value!r}. Run several processes with "
+            "--config.num_workers instead."
         )
     if config.num_workers > 1:
         raise app.UsageError(
-            "Flag --config.num_workers must be 0 or 1 with --strategy, which gives each run all "
+            "Flag --config.num_workers must be 0 or 1 with --strategy, where every run uses all "
             f"devices. Received: num_workers={config.num_workers}, "
-            f"strategy={_STRATEGY.value!r}. Use --strategy=none for runs side by side."
+            f"strategy={_STRATEGY.value!r}. Use --strategy=none for parallel runs."
         )
     if _SHARD.value is not None and _STRATEGY.value == "multi_worker":
         raise app.UsageError(
-            "Flag --shard must be left out with --strategy=multi_worker, whose processes go "
-            "through the same runs together and see nothing of other jobs on the workdir. "
-            f"Received: shard={_SHARD.value!r}. Use another strategy for shards."
+            "Flag --shard must be left out with --strategy=multi_worker, whose processes share "
+            f"every run. Received: shard={_SHARD.value!r}. Use another strategy for shards."
         )
 
 
@@ -183,50 +177,39 @@ def _run_under_strategy(study, config):
 
     try:
         with distribution.strategy_scope(_STRATEGY.value, _TPU.value):
-            # Once more: JAX has its own answer to SIGTERM in a cluster.
+            # Again: in a cluster JAX has installed its own handler of SIGTERM.
             preemption.install_handler()
             with distribution.process_workdir(_WORKDIR.value) as workdir:
-                if distribution.is_chief():
+                # All processes have the same result; the chief prints it.
+                stdout = sys.stdout if distribution.is_chief() else io.StringIO()
+                with contextlib.redirect_stdout(stdout):
                     study(config, workdir)
-                else:
-                    # What they find is the same; once is enough.
-                    with contextlib.redirect_stdout(io.StringIO()):
-                        study(config, workdir)
     except distribution.ProcessLostError as error:
         print(error, file=sys.stderr, flush=True)
-        # At once: an orderly end would wait for the process that is gone.
+        # An orderly exit would wait for the lost process.
         os._exit(1)
 
 
-def _run_to_its_end(study, config):
+def _run_with_exit_codes(study, config):
     from keras_svag.engine.files import records
     from keras_svag.engine.processes import preemption
 
-    # What is imported stays to the end, where looking through it for garbage would take a second.
+    # Imported modules live to the end; garbage collection of them would take a second.
     gc.freeze()
     preemption.install_handler()
     try:
         _run_under_strategy(study, config)
     except preemption.PreemptedError as error:
-        print(f"{error} The same command goes on from the checkpoints.", file=sys.stderr)
+        print(f"{error} The same command resumes from the checkpoints.", file=sys.stderr)
         sys.exit(preemption.EXIT_CODE)
     except records.WriteError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
 
 
-def refuse_parts():
-    """Raises if there is a `--shard`: one run has no parts."""
-    if _SHARD.value is not None:
-        raise app.UsageError(
-            "Flag --shard is for studies, which have many runs; here there is one. "
-            f"Received: shard={_SHARD.value!r}"
-        )
-
-
-def _is_ours(error):
-    """Whether our own code raised it: what other libraries raise needs its traceback."""
-    if type(error).__module__.startswith("keras_svag."):  # it may come from a worker process
+def _is_raised_by_us(error):
+    """Returns False for errors of other libraries, which need their traceback."""
+    if type(error).__module__.startswith("keras_svag."):  # maybe raised in a worker process
         return True
     package = pathlib.Path(importlib.util.find_spec("keras_svag").origin).parent
     raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
@@ -234,82 +217,66 @@ def _is_ours(error):
     return any(raised_in.is_relative_to(folder.resolve()) for folder in folders)
 
 
-def print_result(result, workdir):
-    """Prints the table of a study and where its report is, or that other shards are missing.
-
-    Args:
-        result: a `Result`, or `None`.
-        workdir: folder of the study.
-    """
-    if result is None:
-        print(
-            f"The runs of shard {_SHARD.value} are finished, some of the other shards' are not. "
-            "When they are, give the same command without --shard for the verdict."
-        )
-        return
-    print(repr(result))
-    print(f"\nReport: {(pathlib.Path(workdir) / 'report.html').resolve()}")
-
-
 def _parse(argv):
     argv = [argv[0], *map(_resolve_config, argv[1:])]
-    if _has(argv, "recipe") and not _has(argv, "config"):
+    if _has_flag(argv, "recipe") and not _has_flag(argv, "config"):
         argv.insert(1, f"--config={ROOT / RECIPE_CONFIG}")
     try:
-        rest = flags.FLAGS(argv)
+        remaining = flags.FLAGS(argv)
         config = _CONFIG.value
     except (AttributeError, KeyError, TypeError) as error:
-        # ml_collections wraps a `KeyError` in another, and each quotes the text of the one inside.
+        # ml_collections wraps a `KeyError` in another, and each quotes the text of the inner one.
         received = error
         while isinstance(received, Exception) and received.args:
             received = received.args[0]
         received = ". ".join(str(received).splitlines())
-        _usage_error(
-            "A flag --config.x=value must name a field that the config file has, with a value of "
-            f"its type. Received: {received}"
+        _exit_with_usage(
+            "A flag --config.x=value must name a field of the config file and have a value of its "
+            f"type. Received: {received}"
         )
     except (OSError, ValueError, flags.Error) as error:
-        _usage_error(_words_of(error))
+        _exit_with_usage(_innermost_message(error))
     for name, value in (("config", config), ("workdir", _WORKDIR.value)):
         if not value:
-            _usage_error(
+            _exit_with_usage(
                 f"Flag --{name} must be given. Received: {name}={value!r}. Example: "
-                "--config=configs/digits.py --workdir=/tmp/digits, or --recipe=my_file.py:make "
-                "--workdir=/tmp/mine"
+                "--config=configs/digits.py --workdir=/tmp/digits, or "
+                "--recipe=my_file.py:make_recipe --workdir=/tmp/mine"
             )
-    return rest
+    return remaining
 
 
-def _has(argv, name):
+def _has_flag(argv, name):
     return any(a in (f"--{name}", f"-{name}") or a.startswith(f"--{name}=") for a in argv[1:])
 
 
-def _words_of(error):
-    """What our own code said, where ml_collections puts a config file's traceback around it."""
+def _innermost_message(error):
+    """Returns our own message from inside the traceback text that ml_collections adds."""
     inner = error
     while inner is not None:
-        if isinstance(inner, ValueError) and inner.__traceback__ and _is_ours(inner):
+        if isinstance(inner, ValueError) and inner.__traceback__ and _is_raised_by_us(inner):
             return str(inner)
         inner = inner.__cause__ or inner.__context__
     return str(error)
 
 
 def _resolve_config(argument):
-    """Lets `--config=configs/x.py` work from any folder, also where the package is installed."""
+    """Lets `--config=configs/x.py` work from any folder, also with an installed package."""
     prefix = "--config="
     if not argument.startswith(prefix):
         return argument
-    file, colon, rest = argument[len(prefix) :].partition(":")
+    file, colon, arguments = argument[len(prefix) :].partition(":")
     if not pathlib.Path(file).is_file():
         if not (ROOT / file).is_file():
-            _usage_error(
-                "Flag --config must name a config file, such as configs/digits.py, from this "
-                f"folder or that of keras_svag. Received: config={file!r}, which does not exist."
+            _exit_with_usage(
+                "Flag --config must name a config file, such as configs/digits.py, relative to "
+                "this folder or to that of keras_svag. "
+                f"Received: config={file!r}, which does not exist."
             )
         file = str(ROOT / file)
-    return f"{prefix}{file}{colon}{rest}"
+    return f"{prefix}{file}{colon}{arguments}"
 
 
-def _usage_error(message):
+def _exit_with_usage(message):
     print(f"{message}\nRun with --help for all flags.", file=sys.stderr)
     sys.exit(1)

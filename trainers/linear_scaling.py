@@ -1,15 +1,15 @@
-"""How far does the linear scaling rule hold? Batch sizes with learning rates in proportion.
+"""Finds how far the linear scaling rule holds, by training at several batch sizes.
 
     python -m trainers.linear_scaling --config=configs/digits.py --workdir=/tmp/scaling
 
-The same command on the same workdir goes on where it was interrupted. Open `report.html` there.
+The same command on the same workdir resumes an interrupted study. Its result is `report.html`.
 """
 
 from . import flags
 
 
 def main():
-    """Entry point of the console script."""
+    """Runs the study."""
     flags.run_study("linear_scaling")
 
 

@@ -1,15 +1,15 @@
-"""Is the shape of the gradient noise needed? SGD against Gaussian noise of its covariance.
+"""Compares SGD with gradient descent plus Gaussian noise of the same covariance.
 
     python -m trainers.noisy_gradient_descent --config=configs/digits.py --workdir=/tmp/ngd
 
-The same command on the same workdir goes on where it was interrupted. Open `report.html` there.
+The same command on the same workdir resumes an interrupted study. Its result is `report.html`.
 """
 
 from . import flags
 
 
 def main():
-    """Entry point of the console script."""
+    """Runs the study."""
     flags.run_study("noisy_gradient_descent", distributed=False)
 
 

@@ -1,15 +1,15 @@
-"""Is SGD well modelled by its SDE? Trains SGD and SVAG at growing amplification and compares.
+"""Tests if SGD is well modeled by its SDE, by comparing it with SVAG at several ell.
 
     python -m trainers.sde_validity --config=configs/digits.py --workdir=/tmp/digits
 
-The same command on the same workdir goes on where it was interrupted. Open `report.html` there.
+The same command on the same workdir resumes an interrupted study. Its result is `report.html`.
 """
 
 from . import flags
 
 
 def main():
-    """Entry point of the console script."""
+    """Runs the study."""
     flags.run_study("sde_validity")
 
 

@@ -1,10 +1,10 @@
-"""Trains one network with SVAG (or SGD, its ell = 1): evaluation, checkpoints, TensorBoard.
+"""Trains one network with SVAG, which is SGD at ell = 1.
 
     python -m trainers.train --config=configs/digits.py --workdir=/tmp/train
     tensorboard --logdir=/tmp/train
 
-The same command on the same workdir goes on where it was interrupted. Any field of the config may
-be set, as in `--config.train.ell=4 --config.optimizer.name=SVAGAdam --config.learning_rate=0.001`.
+The same command on the same workdir resumes an interrupted run. Flags set any field of the config:
+`--config.train.ell=4 --config.optimizer.name=SVAGAdam --config.learning_rate=0.001`.
 """
 
 import sys
@@ -13,16 +13,11 @@ from . import flags
 
 
 def study(config, workdir):
-    """Trains the network and prints how it ended.
-
-    Args:
-        config: a `ConfigDict` such as `configs/digits.py` gives.
-        workdir: folder for everything that the run leaves.
-    """
+    """Trains the network of a config and prints the result."""
     from keras_svag.config import build_study
     from keras_svag.studies.training import format_result
 
-    flags.refuse_parts()
+    flags.check_no_shard()
     training, _ = build_study(config, "train", flags.load_recipe())
     result = training.run(workdir)
     print(format_result(result))
@@ -32,7 +27,7 @@ def study(config, workdir):
 
 
 def main():
-    """Entry point of the console script."""
+    """Runs the training."""
     flags.run(study, parallel=False)
 
 

@@ -1,15 +1,15 @@
-"""How fast does SVAG(l) tend to its SDE? Weak errors against l on a linear problem and a network.
+"""Measures the order at which SVAG converges weakly to its SDE.
 
     python -m trainers.weak_convergence --config=configs/weak_convergence.py --workdir=/tmp/weak
 
-The same command on the same workdir goes on where it was interrupted. Open `report.html` there.
+The same command on the same workdir resumes an interrupted study. Its result is `report.html`.
 """
 
 from . import flags
 
 
 def main():
-    """Entry point of the console script."""
+    """Runs the study."""
     flags.run_study("weak_convergence", distributed=False)
 
 

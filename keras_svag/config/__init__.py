@@ -1,4 +1,4 @@
-"""Configs: recipes and studies written down as nested dicts, for the trainers."""
+"""Recipes and studies as nested dicts, for the trainers."""
 
 from keras_svag.config.study import build_study
 from keras_svag.config.validate import validate_config

@@ -1,4 +1,4 @@
-"""The optimizer that a config names."""
+"""The optimizer of a config."""
 
 import inspect
 
@@ -6,25 +6,12 @@ from keras_svag._checks import one_of, reject_unknown
 from keras_svag.optimizers.registry import get_svag_class, svag_classes
 from keras_svag.optimizers.scaling import AUTO, scale_optimizer
 
-# Arguments that come from other fields of the config.
+# Set by other fields of the config.
 RESERVED_OPTIMIZER_ARGUMENTS = ("self", "learning_rate", "ell", "weight_decay", "kwargs", "name")
 
 
 def validate_optimizer(config):
-    """Checks the `optimizer` part of a config.
-
-    Args:
-        config: dict with `optimizer` (a dict with `name`, the class name of an SVAG optimizer, its
-            hyperparameters at the base batch size, and optionally `rule`, by which they change
-            with the batch size: see `keras_svag.scale_optimizer`), `learning_rate` and
-            `weight_decay`.
-
-    Returns:
-        The `optimizer` part, without what is `None` (placeholders that nobody filled).
-
-    Raises:
-        ValueError: naming the field, what was expected, and what was received.
-    """
+    """Returns the checked `optimizer` fields of a config, without unset placeholders."""
     fields = {k: v for k, v in config["optimizer"].items() if v is not None}
     names = svag_classes()
     if "name" not in fields:
@@ -38,18 +25,18 @@ def validate_optimizer(config):
     reject_unknown("optimizer.", fields, ["name", "rule", *known], owner)
     try:
         optimizer, rule = build_optimizer({**config, "optimizer": fields})
-    # Keras' own message does not say which field of the config, if it has one.
+    # Keras' own message, if there is one, does not name the field of the config.
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"`optimizer` must be what {fields['name']} takes. Received: optimizer={fields!r}; "
-            f"{error}"
+            f"`optimizer` must hold valid arguments of {fields['name']}. "
+            f"Received: optimizer={fields!r}. Keras says: {error}"
         ) from error
-    scale_optimizer(optimizer, 1.0, rule)
+    scale_optimizer(optimizer, 1.0, rule)  # raises if the rule is not for this optimizer
     return fields
 
 
 def build_optimizer(config):
-    """The optimizer of a config and the name of its scaling rule."""
+    """Returns the optimizer of a config and the name of its scaling rule."""
     options = dict(config["optimizer"])
     rule = options.pop("rule", None) or AUTO
     cls = get_svag_class(options.pop("name"))

@@ -1,4 +1,4 @@
-"""The recipe that a config writes down."""
+"""The recipe of a config."""
 
 import functools
 
@@ -13,14 +13,7 @@ from keras_svag.recipe.facts import effective_steps
 
 
 def build_recipe(config):
-    """The recipe of a config: a named network on a named data set.
-
-    Args:
-        config: a validated config.
-
-    Returns:
-        A `Recipe`.
-    """
+    """Returns the `Recipe` of a validated config: a named network on a named data set."""
     options = {name: value for name, value in config["dataset"].items() if name != "name"}
     dataset = DATASETS[config["dataset"]["name"]](**options)
     optimizer, rule = build_optimizer(config)
@@ -46,24 +39,12 @@ def build_recipe(config):
 
 
 def build_network(fields, input_shape, num_classes, initial_scale, seed):
-    """A network of `keras_svag.models` with the initial weights of a seed.
-
-    Trained weights are multiplied by `initial_scale`. Where the loss is scale invariant that is a
-    choice of where R starts, and so of the effective learning rate, and of nothing else.
-
-    Args:
-        fields: the `model` part of a config.
-        input_shape: shape of one example.
-        num_classes: number of classes.
-        initial_scale: number > 0.
-        seed: int.
-
-    Returns:
-        A `keras.Model` of logits.
-    """
+    """Returns a network of logits with the initial weights of `seed` times `initial_scale`."""
     options = {name: value for name, value in fields.items() if name != "name"}
     network = MODELS[fields["name"]](input_shape, num_classes, seed=seed, **options)
     if initial_scale != 1:
+        # Where the loss is scale invariant this sets the initial R, hence the effective learning
+        # rate, and nothing else.
         for variable in network.trainable_variables:
             variable.assign(variable * initial_scale)
     return network

@@ -1,4 +1,4 @@
-"""The learning-rate schedule that a config names."""
+"""The learning-rate schedule of a config."""
 
 import inspect
 
@@ -6,25 +6,12 @@ from keras_svag._checks import one_of, reject_unknown
 from keras_svag.schedules import RESERVED_SCHEDULE_ARGUMENTS, SCHEDULES, warm_up
 
 WARM_UP = {"warm_up": "fraction", "warm_up_factor": "factor", "warm_up_gradual": "gradual"}
-# Any number of steps will do to see whether a schedule can be built.
+# Any number of steps shows if a schedule can be built.
 _SOME_STEPS = 1000
 
 
 def validate_schedule(fields):
-    """Checks the `schedule` part of a config.
-
-    Args:
-        fields: dict with `name`, one of `keras_svag.schedules.SCHEDULES`, the arguments of that
-            function, and those of a warm-up: `warm_up` (fraction of the run), `warm_up_factor`,
-            `warm_up_gradual`. Arguments of the other schedules may stand there, so that the name
-            alone can be changed.
-
-    Returns:
-        The dict without what is `None` or of another schedule.
-
-    Raises:
-        ValueError: naming the field, what was expected, and what was received.
-    """
+    """Returns the checked `schedule` fields, without those unset or of another schedule."""
     if "name" not in fields:
         raise ValueError(
             "`schedule.name` must be given: one of "
@@ -34,13 +21,14 @@ def validate_schedule(fields):
     known = {
         name: ["name", *_arguments(function), *WARM_UP] for name, function in SCHEDULES.items()
     }
+    # Fields of the other schedules are allowed, so that changing the name alone is enough.
     reject_unknown("schedule.", fields, sorted(set().union(*known.values())), "any schedule")
     fields = {k: v for k, v in fields.items() if v is not None and k in known[fields["name"]]}
     try:
         build_schedule(fields, 1.0, _SOME_STEPS, _SOME_STEPS)
     except TypeError as error:
         raise ValueError(
-            f"`schedule` must have the fields that schedule {fields['name']!r} needs. "
+            f"`schedule` must have all fields of schedule {fields['name']!r}. "
             f"Received: schedule={fields!r} ({error})"
         ) from error
     return fields
@@ -53,17 +41,7 @@ def _arguments(function):
 
 
 def build_schedule(fields, learning_rate, total, base_total):
-    """The learning rate over effective steps.
-
-    Args:
-        fields: the `schedule` part of a config.
-        learning_rate: eta at its height.
-        total: effective steps of the run.
-        base_total: effective steps of a run at the base batch size.
-
-    Returns:
-        A float, or a Keras schedule.
-    """
+    """Returns the schedule of a run of `total` effective steps, as a float or a Keras schedule."""
     options = {k: v for k, v in fields.items() if k != "name" and k not in WARM_UP}
     if fields["name"] == "keras":
         options["base_total"] = base_total

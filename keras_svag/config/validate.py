@@ -1,4 +1,4 @@
-"""Checks of a config: once, before anything is written. A study checks its own fields."""
+"""Validation of configs, once, before anything is written; studies check their own fields."""
 
 import inspect
 
@@ -11,73 +11,53 @@ from keras_svag.schedules import increasing_fractions
 from keras_svag.studies import STUDIES
 from keras_svag.theory.validity import validate_closeness
 
-FIELDS = (
-    "base_batch_size",
-    "closeness",
-    "dataset",
-    "epochs",
-    "equilibrium",
-    "evaluation_size",
-    "initial_scale",
-    "learning_rate",
-    "max_num_seeds",
-    "model",
-    "num_checkpoints",
-    "num_records",
-    "num_seeds",
-    "num_workers",
-    "optimizer",
-    "sampling",
-    "schedule",
-    "seed",
-    "weight_decay",
-)
-# Fields that may be left out.
+# Integers by their minimum.
+INTEGERS = {
+    "seed": 0,
+    "num_workers": 0,
+    "evaluation_size": 0,
+    "num_seeds": 1,
+    "num_records": 1,
+    "num_checkpoints": 1,
+    "base_batch_size": 1,
+}
+POSITIVE = ("epochs", "initial_scale", "learning_rate")
+DICTS = ("dataset", "model", "optimizer", "schedule")
+OTHERS = ("closeness", "equilibrium", "max_num_seeds", "sampling", "weight_decay")
+FIELDS = sorted((*INTEGERS, *POSITIVE, *DICTS, *OTHERS))
 OPTIONAL = {"checkpoint_steps": None, "vectorize_seeds": None}
-# Arguments of a model's function that are not for the config.
+# Set by the study, not by its config.
 RESERVED_MODEL_ARGUMENTS = ("input_shape", "num_classes", "seed")
 
 
 def validate_config(config, study):
-    """Checks every field of a study's config.
-
-    Args:
-        config: nested dict, such as `configs/digits.py` gives as a `ConfigDict`.
-        study: name of the study; what the config has for other studies is left out.
-
-    Returns:
-        A plain nested dict with the same content, numbers as Python ints and floats.
-
-    Raises:
-        ValueError: naming the field, what was expected, and what was received.
-    """
+    """Returns a checked, plain nested dict of a config, without the fields of other studies."""
     config = to_plain(config)
     if not isinstance(config, dict):
         raise ValueError(
-            "`config` must be a dict of fields, or a ConfigDict, such as configs/digits.py gives. "
+            "`config` must be a dict or a ConfigDict, such as that of configs/digits.py. "
             f"Received: config={config!r}"
         )
     config = OPTIONAL | config
     _check_fields("", config, (*FIELDS, *OPTIONAL, *STUDIES), required=(*FIELDS, study))
     config = select_study(config, study)
-    for name in ("dataset", "model", "optimizer", "schedule", study):
+    for name in (*DICTS, study):
         if not isinstance(config[name], dict):
             raise ValueError(
                 f"`{name}` must be a dict of fields. Received: {name}={config[name]!r}"
             )
-    config["seed"] = positive_int("seed", config["seed"], minimum=0)
-    for name in ("num_seeds", "num_records", "num_checkpoints", "base_batch_size"):
-        config[name] = positive_int(name, config[name])
+    for name, minimum in INTEGERS.items():
+        config[name] = positive_int(name, config[name], minimum)
     config["max_num_seeds"] = positive_int(
         "max_num_seeds", config["max_num_seeds"], minimum=config["num_seeds"]
     )
     if config["checkpoint_steps"] is not None:
         config["checkpoint_steps"] = positive_int("checkpoint_steps", config["checkpoint_steps"])
-    config["num_workers"] = positive_int("num_workers", config["num_workers"], minimum=0)
-    config["evaluation_size"] = positive_int("evaluation_size", config["evaluation_size"], 0)
-    for name in ("epochs", "initial_scale", "learning_rate"):
+    for name in POSITIVE:
         config[name] = finite_float(name, config[name], "a number > 0", 0.0, exclusive=True)
-    config["weight_decay"] = finite_float("weight_decay", config["weight_decay"], ">= 0", 0.0)
+    config["weight_decay"] = finite_float(
+        "weight_decay", config["weight_decay"], "a number >= 0", 0.0
+    )
     config["optimizer"] = validate_optimizer(config)
     config["closeness"] = validate_closeness(config["closeness"])
     one_of("sampling", config["sampling"], SAMPLING_MODES)
@@ -87,14 +67,14 @@ def validate_config(config, study):
     config["equilibrium"] = increasing_fractions("equilibrium", config["equilibrium"])
     if len(config["equilibrium"]) != 2:
         raise ValueError(
-            "`equilibrium` must be two fractions, the start and end of the averaging window. "
+            "`equilibrium` must be two fractions of the run, the ends of the averaging window. "
             f"Received: equilibrium={config['equilibrium']}"
         )
     return config
 
 
 def select_study(config, study):
-    """The config without what it has for other studies; the study's own fields must be known."""
+    """Returns a config without the fields of other studies; checks the names of this one's."""
     names = [name for name in config if name not in STUDIES or name == study]
     fields = config.get(study) or {}
     if isinstance(fields, dict):
@@ -107,8 +87,8 @@ def _check_fields(prefix, fields, known, required):
     for name in required:
         if name not in fields:
             raise ValueError(
-                f"`{prefix}{name}` must be given. Received a config with only "
-                f"{', '.join(sorted(fields))}. Start from a config such as configs/digits.py."
+                f"`{prefix}{name}` must be given. Received only: {', '.join(sorted(fields))}. "
+                "Start from a config such as configs/digits.py."
             )
 
 
@@ -117,18 +97,18 @@ def _is_required(parameter):
     return parameter.kind in kinds and parameter.default is parameter.empty
 
 
-def _check_options(name, fields, functions, ignore=()):
-    """Checks `name.name` and that the other fields are arguments of the function it names."""
+def _check_options(name, fields, functions, reserved=()):
+    """Checks that `name.name` is in `functions` and the other fields are its arguments."""
     _check_fields(f"{name}.", fields, fields, required=("name",))
     function = functions[one_of(f"{name}.name", fields["name"], functions)]
     parameters = inspect.signature(function).parameters
-    arguments = [a for a in parameters if a not in ignore]
+    arguments = [a for a in parameters if a not in reserved]
     required = [a for a in arguments if _is_required(parameters[a])]
     _check_fields(f"{name}.", fields, ["name", *arguments], required)
 
 
 def to_plain(config):
-    """A plain nested dict of a `ConfigDict`; tuples become lists."""
+    """Converts a `ConfigDict` to nested dicts, and tuples to lists."""
     if hasattr(config, "items"):
         return {name: to_plain(value) for name, value in config.items()}
     if isinstance(config, (list, tuple)):

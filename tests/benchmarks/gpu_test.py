@@ -1,4 +1,4 @@
-"""The comparison on a GPU: what it counts, and that it runs on a CPU."""
+"""Tests of benchmarks/gpu.py on a CPU."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every benchmark runs, in its quick form."""
+"""Every benchmark runs in its quick form."""
 
 import json
 import math

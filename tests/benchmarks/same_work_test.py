@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import networks, pytorch
-from benchmarks.figures import bare_loop_and_ours, separate_measurement_batches
+from benchmarks.figures import separate_measurement_batches
 from benchmarks.processes import in_fresh_process
-from benchmarks.tensorflow import gradient_side
+from benchmarks.tensorflow import bare_loop_and_ours, gradient_side
 from keras_svag.device_loop import DeviceTrainLoop
 
 pytestmark = pytest.mark.requires_tensorflow

@@ -1,4 +1,4 @@
-"""How ratios are measured: against sides whose times are known."""
+"""Tests of benchmarks/timing.py, with sides of known times."""
 
 import json
 
