@@ -87,7 +87,7 @@ def test_every_part_of_the_package_has_a_layer():
         ("engine/execution.py", "from keras_svag.studies import table"),
         ("engine/execution.py", "def f():\n    from keras_svag.config import validate"),
         ("report/page.py", "import keras_svag.studies.base.result"),
-        ("theory/drift.py", "from keras_svag import loops"),
+        ("theory/drift.py", "from keras_svag import device_loop"),
         ("studies/sde_validity/study.py", "from keras_svag.studies.linear_scaling import study"),
     ],
 )
