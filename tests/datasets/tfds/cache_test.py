@@ -108,12 +108,12 @@ def test_another_data_set_is_refused(tmp_path):
 
 def test_another_source_replaces_what_is_there_while_it_is_read(tmp_path):
     folder = tmp_path / "cached"
-    write_arrays(folder, "made_up", arrays(0), SOURCE)
+    write_arrays(folder, "made_up", arrays(0), SOURCE, 5)
     before = read_arrays(folder, "made_up")
     # With the same source what is there stays.
-    write_arrays(folder, "made_up", arrays(1), SOURCE)
+    write_arrays(folder, "made_up", arrays(1), SOURCE, 5)
     assert_equal(read_arrays(folder, "made_up"), arrays(0))
-    write_arrays(folder, "made_up", arrays(1), {"version": "1.2.4"})
+    write_arrays(folder, "made_up", arrays(1), {"version": "1.2.4"}, 5)
     assert_equal(read_arrays(folder, "made_up"), arrays(1))
     assert_equal(before, arrays(0))
     assert names(tmp_path) == ["cached"]
