@@ -1,0 +1,178 @@
+"""Comparisons of linear contrasts of means over seeds: Fieller's ratios with Welch's variances.
+
+A contrast is `sum_i c_i mean_i` over groups of seeds, such as the extrapolation `2 Q(2l) - Q(l)`.
+Whether a ratio A/B of two contrasts is below rho is tested on `A - rho B < 0`, which needs neither
+logarithms nor positive values (docs/theory_verdicts.md, section 1).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import optimize, special
+
+from keras_svag.theory.statistics.intervals import Interval
+
+Coefficients = Sequence[float] | np.ndarray
+
+
+class Samples:
+    """Samples over seeds, of whose means contrasts are taken."""
+
+    def contrast(self, coefficients: Coefficients) -> tuple[float, float, float]:
+        """Estimate, standard error and degrees of freedom of a contrast."""
+        raise NotImplementedError
+
+    def upper(self, coefficients: Coefficients, alpha: float) -> float:
+        """One-sided upper confidence limit of a contrast, at level `1 - alpha`."""
+        estimate, error, dof = self.contrast(coefficients)
+        return estimate + t_limit(alpha, dof) * error
+
+    def lower(self, coefficients: Coefficients, alpha: float) -> float:
+        """One-sided lower confidence limit of a contrast, at level `1 - alpha`."""
+        estimate, error, dof = self.contrast(coefficients)
+        return estimate - t_limit(alpha, dof) * error
+
+    def interval(self, coefficients: Coefficients, alpha: float) -> Interval:
+        """Interval of a contrast; each end errs with probability `alpha`."""
+        return Interval(
+            self.contrast(coefficients)[0],
+            self.lower(coefficients, alpha),
+            self.upper(coefficients, alpha),
+        )
+
+
+class IndependentSamples(Samples):
+    """Samples of different runs: Welch's variance and Satterthwaite's degrees of freedom."""
+
+    def __init__(self, samples: Sequence[Coefficients]):
+        arrays = [np.asarray(sample, float) for sample in samples]
+        self._means = [float(a.mean()) for a in arrays]
+        self._variances = [float(a.var(ddof=1)) / len(a) for a in arrays]
+        self._freedoms = [len(a) - 1 for a in arrays]
+
+    def contrast(self, coefficients: Coefficients) -> tuple[float, float, float]:
+        """Estimate, standard error and degrees of freedom of a contrast."""
+        estimate = sum(c * mean for c, mean in zip(coefficients, self._means, strict=True))
+        parts = [c * c * v for c, v in zip(coefficients, self._variances, strict=True)]
+        variance = sum(parts)
+        if not variance > 0:
+            return estimate, math.sqrt(variance), math.inf
+        # As shares of the whole: squares of variances might underflow.
+        dof = 1 / sum((p / variance) ** 2 / d for p, d in zip(parts, self._freedoms, strict=True))
+        return estimate, math.sqrt(variance), dof
+
+
+class PairedSamples(Samples):
+    """Samples that are paired seed by seed: the t statistic of the contrast of each seed."""
+
+    def __init__(self, samples: Sequence[Coefficients]):
+        self._columns = np.asarray(samples, float)
+
+    def contrast(self, coefficients: Coefficients) -> tuple[float, float, float]:
+        """Estimate, standard error and degrees of freedom of a contrast."""
+        values = np.asarray(coefficients, float) @ self._columns
+        error = float(values.std(ddof=1)) / math.sqrt(len(values))
+        return float(values.mean()), error, len(values) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Contrast A against contrast B of the same samples, where B may be off by up to `slack`."""
+
+    samples: Samples
+    first: Sequence[float]
+    second: Sequence[float]
+    slack: float = 0.0
+
+    def value(self) -> float:
+        """The estimate."""
+        raise NotImplementedError
+
+    def is_below(self, limit: float, alpha: float) -> bool:
+        """Returns True if A compared with B is shown to be below a limit, at level `1 - alpha`."""
+        raise NotImplementedError
+
+    def is_above(self, limit: float, alpha: float) -> bool:
+        """Returns True if A compared with B is shown to be above a limit, at level `1 - alpha`."""
+        raise NotImplementedError
+
+    def interval(self, alpha: float) -> Interval:
+        """The limits that neither one-sided test excludes."""
+        raise NotImplementedError
+
+    def _upper(self, factor: float, alpha: float) -> float:
+        """Upper limit of A - factor B."""
+        return self.samples.upper(self._contrast(factor), alpha) + factor * self.slack
+
+    def _lower(self, factor: float, alpha: float) -> float:
+        """Lower limit of A - factor B."""
+        return self.samples.lower(self._contrast(factor), alpha) - factor * self.slack
+
+    def _contrast(self, factor: float) -> list[float]:
+        return [a - factor * b for a, b in zip(self.first, self.second, strict=True)]
+
+
+class Ratio(Comparison):
+    """The ratio A/B, of which limits are >= 0."""
+
+    def value(self) -> float:
+        """The ratio of the estimates; NaN unless that of B is positive."""
+        top, bottom = (self.samples.contrast(c)[0] for c in (self.first, self.second))
+        return top / bottom if bottom > 0 else math.nan
+
+    def is_below(self, limit: float, alpha: float) -> bool:
+        """Returns True if the ratio is shown to be below a limit, at level `1 - alpha`."""
+        return math.isinf(limit) or self._upper(limit, alpha) < 0
+
+    def is_above(self, limit: float, alpha: float) -> bool:
+        """Returns True if the ratio is shown to be above a limit, at level `1 - alpha`."""
+        return limit == 0 or self._lower(limit, alpha) > 0
+
+    def interval(self, alpha: float) -> Interval:
+        """The ratios that neither one-sided test excludes."""
+        # With rho -> infinity the sign of A - rho B is that of -B: without a clearly positive
+        # denominator there is no upper end.
+        is_bounded = self.samples.lower(self.second, alpha) > self.slack
+        high = _crossing(lambda limit: self._upper(limit, alpha)) if is_bounded else math.inf
+        return Interval(self.value(), _crossing(lambda limit: self._lower(limit, alpha)), high)
+
+
+class Difference(Comparison):
+    """The difference A - B."""
+
+    def value(self) -> float:
+        """The difference of the estimates."""
+        return self.samples.contrast(self._contrast(1.0))[0]
+
+    def is_below(self, limit: float, alpha: float) -> bool:
+        """Returns True if the difference is shown to be below a limit, at level `1 - alpha`."""
+        return self._upper(1.0, alpha) < limit
+
+    def is_above(self, limit: float, alpha: float) -> bool:
+        """Returns True if the difference is shown to be above a limit, at level `1 - alpha`."""
+        return self._lower(1.0, alpha) > limit
+
+    def interval(self, alpha: float) -> Interval:
+        """The differences that neither one-sided test excludes."""
+        return Interval(self.value(), self._lower(1.0, alpha), self._upper(1.0, alpha))
+
+
+def _crossing(excess: Callable[[float], float]) -> float:
+    """Where a function that is positive at 0 first becomes negative; 0 if it is not positive."""
+    if not excess(0.0) > 0:
+        return 0.0
+    low, high = 0.0, 1.0
+    while excess(high) > 0:
+        low, high = high, 4 * high
+        if high > 1e30:
+            return math.inf
+    while low == 0 and excess(high / 4) <= 0:
+        high /= 4
+    return float(optimize.brentq(excess, low, high, rtol=1e-10))
+
+
+def t_limit(alpha: float, dof: float) -> float:
+    """Upper `alpha` quantile of Student's t distribution."""
+    return float(-special.ndtri(alpha) if math.isinf(dof) else -special.stdtrit(dof, alpha))

@@ -1,0 +1,1 @@
+"""Verdicts of the studies as pure functions of one number per run."""

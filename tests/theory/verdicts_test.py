@@ -1,0 +1,335 @@
+"""Verdicts as functions of one number per run: what they rest on, and that they seldom err."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from keras_svag.theory.statistics.contrasts import (
+    Difference,
+    IndependentSamples,
+    PairedSamples,
+    Ratio,
+)
+from keras_svag.theory.statistics.intervals import ratio_of_means
+from keras_svag.theory.statistics.order import fit_errors
+from keras_svag.theory.verdicts.criteria import Criterion
+from keras_svag.theory.verdicts.limit import extrapolations
+from keras_svag.theory.verdicts.looks import spent_at
+from keras_svag.theory.verdicts.noisy_gradient_descent import judge_noisy_gradient_descent
+from keras_svag.theory.verdicts.scaling import judge_scaling
+from keras_svag.theory.verdicts.sde import judge_sde
+
+C = math.sqrt(2)
+ELLS = (1, 2, 4, 8)
+
+
+def seeds(mean, spread=0.01, count=4):
+    """Numbers with exactly this mean and standard deviation, relative to the mean."""
+    values = np.arange(count) - (count - 1) / 2
+    return mean * (1 + spread * values / values.std(ddof=1))
+
+
+def study(error, spread=0.01, count=4, limit=1.0, ells=ELLS):
+    """SVAG whose means are `limit (1 + error(ell))`."""
+    return {ell: seeds(limit * (1 + error(ell)), spread, count) for ell in ells}
+
+
+# Contrasts.
+
+
+def test_contrast_is_welch():
+    """A difference of two means: SciPy's Welch test."""
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(3, 1, 5), generator.normal(2, 4, 9)
+    interval = Difference(IndependentSamples([a, b]), (1, 0), (0, 1)).interval(0.025)
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    np.testing.assert_allclose((interval.ci_low, interval.ci_high), expected, rtol=1e-9)
+
+
+def test_paired_ratio_is_fieller():
+    generator = np.random.default_rng(1)
+    a, b = generator.normal(3, 0.3, 6), generator.normal(2, 0.2, 6)
+    interval = Ratio(PairedSamples([a, b]), (1, 0), (0, 1)).interval(0.025)
+    expected = ratio_of_means(a, b, 0.95)
+    np.testing.assert_allclose(
+        (interval.mean, interval.ci_low, interval.ci_high),
+        (expected.mean, expected.ci_low, expected.ci_high),
+        rtol=1e-8,
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.025, 0.003])
+def test_ends_of_a_ratio_are_where_the_tests_turn(alpha):
+    samples = IndependentSamples([seeds(3.0, 0.1), seeds(2.0, 0.1), seeds(1.9, 0.05)])
+    ratio = Ratio(samples, (1, 0, 0), (0, -1, 2), slack=0.1)
+    interval = ratio.interval(alpha)
+    assert ratio.is_below(interval.ci_high * 1.001, alpha)
+    assert not ratio.is_below(interval.ci_high * 0.999, alpha)
+    assert ratio.is_above(interval.ci_low * 0.999, alpha)
+    assert not ratio.is_above(interval.ci_low * 1.001, alpha)
+
+
+def test_ratio_to_what_may_be_zero_has_no_upper_end():
+    samples = IndependentSamples([seeds(3.0, 0.1), [-1.0, 0.2, 1.5, 0.6]])
+    interval = Ratio(samples, (1, 0), (0, 1)).interval(0.025)
+    assert interval.ci_high == math.inf and 0 < interval.ci_low < interval.mean
+
+
+def test_ratio_covers_the_truth():
+    """95 % in 4,000 samples, with an extrapolation below: within three standard errors, 1 %."""
+    generator, hits = np.random.default_rng(2), 0
+    for _ in range(4000):
+        samples = [generator.normal(mean, 0.2, 6) for mean in (1.5, 1.25, 1.125)]
+        interval = Ratio(IndependentSamples(samples), (1, 0, 0), (0, -1, 2)).interval(0.025)
+        hits += interval.ci_low <= 1.5 <= interval.ci_high
+    assert abs(hits / 4000 - 0.95) < 0.0104
+
+
+# The limit of SVAG.
+
+
+def test_extrapolations_are_exact_at_order_one():
+    values = {q: study(lambda ell: 0.5 / ell, limit=3.0) for q in ("weight_norm",)}
+    [found] = judge_sde(values).extrapolations.values()
+    assert [e.ells for e in found] == [(2, 4), (4, 8)]
+    np.testing.assert_allclose([e.limit.mean for e in found], 3.0, rtol=1e-12)
+    assert math.isnan(found[0].disagreement) and abs(found[1].disagreement) < 1e-12
+
+
+@pytest.mark.parametrize("order", [0.5, 0.7, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("ratio", [0.6, 1.3, 1.5, 3.0])
+@pytest.mark.parametrize("ells", [ELLS, (1, 4, 8, 16), (1, 2, 6, 24)])
+def test_interval_holds_the_truth_at_every_order(order, ratio, ells):
+    """Without noise: the limit is 1, SGD is at `ratio`, and the error falls as l^-order."""
+    values = {"loss": study(lambda ell: (ratio - 1) * ell**-order, 1e-9, ells=ells)}
+    interval = judge_sde(values).ratios["loss"]
+    assert interval.ci_low * (1 - 1e-6) <= ratio <= interval.ci_high * (1 + 1e-6)
+
+
+def test_orders_beyond_one_half_to_two_are_not_promised():
+    """What the interval leaves out is what the docs say it leaves out."""
+    values = {"loss": study(lambda ell: 0.5 * ell**-0.2, 1e-9)}
+    assert judge_sde(values).ratios["loss"].ci_high < 1.5
+
+
+def test_extrapolations_that_disagree_widen_the_interval():
+    """A slow start, l = 2, 4, 8 far from asymptotic: the error is 4/(l + 3) of that at l = 1."""
+    values = {"loss": study(lambda ell: 0.5 * 4 / (ell + 3), 0.003)}
+    verdict = judge_sde(values)
+    assert verdict.verdict == "inconclusive" and verdict.remedy == "ell"
+    assert verdict.ratios["loss"].ci_low < 1.5 < verdict.ratios["loss"].ci_high
+
+
+def test_fewer_than_three_ells_above_one_are_no_check():
+    values = {"loss": study(lambda ell: 0.0, ells=(1, 4, 8))}
+    verdict = judge_sde(values)
+    assert (verdict.verdict, verdict.remedy) == ("inconclusive", "ell")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "spread", "expected"),
+    [
+        (1.2, 0.01, "valid"),
+        (2.0, 0.01, "invalid"),
+        (0.5, 0.01, "invalid"),
+        (1.0, 0.3, "inconclusive"),
+    ],
+)
+def test_words(ratio, spread, expected):
+    values = {"loss": study(lambda ell: (ratio - 1) / ell, spread)}
+    verdict = judge_sde(values)
+    assert verdict.verdict == expected
+    assert (verdict.remedy is not None) == (expected == "inconclusive")
+
+
+def test_more_seeds_where_the_spread_is_in_the_way():
+    values = {"loss": study(lambda ell: 0.0, 0.3)}
+    assert judge_sde(values).remedy == "seeds"
+
+
+def test_negative_extrapolations_are_no_obstacle():
+    """One seed of G beyond its mean: logs would have nothing to say."""
+    generator = np.random.default_rng(3)
+    values = {"gradient_signal": {ell: generator.normal(1, 0.5, 64) for ell in ELLS}}
+    assert min(2 * values["gradient_signal"][8] - values["gradient_signal"][4]) < 0
+    assert judge_sde(values, closeness=2.5).verdict == "valid"
+
+
+# Failed runs.
+
+
+def failing(ell, count, of=4):
+    values = study(lambda ell: 0.0, count=of)
+    values[ell] = np.where(np.arange(of) < count, np.nan, values[ell])
+    return {"weight_norm": values, "gradient_noise": {e: 2 * x for e, x in values.items()}}
+
+
+@pytest.mark.parametrize(
+    ("ell", "count", "expected"),
+    [
+        (1, 0, "valid"),
+        (1, 1, "inconclusive"),
+        (1, 2, "inconclusive"),
+        (1, 4, "invalid"),
+        (2, 1, "inconclusive"),
+        (8, 2, "inconclusive"),
+        (8, 4, "inconclusive"),
+    ],
+)
+def test_failed_runs_count(ell, count, expected):
+    verdict = judge_sde(failing(ell, count))
+    assert verdict.verdict == expected
+    assert verdict.finished[ell] == 4 - count and verdict.failed[ell] == count
+
+
+def test_a_run_that_failed_in_one_quantity_failed():
+    values = failing(1, 0)
+    values["gradient_noise"][1] = np.array([np.inf, 2.0, 2.0, 2.0])
+    assert judge_sde(values).failed[1] == 1
+
+
+def test_all_failed_on_both_sides_say_nothing():
+    values = failing(1, 4)
+    for of_ell in values.values():
+        of_ell[8] = np.full(4, np.nan)
+    assert judge_sde(values).verdict == "inconclusive"
+
+
+def test_scaling_counts_failed_runs():
+    good, half = {"R": seeds(1.0)}, {"R": np.array([1.0, 1.01, np.nan, np.nan])}
+    gone = {"R": np.full(4, np.nan)}
+    assert judge_scaling(good, good).verdict == "holds"
+    assert judge_scaling(good, half).verdict == "inconclusive"
+    assert judge_scaling(half, good).verdict == "inconclusive"
+    assert judge_scaling(good, gone).verdict == "fails"
+    assert judge_scaling(gone, gone).verdict == "inconclusive"
+    assert judge_scaling(good, half).failed == (0, 2)
+
+
+def test_noise_counts_failed_runs():
+    good, half = {"loss": seeds(1.0)}, {"loss": np.array([1.0, 1.01, np.nan, np.nan])}
+    assert judge_noisy_gradient_descent(good, good, 0.1).verdict == "equivalent"
+    verdict = judge_noisy_gradient_descent(good, half, 0.1)
+    assert (verdict.verdict, verdict.num_pairs, verdict.failed) == ("inconclusive", 2, 2)
+
+
+# Looks, and limits.
+
+
+def test_all_looks_together_spend_what_one_would():
+    assert sum(spent_at(look) for look in range(1, 60)) == pytest.approx(0.05)
+    assert judge_sde(failing(1, 0), look=2).ratios["weight_norm"].ci_high > (
+        judge_sde(failing(1, 0)).ratios["weight_norm"].ci_high
+    )
+
+
+def test_equivalence_does_not_depend_on_the_order():
+    a, b = {"loss": seeds(0.851, 0.004, 8)}, {"loss": seeds(1.0, 0.004, 8)[::-1]}
+    for margin in (0.1, 0.15, 0.2):
+        there = judge_noisy_gradient_descent(a, b, margin)
+        back = judge_noisy_gradient_descent(b, a, margin)
+        assert there.verdict == back.verdict
+        assert there.limits[0] * there.limits[1] == pytest.approx(1)
+
+
+def test_criteria_take_the_place_of_closeness():
+    base, other = {"accuracy": seeds(0.9)}, {"accuracy": seeds(0.7)}
+    assert judge_scaling(base, other).verdict == "holds"  # a factor 1.29
+    close = {"accuracy": Criterion.within_difference(0.05)}
+    assert judge_scaling(base, other, criteria=close).verdict == "fails"
+    worse_only = {"accuracy": Criterion(-0.05, math.inf, "difference")}
+    assert judge_scaling(other, base, criteria=worse_only).verdict == "holds"
+    assert judge_scaling(base, other, criteria=worse_only).verdict == "fails"
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: judge_sde({}), "values"),
+        (lambda: judge_sde({"R": {1: [1.0]}}, closeness=1.0), "closeness"),
+        (lambda: judge_sde({"R": {1: [1.0]}}, look=0), "look"),
+        (lambda: judge_sde({"R": {0.2: [1.0]}}), "ell"),
+        (lambda: judge_sde({"R": {1: [1.0]}, "N": {1: [1.0, 2.0]}}), "same runs"),
+        (lambda: judge_scaling({"R": [1.0]}, {"N": [1.0]}), "same quantities"),
+        (lambda: judge_noisy_gradient_descent({"R": [1.0]}, {"R": [1.0, 2.0]}, 0.1), "seeds"),
+        (lambda: judge_noisy_gradient_descent({"R": [1.0]}, {"R": [1.0]}, 0.0), "margin"),
+        (lambda: judge_sde({"R": {1: [1.0]}}, confidence=1.0), "confidence"),
+    ],
+)
+def test_wrong_input(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
+
+
+# Error rates: false verdicts at the limits, where they are most likely. 400 studies each; three
+# standard errors of a rate of 5 % are 3.3 %.
+
+
+@pytest.mark.parametrize("error", [lambda ell: 1 / ell, lambda ell: ell**-0.5])
+def test_sde_seldom_errs_at_its_limits(error):
+    generator, wrong = np.random.default_rng(4), 0
+    for _ in range(400):
+        values = {
+            "R": {ell: (1 + 0.5 * error(ell)) * generator.normal(1, 0.03, 16) for ell in ELLS}
+        }
+        for look, count in ((1, 4), (2, 8), (3, 16)):
+            seen = {"R": {ell: x[:count] for ell, x in values["R"].items()}}
+            verdict = judge_sde(seen, closeness=1.5, look=look).verdict
+            if verdict != "inconclusive":
+                break
+        wrong += verdict != "inconclusive"
+    assert wrong / 400 < 0.083
+
+
+def test_noise_seldom_errs_at_its_margin():
+    """Five quantities, all at the margin: without correction every fifth study would err."""
+    generator, wrong = np.random.default_rng(5), 0
+    for _ in range(400):
+        first, second = (
+            {q: mean * generator.normal(1, 0.02, 8) for q in "abcde"} for mean in (1.1, 1.0)
+        )
+        wrong += judge_noisy_gradient_descent(first, second, 0.1).verdict != "inconclusive"
+    assert wrong / 400 < 0.083
+
+
+# The order of weak errors.
+
+
+def test_errors_of_order_one_and_two_are_fitted_exactly():
+    values = {ell: seeds(2 + 0.5 / ell - 0.3 / ell**2, 1e-6) for ell in ELLS}
+    fit = fit_errors(values, seeds(2.0, 1e-6), paired=True)
+    assert fit.first.mean == pytest.approx(0.5, abs=1e-4)
+    assert fit.second.mean == pytest.approx(-0.3, abs=1e-4)
+    local = math.log2((0.5 / 4 - 0.3 / 16) / (0.5 / 8 - 0.3 / 64))
+    assert fit.order.mean == pytest.approx(local, abs=1e-4)
+
+
+def test_lack_of_fit_is_seen():
+    values = {ell: seeds(2 + 0.5 / ell**0.5, 1e-4) for ell in (1, 2, 4, 8, 16)}
+    assert fit_errors(values, seeds(2.0, 1e-4), paired=True).lack_of_fit < 1e-3
+
+
+def test_an_error_that_may_be_zero_has_an_order_without_end():
+    values = {ell: seeds(2 + 0.01 / ell, 0.05) for ell in ELLS}
+    assert fit_errors(values, seeds(2.0, 0.05)[::-1]).order.ci_high == math.inf
+
+
+def test_order_is_covered():
+    """95 +- 1.5 % of 2,000 studies whose errors share a noisy reference (three standard errors)."""
+    generator, hits = np.random.default_rng(6), 0
+    error = {ell: 0.3 / ell + 0.2 / ell**2 for ell in ELLS}
+    order = math.log2(error[4] / error[8])
+    for _ in range(2000):
+        values = {ell: 1 + error[ell] + generator.normal(0, 0.02, 8) for ell in ELLS}
+        interval = fit_errors(values, generator.normal(1, 0.02, 8)).order
+        hits += interval.ci_low <= order <= interval.ci_high
+    assert abs(hits / 2000 - 0.95) < 0.015
+
+
+def test_pairs_of_ells_are_consecutive():
+    samples = {float(ell): seeds(1.0) for ell in (2, 4, 8, 16)}
+    found = extrapolations(samples, list(samples), 0.025)
+    assert [e.ells for e in found] == list(itertools.pairwise(samples))
