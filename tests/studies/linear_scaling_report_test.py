@@ -42,22 +42,22 @@ def test_report(scaling, tmp_path):
     text = Page((tmp_path / "report.html").read_text()).text
     order = [
         "How far does the linear scaling rule hold?",
-        "Batch size 8 can be multiplied by 4 , the learning rate being scaled along",
-        "The first that fails is 8",
-        "Before any other run began",
+        "Batch size 8 can be scaled by a factor of up to 4 together with the learning rate",
+        "The first factor that fails is 8",
+        "Predicted before any other run started",
         "lies below the tight bound",
         "What to do next",
-        "Batch size 32 with learning rate",
+        "replace batch size 8",
         "theorem for SGD without momentum",
         "Against the base runs",
         "All settings",
         "Equilibrium",
-        "How it was made",
+        "How to reproduce it",
     ]
     positions = [text.find(words) for words in order]
     assert -1 not in positions, dict(zip(order, positions))
     assert positions == sorted(positions)
-    assert "None" not in text.split("How it was made")[0] and "nan" not in text
+    assert "None" not in text.split("How to reproduce it")[0] and "nan" not in text
 
 
 def test_printed_table(run_scaling):
