@@ -26,6 +26,13 @@ SGD_COLOR = "#d55e00"
 # The color-blind safe palette of Okabe and Ito, for lines without an order.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 MARKERS = "osD^vP"
+# Ticks of a logarithmic axis within a decade, by how many times its lower end the axis spans.
+TICKS = {
+    3: (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8),
+    20: (1, 1.5, 2, 3, 4, 6),
+    200: (1, 3),
+    math.inf: (1,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +111,10 @@ def set_log_scale(axis):
 
 
 def set_plain_log_scale(axis):
-    """Makes the y axis logarithmic with plain numbers; over decades, only powers of ten."""
+    """Makes the y axis logarithmic, with plain numbers as tick labels."""
     if set_log_scale(axis):
         low, high = axis.get_ylim()
-        subs = (1, 1.5, 2, 3, 4, 6) if high <= 20 * low else (1,)
+        subs = next(ticks for span, ticks in TICKS.items() if high <= span * low)
         axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())

@@ -153,7 +153,7 @@ def test_what_is_not_decided_ends_it_too(scaling, tmp_path):
         "first_failure": None,
         "inconclusive": [4.0],
     }
-    assert "Inconclusive: 4" in Page((tmp_path / "report.html").read_text()).text
+    assert "Inconclusive: factor 4" in Page((tmp_path / "report.html").read_text()).text
 
 
 def test_observed_kappa_by_hand():

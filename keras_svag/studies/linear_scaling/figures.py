@@ -126,8 +126,8 @@ def draw_curves(workdir, table, base, metric):
             style = {"color": SGD_COLOR, "lw": 2, "zorder": 3}
             if size != base:
                 style = {"color": ordered_color(size, others), "lw": 1.2, "zorder": 2}
-            examples, label = steps * size / 1000, f"B = {size}"
-            axis.plot(examples, mean_ignoring_gaps(values), label=label, **style)
+            examples, mean = steps * size / 1000, mean_ignoring_gaps(values)
+            axis.plot(examples, mean, label=f"B = {size}", **style)
         if scale == "log":
             set_plain_log_scale(axis)
         axis.set_title(label, loc="left")

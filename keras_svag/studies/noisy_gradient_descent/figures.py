@@ -11,6 +11,7 @@ from keras_svag.report.drawing import (
     finished,
     load_curves,
     mean_ignoring_gaps,
+    set_plain_log_scale,
 )
 from keras_svag.studies.base.titles import main_metric_curve
 
@@ -50,7 +51,8 @@ def draw_methods(workdir, arms, metric):
             color = colors[arm["noise_steps"]]
             mean = mean_ignoring_gaps(values)
             axis.plot(times, mean, style, color=color, label=arm["method"], lw=1.4)
-        axis.set_yscale(scale)
+        if scale == "log":
+            set_plain_log_scale(axis)
         axis.set_title(label, loc="left")
         axis.set_xlabel("time (sum of learning rates)")
     axes[0].legend(loc="lower right")

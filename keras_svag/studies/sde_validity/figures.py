@@ -17,7 +17,6 @@ from keras_svag.report.drawing import (
     load_curves,
     mean_ignoring_gaps,
     ordered_color,
-    set_log_scale,
     set_plain_log_scale,
 )
 from keras_svag.studies.base.titles import curves_of
@@ -82,7 +81,7 @@ def draw_curves(workdir, table, batch_size, window, title):
             low, high = np.fmin.reduce(values), np.fmax.reduce(values)
             axis.fill_between(steps, low, high, color=style["color"], alpha=0.15, lw=0)
         if scale == "log":
-            set_log_scale(axis)
+            set_plain_log_scale(axis)
         axis.set_title(label, loc="left")
         if rows:
             axis.axvspan(*np.array(window) * steps[-1], color="0.5", alpha=0.08, lw=0)
