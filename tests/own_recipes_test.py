@@ -133,7 +133,7 @@ def test_killed_and_resumed(name, recipe, options, num_runs, tmp_path):
     assert load(killed / "verdict.json") == load(whole / "verdict.json")
     title, rule = {"convnet": ("SGD", "linear"), "transformer": ("Adam", "square-root")}[recipe]
     headings = {
-        "sde_validity": f"Is {title} well modelled by its SDE?",
+        "sde_validity": f"Is {title} well modeled by its SDE?",
         "linear_scaling": f"How far does the {rule} scaling rule hold?",
     }
     assert headings[name] in (killed / "report.html").read_text("utf-8")

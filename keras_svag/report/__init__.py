@@ -1,1 +1,1 @@
-"""Pages, tables and figures, as studies need them; knows no study."""
+"""Pages, tables and figure style shared by all studies; imports no study."""

@@ -1,4 +1,4 @@
-"""`Drawing`: a figure of a report; one style, and what figures of several studies share."""
+"""Figures of reports: one style, and helpers that several studies share."""
 
 import dataclasses
 import io
@@ -23,20 +23,24 @@ STYLE: typing.Any = {
     "legend.frameon": False,
 }
 SGD_COLOR = "#d55e00"
-# Okabe and Ito's colours, for lines that are not an ordered family.
+# The color-blind safe palette of Okabe and Ito, for lines without an order.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 MARKERS = "osD^vP"
+# Ticks of a logarithmic axis within a decade, by how many times its lower end the axis spans.
+TICKS = {
+    3: (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8),
+    20: (1, 1.5, 2, 3, 4, 6),
+    200: (1, 3),
+    math.inf: (1,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """A figure that can be drawn.
+    """A figure of a report, drawn only when needed.
 
-    Attributes:
-        name: name of its file, without ending.
-        title: its title in the report.
-        caption: what it shows.
-        draw: function without arguments that returns a `matplotlib.figure.Figure`; picklable.
+    `name` is that of its file, without extension; `draw` takes no arguments, returns a
+    `matplotlib.figure.Figure`, and can be pickled, so that a worker process can draw it.
     """
 
     name: str
@@ -46,9 +50,9 @@ class Drawing:
 
 
 def render(draw, kind="png", style=None):
-    """The figure that `draw()` gives, as the bytes of a file."""
+    """Returns the bytes of a file with the figure that `draw()` returns."""
     buffer = io.BytesIO()
-    # No date or version inside, so that the same data gives the same file.
+    # Neither date nor version inside, so that the same data gives the same file.
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with matplotlib.rc_context({**STYLE, **(style or {})}):
         draw().savefig(buffer, format=kind, metadata=metadata.get(kind))
@@ -56,7 +60,7 @@ def render(draw, kind="png", style=None):
 
 
 def save(path, draw, style=None):
-    """Saves the figure that `draw()` gives; the end of the path says the format."""
+    """Saves the figure that `draw()` returns, in the format of the extension of `path`."""
     path = pathlib.Path(path)
     content = render(draw, path.suffix.removeprefix("."), style)
     with records.atomic_path(path) as temporary:
@@ -64,62 +68,53 @@ def save(path, draw, style=None):
 
 
 def load_curves(workdir, rows, column, axis="effective_step"):
-    """A column of the records of some runs.
-
-    Args:
-        workdir: folder of the study.
-        rows: rows of the table.
-        column: name of the column.
-        axis: name of the column that is the axis. Defaults to `"effective_step"`.
-
-    Returns:
-        A tuple of the axis and an array with a row per run; gaps are NaN.
-    """
+    """Returns a recorded axis, and a column as an array with a row per run; gaps are NaN."""
     curves, steps = [], []
     for row in rows:
-        found = records.read_jsonl(RunFolder(workdir, row["name"]).metrics)
-        steps = [r[axis] for r in found]
-        curves.append([math.nan if r.get(column) is None else r[column] for r in found])
+        recorded = records.read_jsonl(RunFolder(workdir, row["name"]).metrics)
+        steps = [r[axis] for r in recorded]
+        curves.append([math.nan if r.get(column) is None else r[column] for r in recorded])
     return np.array(steps), np.array(curves, float)
 
 
 def mean_ignoring_gaps(values):
-    """Mean over the first axis of what is finite; NaN where nothing is."""
+    """Returns the mean over the first axis of the finite values; NaN where there are none."""
+    # `np.nanmean` would warn of columns without values.
     counts = np.sum(np.isfinite(values), axis=0)
     sums = np.nansum(values, axis=0)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def finished(table, batch_size=None):
-    """The rows of finished runs, at a batch size if one is given."""
+    """Returns the rows of finished runs, of one batch size if it is given."""
     done = [row for row in table if row["status"] == DONE]
     return done if batch_size is None else [r for r in done if r["batch_size"] == batch_size]
 
 
 def has_column(table, column):
-    """Whether a quantity was recorded, so that it can be drawn."""
+    """Returns True if some finished run has recorded the quantity."""
     return any(math.isfinite(row.get(column, math.nan)) for row in finished(table))
 
 
 def ordered_color(value, values, start=0.85, length=0.75):
-    """The colour of one value of an ordered family."""
+    """Returns the color of one of several ordered values, such as batch sizes."""
     position = values.index(value) / max(1, len(values) - 1)
     return matplotlib.colormaps["viridis"](start - length * position)
 
 
 def set_log_scale(axis):
-    """Makes an axis logarithmic if it has a positive value; returns whether it has."""
-    possible = math.isfinite(axis.dataLim.minposy)
-    if possible:
+    """Makes the y axis logarithmic if it has positive data; returns True if it has."""
+    is_positive = math.isfinite(axis.dataLim.minposy)
+    if is_positive:
         axis.set_yscale("log")
-    return possible
+    return is_positive
 
 
 def set_plain_log_scale(axis):
-    """A logarithmic axis with numbers written out; of several decades, only their powers of ten."""
+    """Makes the y axis logarithmic, with plain numbers as tick labels."""
     if set_log_scale(axis):
         low, high = axis.get_ylim()
-        subs = (1, 1.5, 2, 3, 4, 6) if high <= 20 * low else (1,)
+        subs = next(ticks for span, ticks in TICKS.items() if high <= span * low)
         axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())

@@ -8,21 +8,11 @@ import sys
 
 import jinja2
 
+FLAG = re.compile(r"(--\S*\w)")
+
 
 def render(study, details, table, setting, figures, text):
-    """Renders `report.html` from the template beside the study's module.
-
-    Args:
-        study: what the page is about, with `name`, `titles`, `recommend` and `describe`.
-        details: the dict of `verdict.json`, as JSON holds it.
-        table: rows of `results.csv`.
-        setting: what `environment.json` holds.
-        figures: list of dicts with `file` (a path), `title` and `caption`.
-        text: the table of the study, as it is printed.
-
-    Returns:
-        A string.
-    """
+    """Renders `report.html` from the template beside the study's module, or the shared one."""
     folder = pathlib.Path(sys.modules[type(study).__module__].__file__).parent
     shared = pathlib.Path(__file__).parent / "templates"
     environment = jinja2.Environment(
@@ -34,46 +24,42 @@ def render(study, details, table, setting, figures, text):
     )
     return environment.get_template("report.html.jinja").render(
         verdict=details,
-        figures=[{**figure, "data": _data_url(figure["file"])} for figure in figures],
+        figures=[{**figure, "data": _base64(figure["file"])} for figure in figures],
         titles=study.titles(table),
-        config=list(_flat(study.describe())),
+        config=list(_flatten(study.describe())),
         setting=setting,
         command=shlex.join(setting["command"]),
-        cost=_cost(table),
+        cost={
+            name: sum(row[name] for row in table)
+            for name in ("steps", "gradient_evaluations", "seconds")
+        },
+        num_runs=len(table),
         study=study,
         text=text,
         facts=study.facts,
         interval=_format_interval,
-        # Every second part is a flag, which is not to be broken after its hyphens.
-        next_steps=[re.split(r"(--\S*\w)", step) for step in study.recommend(details)],
+        # Every second part is a flag, in which the page must not break lines.
+        next_steps=[FLAG.split(step) for step in study.recommend(details)],
     )
 
 
-def _data_url(file):
-    data = pathlib.Path(file).read_bytes()
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+def _base64(file):
+    return base64.b64encode(pathlib.Path(file).read_bytes()).decode("ascii")
 
 
-def _flat(config, prefix=""):
+def _flatten(config, prefix=""):
+    """Yields dotted names and values; those left at a default of `None` are omitted."""
     for name, value in config.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None:  # what is left at its default says nothing
+            yield from _flatten(value, f"{prefix}{name}.")
+        elif value is not None:
             yield f"{prefix}{name}", value
-
-
-def _cost(table):
-    return {
-        "runs": len(table),
-        "steps": sum(row["steps"] for row in table),
-        "gradients": sum(row["gradient_evaluations"] for row in table),
-        "seconds": sum(row["seconds"] for row in table),
-    }
 
 
 def _format_interval(value):
     if value is None or value["mean"] is None:
         return "–"
-    low = "?" if value["ci_low"] is None else f"{value['ci_low']:.3g}"
-    high = "?" if value["ci_high"] is None else f"{value['ci_high']:.3g}"
+    low, high = (
+        "?" if value[end] is None else f"{value[end]:.3g}" for end in ("ci_low", "ci_high")
+    )
     return f"{value['mean']:.4g} [{low}, {high}]"

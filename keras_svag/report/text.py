@@ -1,44 +1,19 @@
-"""Tables in plain text, as trainers print them."""
+"""Plain-text tables, as trainers print them."""
 
 
-def align(lines, left=False):
-    """Puts cells below each other.
-
-    Args:
-        lines: list of tuples of strings, all of the same length.
-        left: whether cells are aligned on the left. Defaults to `False`.
-
-    Returns:
-        A list of strings.
-
-    Example:
-
-    >>> align([("B", "seeds"), ("128", "4")])
-    ['  B  seeds', '128      4']
-    """
-    widths = [max(map(len, cells)) for cells in zip(*lines)]
+def align(rows, left=False):
+    """Returns a line per row, a tuple of cells, with columns aligned on the right or left."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join(
-            cell.ljust(width) if left else cell.rjust(width) for cell, width in zip(line, widths)
+            cell.ljust(width) if left else cell.rjust(width) for cell, width in zip(row, widths)
         )
-        for line in lines
+        for row in rows
     ]
 
 
 def format_interval(value):
-    """A mean with half the length of its interval.
-
-    Args:
-        value: an `Interval` as JSON holds it, or `None`.
-
-    Returns:
-        A string.
-
-    Example:
-
-    >>> format_interval({"mean": 2.0, "ci_low": 1.5, "ci_high": 2.5})
-    '2 +- 0.5'
-    """
+    """Formats an `Interval` as JSON holds it, or `None`, as the mean and half its length."""
     if value is None or value["mean"] is None:
         return "-"
     low, high = value["ci_low"], value["ci_high"]

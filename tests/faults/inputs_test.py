@@ -20,16 +20,16 @@ def with_nan(data):
     return {"train_x": x}
 
 
-# What a data set's function gives, and what is said of it.
+# Changes of the data, and part of the message.
 BAD_DATA = {
-    "NaN images": (with_nan, "train_x.*2 examples.*first at 5"),
+    "NaN images": (with_nan, "train_x.*2 examples.*index 5"),
     "labels out of range": (
         lambda data: {"train_y": data.train_y + 1},
         "train_y.*0 to 9.*1 to 10",
     ),
     "empty": (
         lambda data: {"train_x": data.train_x[:0], "train_y": data.train_y[:0]},
-        "train_x.*at least one example",
+        "`train_x` must have shape",
     ),
 }
 

@@ -83,7 +83,7 @@ def test_no_equilibrium_is_said(run_scaling, tmp_path):
 
 
 def test_long_runs_are_averaged_from_their_equilibrium_on(scaling):
-    # Constant records that fulfil the identity: from three relaxation times, 1500 steps of 3592
+    # Constant records that fulfill the identity: from three relaxation times, 1500 steps of 3592
     # at B = 8, to the drop of the learning rate after 80 %.
     def truth(run):
         eta, noise = run.learning_rate, 24 / run.batch_size
@@ -110,6 +110,27 @@ def test_long_runs_are_averaged_from_their_equilibrium_on(scaling):
         assert 1500 / 3592 <= start < 1500 / 3592 + 1 / 60 + 1e-3
         assert stop == pytest.approx(0.8, abs=1e-3)
     assert verdict["not_in_equilibrium"] == []
+
+
+def test_learning_rate_that_changes_at_every_step(scaling):
+    config = scaling_config(batch_sizes=(16,), num_records=60)
+    config["schedule"] = {"name": "cosine"}
+
+    class Rates(make_pool(scaling_world({}))):
+        def _execute(self, run):
+            result = super()._execute(run)
+            path = self._workdir / "runs" / run.name / "metrics.jsonl"
+            rows = records.read_jsonl(path)
+            for row in rows:
+                row["learning_rate"] /= row["step"]
+            records.write_jsonl(path, rows)
+            return result
+
+    verdict = scaling(None, config, pool=Rates)
+    for setting in verdict["settings"]:
+        assert setting["equilibrium"]["reached"] is None
+        assert "the learning rate changes" in setting["equilibrium"]["reason"]
+        assert "`" not in setting["equilibrium"]["reason"]
 
 
 # Runs that diverge.
@@ -143,7 +164,7 @@ def test_no_base_run(run_scaling, tmp_path):
     }
     assert set(outcomes(verdict).values()) == {"base", "inconclusive"}
     page = Page((tmp_path / "report.html").read_text()).text
-    assert "How far batch size 8 can be scaled is unknown: none of its runs finished." in page
+    assert "Unknown: none of the runs at batch size 8 finished." in page
     assert "Observed: holds up to -" in repr(result)
 
 

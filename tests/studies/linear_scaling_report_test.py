@@ -31,6 +31,7 @@ def test_figure_shows_the_verdict(run_scaling):
         assert f"predicted (tight) {verdict['predicted_max_kappa']['tight'].mean:.3g}" in labels
         assert "observed: holds up to 4" in labels
     curves = result.plot("scaling_curves").axes[0]
+    assert curves.get_title(loc="left") == "R = |x|²"
     assert [line.get_label() for line in curves.lines] == [f"B = {b}" for b in (4, 8, 16, 32, 64)]
     # 2 epochs, whatever the batch size.
     for line in curves.lines:
@@ -42,22 +43,22 @@ def test_report(scaling, tmp_path):
     text = Page((tmp_path / "report.html").read_text()).text
     order = [
         "How far does the linear scaling rule hold?",
-        "Batch size 8 can be multiplied by 4 , the learning rate being scaled along",
-        "The first that fails is 8",
-        "Before any other run began",
+        "Batch size 8 can be scaled by a factor of up to 4 together with the learning rate",
+        "The first factor that fails is 8",
+        "Predicted before any other run started",
         "lies below the tight bound",
         "What to do next",
-        "Batch size 32 with learning rate",
+        "replace batch size 8",
         "theorem for SGD without momentum",
         "Against the base runs",
         "All settings",
         "Equilibrium",
-        "How it was made",
+        "How to reproduce it",
     ]
     positions = [text.find(words) for words in order]
     assert -1 not in positions, dict(zip(order, positions))
     assert positions == sorted(positions)
-    assert "None" not in text.split("How it was made")[0] and "nan" not in text
+    assert "None" not in text.split("How to reproduce it")[0] and "nan" not in text
 
 
 def test_printed_table(run_scaling):

@@ -140,7 +140,7 @@ def test_observed_kappa_ends_at_the_first_that_does_not_hold(scaling):
     assert outcomes(verdict) == {0.5: "fails", 1: "base", 2: "holds", 4: "fails", 8: "holds"}
     assert verdict["observed_max_kappa"]["value"] == 2.0
     assert verdict["observed_max_kappa"]["first_failure"] == 4.0
-    # kappa = 8 holds although the bound is 5: the theorem's premises cannot be true here.
+    # kappa = 8 holds although the bound is 5: the assumptions of the theorem cannot hold here.
     assert verdict["comparison"]["bound_holds"] is False
     assert verdict["comparison"]["ratio"] == pytest.approx(2 / 5)
 
@@ -153,7 +153,7 @@ def test_what_is_not_decided_ends_it_too(scaling, tmp_path):
         "first_failure": None,
         "inconclusive": [4.0],
     }
-    assert "Not decided: 4" in Page((tmp_path / "report.html").read_text()).text
+    assert "Inconclusive: factor 4" in Page((tmp_path / "report.html").read_text()).text
 
 
 def test_observed_kappa_by_hand():

@@ -1,4 +1,4 @@
-"""The sentences on what to do next that follow from a verdict, of each study."""
+"""Recommendations that follow from a verdict, of each study."""
 
 import dataclasses
 
@@ -40,8 +40,8 @@ def mentions(found, *words):
 
 # SDE validity.
 
-VALID_8 = ("batch size 8", "may be used", "trainers.linear_scaling")
-INVALID_256 = ("batch size 256", "do not argue from the SDE")
+VALID_8 = ("batch size 8", "you can rely on the SDE", "trainers.linear_scaling")
+INVALID_256 = ("batch size 256", "do not rely on the SDE")
 
 
 def entries(**verdicts):
@@ -55,7 +55,12 @@ def entries(**verdicts):
     ]
 
 
-MORE_SEEDS = ("batch sizes 8, 16 and 32", "open", "--config.max_num_seeds=32", "same workdir")
+MORE_SEEDS = (
+    "batch sizes 8, 16 and 32",
+    "inconclusive",
+    "--config.max_num_seeds=32",
+    "same workdir",
+)
 SDE = {
     "valid": ({"b8": "valid"}, [VALID_8]),
     "invalid": ({"b256": "invalid"}, [INVALID_256]),
@@ -102,8 +107,8 @@ def scaling(value=4, first_failure=8, open_kappas=(), bound=9.0, bound_holds=Tru
     }
 
 
-USE_32 = ("Batch size 32 with learning rate 0.8", "place of batch size 8 with learning rate 0.2")
-USE_16 = ("Batch size 16 with learning rate 0.4", "place of batch size 8 with learning rate 0.2")
+USE_32 = ("batch size 8 and learning rate 0.2 by", "batch size 32 and learning rate 0.8")
+USE_16 = ("batch size 8 and learning rate 0.2 by", "batch size 16 and learning rate 0.4")
 SIZES = "--config.linear_scaling.batch_sizes"
 ENDS = ("between batch sizes 32 and 64", SIZES, "same workdir")
 NO_END = ("No batch size failed", SIZES)
@@ -118,11 +123,11 @@ LINEAR = {
     "nothing fails, no bound": (scaling(first_failure=None, bound=None), [USE_32, NO_END]),
     "open": (
         scaling(value=2, open_kappas=[4]),
-        [USE_16, ("between batch sizes 16 and 64",), ("batch size 32", "open", *SEEDS)],
+        [USE_16, ("between batch sizes 16 and 64",), ("batch size 32", "inconclusive", *SEEDS)],
     ),
     "open, and nothing fails": (
         scaling(value=2, first_failure=None, open_kappas=[4, 8]),
-        [USE_16, ("batch sizes 32 and 64", "open", *SEEDS)],
+        [USE_16, ("batch sizes 32 and 64", "inconclusive", *SEEDS)],
     ),
     "not in equilibrium": (
         scaling(not_in_equilibrium=[8, 16]),
@@ -130,7 +135,7 @@ LINEAR = {
     ),
     "beyond the bound": (
         scaling(bound_holds=False),
-        [USE_32, ENDS, ("beyond the bound", "which a theorem forbids")],
+        [USE_32, ENDS, ("beyond the bound", "assumptions of the theorem")],
     ),
 }
 
@@ -175,9 +180,9 @@ def test_noisy_gradient_descent():
     seeds = "--config.noisy_gradient_descent.num_seeds=96"
     mentions(
         found,
-        ("batch size 8", "may take Gaussian noise"),
+        ("batch size 8", "can use Gaussian noise"),
         ("batch size 32", "do not replace"),
-        ("batch size 128", "open", seeds),
+        ("batch size 128", "inconclusive", seeds),
     )
 
 
@@ -188,7 +193,7 @@ OWN = ("trainers.sde_validity",)
     ("score", "order", "expected"),
     [
         (-3.9, {"ci_low": 0.9, "ci_high": 1.1}, [OWN]),
-        (-4.1, None, [("off the exact recursion",), ("too small", "num_seeds=8"), OWN]),
+        (-4.1, None, [("deviates from the exact recursion",), ("too small", "num_seeds=8"), OWN]),
         (0.0, {"ci_low": 0.5, "ci_high": 0.9}, [("weak_convergence.ells",), OWN]),
     ],
 )

@@ -77,17 +77,17 @@ def test_page_needs_nothing_from_outside(page, finished):
 def test_verdict_then_figures_then_tables_then_command(page, finished):
     verdict = finished[1].details["verdicts"][0]
     order = [
-        "Is SGD well modelled by its SDE?",
+        "Is SGD well modeled by its SDE?",
         verdict["verdict"],
         "At batch size 128 and learning rate 3.2",
         "The necessary condition",
         "What to do next",
         "At batch size 128, ",
-        "How it is judged",
+        "How the verdict is reached",
         "Figures",
         "Where amplification leads.",
         "All settings",
-        "How it was made",
+        "How to reproduce it",
         "python -m trainers.sde_validity '--workdir=/tmp/two words'",  # fit to be pasted
         "learning_rate 0.2",
     ]
@@ -114,7 +114,7 @@ def test_words_of_users_are_escaped(inputs):
 
 
 @pytest.mark.parametrize(
-    ("holds", "words"), [(True, "holds"), (False, "fails"), (None, "cannot be decided")]
+    ("holds", "words"), [(True, "holds"), (False, "fails"), (None, "is undecided")]
 )
 def test_condition_in_words(inputs, holds, words):
     inputs["details"]["verdicts"][0]["necessary_condition"]["holds"] = holds
@@ -125,9 +125,9 @@ def test_condition_in_words(inputs, holds, words):
 @pytest.mark.parametrize(
     ("verdict", "advice"),
     [
-        ("valid", "At batch size 128, conclusions from the SDE may be used"),
-        ("invalid", "At batch size 128, do not argue from the SDE"),
-        ("inconclusive", "At batch size 128, the verdict is open"),
+        ("valid", "At batch size 128, you can rely on the SDE"),
+        ("invalid", "At batch size 128, do not rely on the SDE"),
+        ("inconclusive", "At batch size 128, the verdict is inconclusive"),
     ],
 )
 def test_advice_goes_with_the_verdict(inputs, verdict, advice):

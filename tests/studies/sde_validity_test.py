@@ -233,7 +233,7 @@ def test_workdir_of_another_config_is_left_alone(finished, tmp_path):
 
 
 def test_diverging_runs_are_reported_and_the_others_go_on(tmp_path):
-    # Without normalisation and with eta lambda = 4, SGD multiplies its weights by -3 a step;
+    # Without normalization and with eta lambda = 4, SGD multiplies its weights by -3 a step;
     # at ell = 4 the step is 4 times shorter, the weights shrink to nothing, and so do N and G.
     model = {"name": "mlp", "norm": "none"}
     grid = {"batch_sizes": [128], "ells": [1.0, 4.0, 8.0]}

@@ -8,7 +8,7 @@ from keras_svag import theory
 from keras_svag.engine.files import records
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies import SDEValidity
-from keras_svag.studies.sde_validity.verdict import confidence_of_each_look
+from keras_svag.studies.sde_validity.verdict import confidence_per_look
 from tests.studies.helpers import build, read_table, run_study, study_config
 from tests.studies.synthetic import make_pool
 
@@ -58,8 +58,8 @@ def test_valid_here_and_invalid_there(synthetic, tmp_path):
         "differs from the SDE by more than a factor 1.41 in gradient signal G (ratio "
     )
     page = (tmp_path / "report.html").read_text()
-    assert "At batch size 8, conclusions from the SDE may be used" in page
-    assert "At batch size 128, do not argue from the SDE" in page
+    assert "At batch size 8, you can rely on the SDE" in page
+    assert "At batch size 128, do not rely on the SDE" in page
 
 
 def test_extrapolation_takes_the_two_largest_ell(synthetic):
@@ -103,14 +103,14 @@ def test_seeds_stop_when_a_verdict_is_there(synthetic):
 @pytest.mark.parametrize(
     ("first", "most", "looks"), [(4, 4, 1), (4, 8, 2), (4, 16, 3), (4, 6, 2), (3, 100, 7)]
 )
-def test_confidence_of_each_look(first, most, looks):
+def test_confidence_per_look(first, most, looks):
     # first, 2 first, 4 first ... most: so many looks share the 5 %.
     sequence = [first]
     while sequence[-1] < most:
         sequence.append(min(2 * sequence[-1], most))
     assert len(sequence) == looks
     study = SDEValidity(FACTS, num_seeds=first, max_num_seeds=most)
-    got = confidence_of_each_look(study)
+    got = confidence_per_look(study)
     assert 1 - got == pytest.approx(0.05 / looks)
 
 

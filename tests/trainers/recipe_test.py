@@ -83,7 +83,7 @@ def test_verdict_on_adam_is_of_adam(study):
         assert "SGD" not in text
     assert "Adam" in done.stdout
     report = (workdir / "report.html").read_text("utf-8")
-    assert "Is Adam well modelled" in report
+    assert "Is Adam well modeled" in report
 
 
 def test_with_a_config_for_the_studys_fields(file, tmp_path):

@@ -1,4 +1,4 @@
-"""How far does the linear scaling rule hold?"""
+"""The study of how far a scaling rule holds."""
 
 from keras_svag.studies.linear_scaling.study import LinearScaling
 

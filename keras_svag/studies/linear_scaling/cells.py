@@ -10,15 +10,7 @@ from keras_svag.theory.equilibrium.measurement import measure_window, window_mea
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The runs at one batch size, measured.
-
-    Attributes:
-        batch_size: B.
-        learning_rate: eta.
-        kappa: B over the base batch size.
-        window: the `Window` that was averaged over.
-        rows: their rows of `results.csv`.
-    """
+    """The runs at one batch size: `kappa` is B over the base's, `rows` are those of the table."""
 
     batch_size: int
     learning_rate: float
@@ -27,7 +19,7 @@ class Cell:
     rows: list
 
     def column(self, name):
-        """Values of a column in the rows of finished runs."""
+        """Returns a column over the finished runs."""
         return column(self.rows, name)
 
     @property
@@ -37,37 +29,31 @@ class Cell:
 
 
 def measure(study, specs, results, workdir):
-    """Finds the equilibrium of the runs at one batch size and averages over it.
-
-    Args:
-        study: a `LinearScaling`.
-        specs: list of `RunSpec` that differ in their seed alone.
-        results: dict from run name to the dict of `result.json`.
-        workdir: folder of the study.
-
-    Returns:
-        A `Cell`. Its rows have, beside the columns of all studies, `kappa`, `scaled_noise` (B N,
-        corrected for sampling so that batch sizes can be compared), and `bound_noise` and
-        `bound_signal`, the N and G of the theorem.
-    """
+    """Returns the `Cell` of runs that differ in their seed only, averaged over equilibrium."""
     spec, facts = specs[0], study.facts
-    done = [s for s in specs if results[s.name]["status"] == DONE]
-    histories = {s.name: read_rows(workdir, s.name) for s in done}
+    histories = {
+        s.name: read_rows(workdir, s.name) for s in specs if results[s.name]["status"] == DONE
+    }
     decay = facts.weight_decay_at(spec.batch_size)
     window = measure_window(
         list(histories.values()), spec.total, study.window, decay, mode=study.phase
     )
-    fractions = window.fractions
-    rows = summarize_runs(specs, results, fractions, facts, workdir)
+    if not window.drifts and len({row["learning_rate"] for row in window.rows}) > 1:
+        # Each learning rate has an equilibrium of its own.
+        reason = "Equilibrium could not be tested: the learning rate changes within the window."
+        window = dataclasses.replace(window, reason=reason)
+    kappa = spec.batch_size / study.base_batch_size
     sampled = (spec.batch_size, facts.num_train, facts.sampling)
+    rows = summarize_runs(specs, results, window.fractions, facts, workdir)
     for row in rows:
-        row["kappa"] = spec.batch_size / study.base_batch_size
+        row["kappa"] = kappa
         if row["status"] == DONE:
-            logged = window_means(histories[row["name"]], spec.total, fractions)
-            noise, signal = logged["gradient_noise"], logged["gradient_signal"]
+            means = window_means(histories[row["name"]], spec.total, window.fractions)
+            noise, signal = means["gradient_noise"], means["gradient_signal"]
+            # Comparable between batch sizes, whatever the sampling.
             row["scaled_noise"] = spec.batch_size * correct_noise(noise, *sampled)
+            # N and G as the theorem on the largest kappa has them.
             row["bound_noise"], row["bound_signal"] = noise_and_signal_for_scaling(
                 noise, signal, *sampled
             )
-    kappa = spec.batch_size / study.base_batch_size
     return Cell(spec.batch_size, spec.learning_rate, kappa, window, rows)

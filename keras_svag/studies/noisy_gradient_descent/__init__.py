@@ -1,4 +1,4 @@
-"""Is the shape of the gradient noise needed?"""
+"""The study of whether the shape of the gradient noise matters."""
 
 from keras_svag.studies.noisy_gradient_descent.study import NoisyGradientDescent
 

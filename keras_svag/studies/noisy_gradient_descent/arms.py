@@ -1,18 +1,10 @@
-"""The methods to compare at each batch size, each with its runs."""
+"""The arms of the study: the methods to compare at each batch size, each with its runs."""
 
 from keras_svag.engine.spec import GAUSSIAN, SVAG, RunSpec
 
 
 def build_arms(study):
-    """The methods to compare.
-
-    Args:
-        study: a `NoisyGradientDescent`.
-
-    Returns:
-        A list of dicts with `batch_size` and `learning_rate` (of the SGD run that is modelled),
-        `noise_steps` (steps per effective step), `method` (its name) and `specs`.
-    """
+    """Returns a list of dicts with a `method`, its `noise_steps` per effective step and `specs`."""
     facts, arms = study.facts, []
     for batch_size in study.batch_sizes:
         total = facts.steps_at(batch_size)
@@ -22,18 +14,18 @@ def build_arms(study):
                 "NGD" if m == 1 else f"Gaussian({m:g})": (batch_size, m, total, GAUSSIAN),
             }
             if m > 1 and batch_size % m == 0:
-                small = int(batch_size // m)
-                methods[f"SGD(B/{m:g})"] = (small, 1.0, round(total * m), SVAG)
-            for name, (size, ell, length, method) in methods.items():
+                methods[f"SGD(B/{m:g})"] = (int(batch_size // m), 1.0, round(total * m), SVAG)
+            for name, (size, ell, steps, kind) in methods.items():
                 rate = facts.learning_rate_at(size)
                 arms.append(
                     {
+                        # Of the SGD run that is modeled, not of a smaller batch.
                         "batch_size": batch_size,
                         "learning_rate": facts.learning_rate_at(batch_size),
                         "noise_steps": m,
                         "method": name,
                         "specs": [
-                            RunSpec(size, rate, float(ell), seed, length, method)
+                            RunSpec(size, rate, float(ell), seed, steps, kind)
                             for seed in range(study.num_seeds)
                         ],
                     }
@@ -41,8 +33,8 @@ def build_arms(study):
     return arms
 
 
-def with_rows(study, table):
-    """The methods of `build_arms` with the `rows` of the table that are theirs."""
+def attach_rows(study, table):
+    """Returns the arms with the `rows` of the table that belong to each."""
     by_name = {row["name"]: row for row in table}
     return [
         {**arm, "rows": [by_name[s.name] for s in arm["specs"] if s.name in by_name]}

@@ -1,4 +1,4 @@
-"""Figures of the study of Gaussian noise: the curves of the methods."""
+"""Figures of the study: curves of the methods over training."""
 
 import functools
 
@@ -11,55 +11,48 @@ from keras_svag.report.drawing import (
     finished,
     load_curves,
     mean_ignoring_gaps,
+    set_plain_log_scale,
 )
 from keras_svag.studies.base.titles import main_metric_curve
 
 
 def build_figures(arms, table, workdir):
-    """The curves of methods that are compared, a `Drawing` for each batch size."""
+    """Returns a `Drawing` for each batch size, with the curves of its methods."""
     metric, drawings = main_metric_curve(table), []
     for batch_size in dict.fromkeys(arm["batch_size"] for arm in arms):
-        chosen = [
-            {name: arm[name] for name in ("method", "noise_steps", "rows")}
-            for arm in arms
-            if arm["batch_size"] == batch_size
-        ]
+        methods = [arm for arm in arms if arm["batch_size"] == batch_size]
         drawings.append(
             Drawing(
                 f"methods_b{batch_size}",
                 f"Methods at batch size {batch_size}",
-                "Training against continuous time (sum of learning rate / steps per unit "
-                "of time), mean over seeds. Solid: mini-batch noise; dashed: Gaussian "
-                "noise; dotted: smaller batches. One colour for methods whose moves have "
-                "the same mean and covariance.",
-                functools.partial(draw_methods, workdir, chosen, metric),
+                "Mean over seeds against continuous time (sum of learning rate / steps per unit of "
+                "time). Solid: mini-batch noise; dashed: Gaussian noise; dotted: smaller batches. "
+                "Methods of the same color take steps of the same mean and covariance.",
+                functools.partial(draw_methods, workdir, methods, metric),
             )
         )
     return drawings
 
 
 def draw_methods(workdir, arms, metric):
-    """Curves of the methods against continuous time."""
+    """Draws the curves of the methods against continuous time."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    curves = (
-        metric,
-        ("train_loss", "train loss", "log"),
-        ("weight_norm", "R = |x|²", "log"),
-    )
+    curves = (metric, ("train_loss", "train loss", "log"), ("weight_norm", "R = |x|²", "log"))
     axes = figure.subplots(1, len(curves))
     colors = dict(zip(dict.fromkeys(arm["noise_steps"] for arm in arms), (SGD_COLOR, *COLORS)))
     for axis, (name, label, scale) in zip(axes, curves):
         for arm in arms:
-            done = finished(arm["rows"])
-            if not done:
+            rows = finished(arm["rows"])
+            if not rows:
                 continue
-            times, values = load_curves(workdir, done, name, axis="time")
+            times, values = load_curves(workdir, rows, name, axis="time")
             gaussian = arm["method"] == "NGD" or arm["method"].startswith("Gaussian")
             style = "--" if gaussian else ":" if "/" in arm["method"] else "-"
             color = colors[arm["noise_steps"]]
             mean = mean_ignoring_gaps(values)
             axis.plot(times, mean, style, color=color, label=arm["method"], lw=1.4)
-        axis.set_yscale(scale)
+        if scale == "log":
+            set_plain_log_scale(axis)
         axis.set_title(label, loc="left")
         axis.set_xlabel("time (sum of learning rates)")
     axes[0].legend(loc="lower right")

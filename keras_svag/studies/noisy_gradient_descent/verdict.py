@@ -1,4 +1,4 @@
-"""The verdict: which methods are equivalent, by the ratio of what they lead to."""
+"""The verdict: equivalence tests on ratios of the quantities that the methods lead to."""
 
 import itertools
 import math
@@ -8,8 +8,7 @@ from keras_svag.studies.base.table import column, failed_runs, final_columns, pa
 from keras_svag.theory import DIFFERENT, EQUIVALENT, INCONCLUSIVE, compare, mean_interval
 from keras_svag.theory.statistics.equivalence import EQUIVALENCE_CONFIDENCE
 
-# Means over the window, and values at the end.
-QUANTITIES = ("weight_norm", "train_loss", "test_loss", "final_train_loss", "final_test_loss")
+# The quantities compared: means over the window, and values at the end.
 TITLES = {
     "weight_norm": "R (window)",
     "train_loss": "train loss (window)",
@@ -20,29 +19,20 @@ TITLES = {
 
 
 def build_verdict(study, arms):
-    """The dict of `verdict.json`.
-
-    Args:
-        study: a `NoisyGradientDescent`.
-        arms: what `arms.with_rows` gave.
-
-    Returns:
-        A dict: `verdict` on SGD against NGD (`"equivalent"`, `"different"` or `"inconclusive"`,
-        the last batch size's that is not equivalent), one for each batch size under `verdicts`,
-        every comparison under `comparisons`, every method under `settings`.
-    """
+    """Returns the dict of `verdict.json` from the arms, with their rows attached."""
     comparisons, verdicts = [], []
     for batch_size, margin in zip(study.batch_sizes, study.margins):
-        of_size = [arm for arm in arms if arm["batch_size"] == batch_size]
-        pairs = [
-            (a, b)
-            for a, b in itertools.combinations(of_size, 2)
+        candidates = [arm for arm in arms if arm["batch_size"] == batch_size]
+        rows = [
+            row
+            for a, b in itertools.combinations(candidates, 2)
             # Same mean and covariance; or SGD itself against what approaches its SDE.
             if a["noise_steps"] == b["noise_steps"] or a["method"] == "SGD"
+            for row in _compare_arms(a, b, margin)
         ]
-        found = [row for a, b in pairs for row in _compare_arms(a, b, margin)]
-        comparisons += found
-        verdicts.append(_judge(of_size[0], found))
+        comparisons += rows
+        verdicts.append(_judge(candidates[0], rows))
+    # The last batch size that is not equivalent stands for the study.
     others = [v for v in verdicts if v["verdict"] != EQUIVALENT]
     return {
         "study": study.name,
@@ -56,10 +46,10 @@ def build_verdict(study, arms):
 
 
 def _compare_arms(a, b, margin):
-    # Seed by seed: the methods share initial weights and the fixed last layer.
+    # Paired by seed: the methods share their initial weights.
     pairs = pair_by_seed(a["rows"], b["rows"])
     rows = [row for pair in pairs for row in pair]
-    recorded = [q for q in QUANTITIES if not any(math.isnan(r.get(q, math.nan)) for r in rows)]
+    recorded = [q for q in TITLES if not any(math.isnan(r.get(q, math.nan)) for r in rows)]
     for quantity in recorded:
         first, second = ([pair[i][quantity] for pair in pairs] for i in (0, 1))
         yield {
@@ -73,7 +63,7 @@ def _compare_arms(a, b, margin):
 
 
 def _judge(sgd, comparisons):
-    """Verdict on SGD against NGD at one batch size."""
+    """Returns the verdict on SGD against NGD at one batch size."""
     rows = [row for row in comparisons if (row["first"], row["second"]) == ("SGD", "NGD")]
     outcomes = {row["outcome"] for row in rows}
     listed = ", ".join(f"{TITLES[row['quantity']]} ratio {row['ratio'].mean:.3g}" for row in rows)
@@ -96,7 +86,7 @@ def _summarize_arm(arm):
     summary = {name: arm[name] for name in ("batch_size", "learning_rate", "method")}
     summary["num_seeds"] = len(column(rows, "seed"))
     if summary["num_seeds"]:
-        for name in QUANTITIES:
+        for name in TITLES:
             if all(name in row for row in rows if row["status"] == DONE):
                 summary[name] = mean_interval(column(rows, name))
         for name in final_columns(rows):

@@ -1,4 +1,4 @@
-"""Is a training run well modelled by its SDE?"""
+"""The study of whether SGD is well modeled by its SDE."""
 
 from keras_svag.studies.sde_validity.study import SDEValidity
 

@@ -1,10 +1,7 @@
-"""The study "is SGD well modelled by its SDE?".
-
-Li, Malladi, Arora 2021 (arXiv 2102.12470), sections 4 and 5: SGD is compared with the limit of
-SVAG(l), extrapolated from the two largest l.
-"""
+"""The study "is SGD well modeled by its SDE?" of Li, Malladi, Arora 2021 (arXiv 2102.12470)."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from keras_svag._checks import positive_int, sorted_values
 from keras_svag.engine.files import records
@@ -18,27 +15,29 @@ from keras_svag.theory.coefficients import validate_ell
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SDEValidity(Study):
-    """Is SGD well modelled by its SDE? SGD against SVAG at growing amplification.
+    """A study that judges whether SGD is well modeled by its SDE.
 
-    Trains the recipe with each `ell` and seed, extrapolates SVAG to the SDE, and judges whether R,
-    N and G of SGD, averaged over `window`, are within a factor `closeness` of it (Li, Malladi,
-    Arora 2021, arXiv 2102.12470). Seeds are doubled while a verdict is inconclusive. The cost is
-    `2 * num_seeds * sum(ells)` times that of the SGD run at each batch size.
+    It trains the recipe by SVAG at each amplification `ell` and seed, extrapolates from the two
+    largest `ell` to the SDE, and judges whether R, N and G of SGD (`ell=1`), averaged over
+    `window`, are within a factor `closeness` of those of the SDE (Li, Malladi, Arora 2021, arXiv
+    2102.12470, sections 4 and 5). The number of seeds is doubled while a verdict is inconclusive.
+    Each batch size costs `2 * num_seeds * sum(ells)` times as much as one run of SGD.
 
-    With Adam, AdamW and RMSprop the SDE is that of Malladi et al. (arXiv 2205.10287), whose
-    preconditioner is the noise alone: `ell=1` differs from it by O(G/N) in each coordinate even
-    where the method is right. With batch norm the loss itself depends on the batch size.
+    With Adam, AdamW and RMSprop the SDE is that of Malladi et al. 2022 (arXiv 2205.10287), which is
+    preconditioned by the noise alone: `ell=1` differs from it by O(G/N) per coordinate even where
+    the method is right. With batch norm each batch size has its own loss, hence its own SDE.
+
+    All other arguments are those of `keras_svag.studies.Study`.
 
     Args:
-        recipe: a `keras_svag.Recipe`.
-        batch_sizes: batch sizes B to judge, hyperparameters scaled from those of the recipe.
-            Defaults to `None`: the recipe's batch size.
-        ells: amplifications, 1 among them. At least two larger ones are needed for a verdict.
-            Defaults to `(1, 2, 4, 8)`.
-        **kwargs: see `keras_svag.studies.Study`.
+        recipe: A `keras_svag.Recipe`.
+        batch_sizes: Batch sizes B to judge. Hyperparameters are scaled from those of the recipe.
+            Defaults to `None`, the batch size of the recipe.
+        ells: Amplifications, among them 1. A verdict takes at least two larger ones. Defaults to
+            `(1, 2, 4, 8)`.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -47,8 +46,8 @@ class SDEValidity(Study):
     12
     """
 
-    batch_sizes: tuple | None = None
-    ells: tuple = (1.0, 2.0, 4.0, 8.0)
+    batch_sizes: Sequence[int] | None = None
+    ells: Sequence[float] = (1.0, 2.0, 4.0, 8.0)
 
     name = "sde_validity"
     title = "SDE validity:"
@@ -56,14 +55,13 @@ class SDEValidity(Study):
     adds_seeds = True
 
     def validate(self):
-        """Sorts the grid; batch sizes default to the recipe's."""
+        """Validates and sorts the grid; batch sizes default to that of the recipe."""
         sizes = self.facts.batch_size if self.batch_sizes is None else self.batch_sizes
-        prefix = f"{self.name}."
-        self._set(
-            "batch_sizes",
-            sorted_values(f"{prefix}batch_sizes", sizes, lambda b: positive_int("batch_size", b)),
+        sizes = sorted_values(
+            f"{self.name}.batch_sizes", sizes, lambda size: positive_int("batch_size", size)
         )
-        self._set("ells", sorted_values(f"{prefix}ells", self.ells, validate_ell))
+        self._set("batch_sizes", sizes)
+        self._set("ells", sorted_values(f"{self.name}.ells", self.ells, validate_ell))
         if 1.0 not in self.ells:
             raise ValueError(
                 "`sde_validity.ells` must contain 1, which is SGD itself. "
@@ -71,11 +69,11 @@ class SDEValidity(Study):
             )
 
     def first_seeds(self):
-        """`num_seeds` at every batch size."""
+        """Returns `num_seeds` for every batch size."""
         return dict.fromkeys(self.batch_sizes, self.num_seeds)
 
     def specs(self, num_seeds):
-        """Every batch size with every ell and seed."""
+        """Returns the runs of every batch size, ell and seed."""
         return [
             self.make_spec(batch_size, ell, seed)
             for batch_size in self.batch_sizes
@@ -84,7 +82,7 @@ class SDEValidity(Study):
         ]
 
     def more_seeds(self, details, num_seeds):
-        """Twice the seeds for batch sizes that seeds can still settle, within `max_num_seeds`."""
+        """Doubles the seeds, up to `max_num_seeds`, where they can settle the verdict."""
         return {
             entry["batch_size"]: min(2 * num_seeds[entry["batch_size"]], self.max_num_seeds)
             for entry in details["verdicts"]
@@ -94,61 +92,49 @@ class SDEValidity(Study):
         }
 
     def evaluate(self, specs, results, workdir):
-        """The dict of `verdict.json` and the rows of `results.csv`."""
+        """Returns the dict of `verdict.json` and the rows of `results.csv`."""
         table = self.summarize(specs, results, workdir)
         return verdict.build_verdict(self, table), table
 
     def decide(self, sgd, limit, confidence):
-        """The verdict rule: see `keras_svag.theory.judge`.
-
-        Args:
-            sgd: dict from quantity to one number per seed, of the runs in question.
-            limit: the same of their SDE, extrapolated.
-            confidence: of each interval.
-
-        Returns:
-            A `keras_svag.theory.Verdict`.
-        """
+        """Returns the `Verdict` on SGD against its SDE; a subclass may override the rule."""
         return judge(sgd, limit, self.closeness, confidence)
 
     def correction(self, details):
-        """How intervals allow for several looks and quantities, in words."""
+        """Describes how intervals account for several looks and quantities."""
         looks = round((1 - CONFIDENCE) / (1 - details["confidence"]))
-        allowed = f", which allows for {looks} looks at the data at 95 %" if looks > 1 else ""
+        joint = f", so that all {looks} looks at the data together have 95 %" if looks > 1 else ""
         return (
-            f"Intervals of {100 * details['confidence']:.3g} %{allowed}; differences are corrected "
-            "for three quantities (Bonferroni)."
+            f"Intervals of {100 * details['confidence']:.3g} %{joint}; differences are "
+            "Bonferroni-corrected for three quantities."
         )
 
     def figures(self, table, details, workdir):
-        """The convergence in 1/ell, and the curves at each batch size."""
+        """Returns the convergence in 1/ell, and the curves at each batch size."""
         return figures.build_figures(self, table, details, workdir)
 
     def recommend(self, details):
-        """What to do next."""
+        """Returns sentences on what to do next."""
         return recommendations.recommend(self, details)
 
     def titles(self, table):
-        """Headings of the report's table of settings."""
+        """Returns the column headings of the settings in the report."""
         return {**WINDOW_TITLES, **end_titles(table)}
 
     def format_table(self, details):
-        """The table that the trainer prints at its end."""
-        columns = ("gradient_noise", "gradient_signal", "noise_to_signal", "weight_norm")
+        """Formats the settings and the verdicts for the terminal."""
         settings = records.to_json(details["settings"])
         ends = end_quantities(settings)
-        header = ("B", "ell", "seeds", "N", "G", "N/G", "R", *(e.replace("_", " ") for e in ends))
-        lines = [header]
+        columns = ("gradient_noise", "gradient_signal", "noise_to_signal", "weight_norm", *ends)
+        rows = [("B", "ell", "seeds", "N", "G", "N/G", "R", *(e.replace("_", " ") for e in ends))]
         for setting in settings:
-            cells = [f"{setting['batch_size']}", f"{setting['ell']:g}", f"{setting['num_seeds']}"]
-            values = (format_interval(setting.get(name)) for name in (*columns, *ends))
-            lines.append((*cells, *values))
-        text = align(lines)
+            cell = (f"{setting['batch_size']}", f"{setting['ell']:g}", f"{setting['num_seeds']}")
+            rows.append((*cell, *(format_interval(setting.get(name)) for name in columns)))
+        text = align(rows)
         for entry in details["verdicts"]:
-            seeds = f"{entry['num_seeds']} seeds"
             text += [
                 "",
-                f"Batch size {entry['batch_size']} ({seeds}): {entry['verdict']}. "
-                f"{self.facts.title} {entry['reason']}",
+                f"Batch size {entry['batch_size']} ({entry['num_seeds']} seeds): "
+                f"{entry['verdict']}. {self.facts.title} {entry['reason']}",
             ]
         return "\n".join(text)

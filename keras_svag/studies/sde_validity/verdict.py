@@ -9,27 +9,18 @@ from keras_svag.engine.execution import DONE
 from keras_svag.studies.base.table import column, failed_runs, pair_by_seed, summarize_quantities
 from keras_svag.theory import Interval, Verdict
 
+WORST_FIRST = (theory.INVALID, theory.INCONCLUSIVE, theory.VALID)
 
-def confidence_of_each_look(study):
-    """Confidence of one look at the verdict, so that all looks together have 95 %.
 
-    Seeds are doubled while a verdict is inconclusive; each doubling is another chance to err.
-    """
+def confidence_per_look(study):
+    """Returns the confidence of one look at the data, such that all looks together have 95 %."""
+    # Seeds are doubled while a verdict is inconclusive; each doubling is one more chance of error.
     doublings = math.ceil(math.log2(max(1, study.max_num_seeds / study.num_seeds)))
     return 1 - (1 - theory.CONFIDENCE) / (1 + doublings)
 
 
 def build_verdict(study, table):
-    """The dict of `verdict.json`.
-
-    Args:
-        study: an `SDEValidity`.
-        table: rows of `results.csv`.
-
-    Returns:
-        A dict: the verdict on the study (that on the batch size that fares worst), one verdict for
-        each batch size under `verdicts`, and under `settings` each quantity over seeds.
-    """
+    """Returns the dict of `verdict.json`; the study's verdict is that of its worst batch size."""
     settings, verdicts = [], []
     for batch_size in study.batch_sizes:
         cells = {
@@ -39,14 +30,12 @@ def build_verdict(study, table):
         cells = {ell: rows for ell, rows in cells.items() if rows}
         settings += [_summarize_cell(rows) for rows in cells.values()]
         verdicts.append(_judge_batch_size(study, batch_size, cells))
-    # The worst, and of several the first.
-    order = [theory.INVALID, theory.INCONCLUSIVE, theory.VALID]
-    worst = min(verdicts, key=lambda v: order.index(v["verdict"]))
+    worst = min(verdicts, key=lambda v: WORST_FIRST.index(v["verdict"]))
     return {
         "study": study.name,
         "verdict": worst["verdict"],
         "closeness": study.closeness,
-        "confidence": confidence_of_each_look(study),
+        "confidence": confidence_per_look(study),
         "measured_closeness": worst["measured_closeness"],
         "necessary_condition": worst["necessary_condition"],
         "optimizer": study.facts.optimizer,
@@ -85,19 +74,19 @@ def _judge_batch_size(study, batch_size, cells):
 
 def _compare_with_limit(study, cells, sgd):
     def inconclusive(reason):
-        nothing = Interval(math.nan, 1.0, math.inf)
-        return Verdict(theory.INCONCLUSIVE, f"cannot be judged: {reason}", nothing, {})
+        unknown = Interval(math.nan, 1.0, math.inf)
+        return Verdict(theory.INCONCLUSIVE, f"cannot be judged: {reason}", unknown, {})
 
     sampling = study.facts.sampling
     if sampling in theory.MODES_WITHOUT_SDE:
         return inconclusive(
-            f"sampling={sampling!r} has no SDE limit, so there is nothing to compare "
-            "with. Use sampling='with_replacement'."
+            f"sampling={sampling!r} has no SDE limit to compare with. Use "
+            "sampling='with_replacement'."
         )
     amplified = [ell for ell in cells if ell > 1]
     if len(amplified) < 2:
         return inconclusive(
-            "at least two values of ell above 1 are needed to extrapolate to the SDE. Add some to "
+            "extrapolating to the SDE takes at least two values of ell above 1. Add some to "
             "sde_validity.ells."
         )
     small, large = amplified[-2:]
@@ -105,7 +94,7 @@ def _compare_with_limit(study, cells, sgd):
     if len(sgd) < 2 or len(pairs) < 2:
         return inconclusive(
             "fewer than two seeds finished, so there are no intervals. Use num_seeds >= 2, or a "
-            "learning rate at which runs do not diverge."
+            "lower learning rate if runs diverged."
         )
     limit = {
         name: theory.extrapolate(
@@ -114,4 +103,4 @@ def _compare_with_limit(study, cells, sgd):
         for name in theory.QUANTITIES
     }
     values = {name: np.array(column(sgd, name)) for name in theory.QUANTITIES}
-    return study.decide(values, limit, confidence_of_each_look(study))
+    return study.decide(values, limit, confidence_per_look(study))

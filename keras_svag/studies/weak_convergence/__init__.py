@@ -1,4 +1,4 @@
-"""How fast does SVAG(l) tend to its SDE?"""
+"""The study of how fast SVAG converges to its SDE."""
 
 from keras_svag.studies.weak_convergence.study import WeakConvergence
 

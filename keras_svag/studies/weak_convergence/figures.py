@@ -1,4 +1,4 @@
-"""Figures of the study of weak convergence: errors against l, with lines of slope -1."""
+"""Figures of the study: weak errors against ell, with lines of slope -1."""
 
 import functools
 
@@ -9,14 +9,14 @@ from keras_svag.report.drawing import COLORS, Drawing
 
 
 def build_figures(details):
-    """Weak errors against l, log-log: a list of `Drawing`."""
+    """Returns a list of `Drawing`: errors on the linear problem, and of the network."""
     drawings = [
         Drawing(
             "linear",
             "Linear problem",
-            "Absolute error of the moments of SVAG(l) at the horizon against those of the SDE. "
-            "Lines: exact recursion; dots with bars (2 standard errors): the real train step; "
-            "grey: slope -1.",
+            "Absolute error of the moments of SVAG(ell) at the end, against those of the SDE. "
+            "Line: exact recursion; dots with bars of two standard errors: real train step; gray: "
+            "slope -1.",
             functools.partial(draw_linear_errors, details),
         )
     ]
@@ -25,20 +25,20 @@ def build_figures(details):
             Drawing(
                 "network",
                 "Network",
-                "Absolute error of expectations at the end of the run against Euler-Maruyama, "
-                "with 95 % intervals; hollow: not resolved from zero; grey: slope -1 through the "
-                "first.",
+                "Absolute error of expectations against Euler-Maruyama at the end of the run, with "
+                "95 % intervals. Hollow: the interval contains zero; gray: slope -1 through the "
+                "first point.",
                 functools.partial(draw_network_errors, details),
             )
         )
     return drawings
 
 
-def draw_linear_errors(verdict):
-    """Errors of the moments: exact recursion and real train step."""
+def draw_linear_errors(details):
+    """Draws the errors of both moments: exact recursion and real train step."""
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     for axis, exact, simulated in zip(
-        figure.subplots(1, 2), verdict["exact"], verdict["simulated"]
+        figure.subplots(1, 2), details["exact"], details["simulated"]
     ):
         ells = np.array(exact["ells"])
         axis.plot(ells, np.abs(exact["errors"]), color=COLORS[0], marker=".", label="exact")
@@ -53,10 +53,10 @@ def draw_linear_errors(verdict):
     return figure
 
 
-def draw_network_errors(verdict):
-    """Errors of the network's observables."""
+def draw_network_errors(details):
+    """Draws the errors of the network's observables."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
-    for axis, row in zip(figure.subplots(1, len(verdict["network"])), verdict["network"]):
+    for axis, row in zip(figure.subplots(1, len(details["network"])), details["network"]):
         ells = np.array(row["ells"])
         errors = np.array([abs(error.mean) for error in row["errors"]])
         halves = np.array([(error.ci_high - error.ci_low) / 2 for error in row["errors"]])

@@ -13,10 +13,9 @@ from keras_svag.theory import Interval, LinearProblem, svag_steps
 # The order by exact moments is fitted where higher orders have died out.
 ASYMPTOTIC_ELL = 16
 MOMENTS = ("mean", "second moment")
-KEPT = "simulated.json"
-# What the simulation depends on.
-PARAMETERS = (
-    "seed",
+CACHE = "simulated.json"
+# Fields of the study that the simulation depends on, besides its seed.
+SIMULATION_FIELDS = (
     "linear_a",
     "linear_b",
     "linear_learning_rate",
@@ -27,102 +26,86 @@ PARAMETERS = (
 )
 
 
-def linear_problem(study):
-    """The linear problem of a `WeakConvergence`."""
-    return LinearProblem(study.linear_a, study.linear_b, study.linear_learning_rate)
-
-
 def exact_errors(study):
-    """Weak errors on the linear problem by exact moments.
-
-    Args:
-        study: a `WeakConvergence`.
-
-    Returns:
-        A list with a dict for the mean and one for the second moment: `ells`, `errors`,
-        `scaled_errors` (l times the error, which converges), `order` over l >= 16 and
-        `leading_error`, the limit of `scaled_errors`.
-    """
-    problem, horizon = linear_problem(study), study.linear_horizon
-    start, ells = study.linear_start, np.array(study.linear_ells)
-    time = horizon * problem.time_per_step
-    limit = _moments(problem.sde_moments(start, time))
-    values = np.array(
-        [_moments(problem.svag_moments(ell, start, svag_steps(horizon, ell))) for ell in ells]
-    )
-    leading = [float(part.ravel()[0]) for part in problem.leading_error(start, time)]
+    """Returns a dict per moment: the errors by exact moments, their order, and ell times them."""
+    ells, problem = np.array(study.linear_ells), _linear_problem(study)
+    time = study.linear_horizon * problem.time_per_step
+    limit, moments = _exact_moments(study, ells)
+    is_large = ells >= ASYMPTOTIC_ELL
     rows = []
-    for i, name in enumerate(MOMENTS):
-        errors = values[:, i] - limit[i]
-        large = ells >= ASYMPTOTIC_ELL
+    for name, errors, leading in zip(
+        MOMENTS, (moments - limit).T, problem.leading_error(study.linear_start, time)
+    ):
+        order = None
+        if is_large.sum() > 1:
+            order = -fit_slope(ells[is_large], errors[is_large]).mean
         rows.append(
             {
                 "quantity": name,
                 "ells": ells.tolist(),
                 "errors": errors.tolist(),
                 "scaled_errors": (ells * errors).tolist(),
-                "leading_error": leading[i],
-                "order": -fit_slope(ells[large], errors[large]).mean if large.sum() > 1 else None,
+                "leading_error": float(leading.ravel()[0]),
+                "order": order,
             }
         )
     return rows
 
 
-def _moments(moments):
-    return [float(moments.mean[0]), float(moments.second[0, 0])]
+def _linear_problem(study):
+    return LinearProblem(study.linear_a, study.linear_b, study.linear_learning_rate)
 
 
-def kept_errors(study, workdir):
-    """The simulated errors of a study, from `simulated.json` of its folder where they stand there.
+def _exact_moments(study, ells):
+    """Returns both moments of the SDE, and those of SVAG with a row per ell."""
+    problem, start, horizon = _linear_problem(study), study.linear_start, study.linear_horizon
+    limit = problem.sde_moments(start, horizon * problem.time_per_step)
+    svag = [problem.svag_moments(ell, start, svag_steps(horizon, ell)) for ell in ells]
+    limit, *rows = ([float(m.mean[0]), float(m.second[0, 0])] for m in (limit, *svag))
+    return np.array(limit), np.array(rows)
 
-    They train: judging a study anew must not.
-    """
-    path = workdir / KEPT
-    parameters = {name: getattr(study, name) for name in PARAMETERS}
-    kept = records.read_json(path) or {}
-    if kept.get("parameters") == records.to_json(parameters):
-        return [{**row, "slope": Interval(**row["slope"])} for row in kept["rows"]]
+
+def cached_errors(study, workdir):
+    """Returns the simulated errors from `simulated.json` if they are those of this study."""
+    # They train, which judging a study again must not.
+    path = workdir / CACHE
+    parameters = {name: getattr(study, name) for name in ("seed", *SIMULATION_FIELDS)}
+    cached = records.read_json(path) or {}
+    if cached.get("parameters") == records.to_json(parameters):
+        return [{**row, "slope": Interval(**row["slope"])} for row in cached["rows"]]
     rows = simulated_errors(study)
     records.write_json(path, {"parameters": parameters, "rows": rows})
     return rows
 
 
 def simulated_errors(study):
-    """Weak errors on the linear problem by simulation through the real train step.
-
-    Args:
-        study: a `WeakConvergence`.
-
-    Returns:
-        A list with a dict for each moment: `ells`, `errors` and their `standard_errors`,
-        `exact_errors` at the same ells, `scores` (deviation from the exact recursion in standard
-        errors), `slope` with its interval and `exact_slope` over the same ells.
-    """
-    problem, horizon = linear_problem(study), study.linear_horizon
-    start, ells = study.linear_start, np.array(study.simulated_ells)
-    limit = _moments(problem.sde_moments(start, horizon * problem.time_per_step))
-    samples, exact = [], []
+    """Returns a dict per moment: errors of the real train step, and scores against exact ones."""
+    ells, problem = np.array(study.simulated_ells), _linear_problem(study)
+    samples = []
     for ell in ells:
         preemption.raise_if_requested()
-        steps = svag_steps(horizon, ell)
-        samples.append(simulate(problem, ell, start, steps, study.num_chains, study.seed))
-        exact.append(_moments(problem.svag_moments(ell, start, steps)))
+        steps = svag_steps(study.linear_horizon, ell)
+        samples.append(
+            simulate(problem, ell, study.linear_start, steps, study.num_chains, study.seed)
+        )
+    limit, moments = _exact_moments(study, ells)
     rows = []
     for i, name in enumerate(MOMENTS):
         powers = [x ** (i + 1) for x in samples]
         errors = np.array([p.mean() for p in powers]) - limit[i]
         spread = np.array([p.std() / math.sqrt(len(p)) for p in powers])
-        exact_error = np.array(exact)[:, i] - limit[i]
+        exact = moments[:, i] - limit[i]
         rows.append(
             {
                 "quantity": name,
                 "ells": ells.tolist(),
                 "errors": errors.tolist(),
                 "standard_errors": spread.tolist(),
-                "exact_errors": exact_error.tolist(),
-                "scores": ((errors - exact_error) / spread).tolist(),
+                "exact_errors": exact.tolist(),
+                # Deviation from the exact recursion in standard errors.
+                "scores": ((errors - exact) / spread).tolist(),
                 "slope": fit_slope(ells, errors, spread),
-                "exact_slope": fit_slope(ells, exact_error).mean,
+                "exact_slope": fit_slope(ells, exact).mean,
             }
         )
     return rows

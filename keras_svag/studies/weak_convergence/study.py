@@ -1,94 +1,97 @@
-"""The study "how fast does SVAG(l) tend to its SDE?": weak errors against l and their order.
-
-Theorem 4.3 of Li, Malladi, Arora 2021 (arXiv 2102.12470): for a fixed time horizon the error of
-expectations is O(1/l).
-"""
+"""The study "how fast does SVAG converge to its SDE?" of Li, Malladi, Arora 2021."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from keras_svag._checks import as_list, finite_float, positive_int, sorted_values
 from keras_svag.engine.spec import GAUSSIAN, SVAG
 from keras_svag.studies.base.checks import require_plain_sgd
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.table import failed_runs
-from keras_svag.studies.weak_convergence import figures, recommendations
-from keras_svag.studies.weak_convergence.linear_errors import exact_errors, kept_errors
+from keras_svag.studies.weak_convergence import figures, linear_errors, recommendations
 from keras_svag.studies.weak_convergence.network_errors import TITLES, network_errors
 from keras_svag.theory.coefficients import validate_ell
 from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
 
-LISTS_OF_ELLS = ("ells", "linear_ells", "simulated_ells")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeakConvergence(Study):
-    """How fast does SVAG(l) tend to its SDE? Weak errors against l, and their order.
+    """A study that measures the order at which SVAG converges to its SDE.
 
-    Theorem 4.3 of Li, Malladi, Arora 2021 (arXiv 2102.12470) says order 1: errors halve when l
-    doubles. Three problems: (i) a linear one by exact moments, (ii) the same by simulation through
-    the real train step, (iii) the recipe against Euler-Maruyama, over a short horizon.
+    By theorem 4.3 of Li, Malladi, Arora 2021 (arXiv 2102.12470) the error of expectations after a
+    fixed time is O(1/ell): it halves when `ell` doubles. The study measures it on three problems: a
+    linear one by exact moments, the same through the real train step, and the recipe against the
+    Euler-Maruyama simulation of its SDE over a short horizon.
+
+    All other arguments are those of `keras_svag.studies.Study`.
 
     Args:
-        recipe: a `keras_svag.Recipe` with SGD without momentum.
-        ells: amplifications of the recipe. Defaults to `(1, 2, 4, 8)`.
-        noise_steps: two numbers of Euler-Maruyama steps per effective step, to extrapolate from, at
-            least twice the largest ell. Defaults to `None`: 4 and 8 times the largest ell.
-        linear_a, linear_b: the table of losses `a x^2 / 2 + b x`.
-        linear_learning_rate, linear_start, linear_horizon: learning rate, start and number of
-            effective steps of the linear problem.
-        linear_ells: amplifications of the exact moments.
-        simulated_ells: amplifications of the simulation.
-        num_chains: independent copies in the simulation. Defaults to `100_000`.
-        **kwargs: see `keras_svag.studies.Study`; `num_seeds` defaults to `64`.
+        recipe: A `keras_svag.Recipe` with SGD without momentum.
+        ells: Amplifications of the recipe. Defaults to `(1, 2, 4, 8)`.
+        noise_steps: Two numbers of Euler-Maruyama steps per effective step, to extrapolate from, at
+            least twice the largest ell. Defaults to `None`, 4 and 8 times the largest ell.
+        linear_a: Curvatures a of the linear problem, whose examples have the losses
+            `a x^2 / 2 + b x`. Defaults to `(0.5, 1.5, 1.0, 2.0)`.
+        linear_b: Slopes b of the linear problem, as many as `linear_a`. Defaults to
+            `(1.0, -1.0, 0.5, 0.2)`.
+        linear_learning_rate: Learning rate of the linear problem. Defaults to `0.5`.
+        linear_start: Initial x of the linear problem. Defaults to `1.5`.
+        linear_horizon: Number of effective steps of the linear problem. Defaults to `8`.
+        linear_ells: Amplifications for exact moments. Defaults to powers of 2 from 1 to 128.
+        simulated_ells: Amplifications for the train step. Defaults to `(4, 8, 16, 32)`.
+        num_chains: Number of independent copies of the linear problem to train. Defaults to
+            `100_000`.
+        num_seeds: Number of seeds per cell of the grid. Defaults to `64`.
+        num_records: Number of rows to record per run. Defaults to `4`.
+        num_checkpoints: Number of checkpoints per run. Defaults to `1`.
+        window: Window of the means in `results.csv`, which the errors do not use. Defaults to
+            `(0, 1)`.
 
     Raises:
-        ValueError: if an argument is out of range, or the optimizer is not SGD without momentum.
+        ValueError: If an argument is out of range, or the optimizer is not SGD without momentum.
+
+    Example:
+
+    >>> study = WeakConvergence(recipe, ells=(1, 2), num_seeds=1)
+    >>> [spec.name for spec in study.specs({})]
+    ['b8_ell1_seed0', 'b8_ell2_seed0', 'b8_gauss8_seed0', 'b8_gauss16_seed0']
     """
 
-    ells: tuple = (1.0, 2.0, 4.0, 8.0)
-    noise_steps: tuple | None = None
-    linear_a: tuple = (0.5, 1.5, 1.0, 2.0)
-    linear_b: tuple = (1.0, -1.0, 0.5, 0.2)
+    ells: Sequence[float] = (1.0, 2.0, 4.0, 8.0)
+    noise_steps: Sequence[float] | None = None
+    linear_a: Sequence[float] = (0.5, 1.5, 1.0, 2.0)
+    linear_b: Sequence[float] = (1.0, -1.0, 0.5, 0.2)
     linear_learning_rate: float = 0.5
     linear_start: float = 1.5
     linear_horizon: int = 8
-    linear_ells: tuple = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-    simulated_ells: tuple = (4.0, 8.0, 16.0, 32.0)
+    linear_ells: Sequence[float] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+    simulated_ells: Sequence[float] = (4.0, 8.0, 16.0, 32.0)
     num_chains: int = 100_000
     num_seeds: int = 64
     num_records: int = 4
     num_checkpoints: int = 1
-    window: tuple = (0.0, 1.0)
+    window: tuple[float, float] = (0.0, 1.0)
 
     name = "weak_convergence"
     title = "Weak convergence of order 1:"
-    own_fields = (
-        "ells",
-        "linear_a",
-        "linear_b",
-        "linear_ells",
-        "linear_horizon",
-        "linear_learning_rate",
-        "linear_start",
-        "noise_steps",
-        "num_chains",
-        "simulated_ells",
-    )
+    own_fields = ("ells", "noise_steps", "linear_ells", *linear_errors.SIMULATION_FIELDS)
 
     def validate(self):
-        """Checks the three problems."""
+        """Validates the three problems."""
         prefix = f"{self.name}."
         require_plain_sgd(self.facts, self.name)
-        for name in LISTS_OF_ELLS:
+        for name in ("ells", "linear_ells", "simulated_ells"):
             values = sorted_values(f"{prefix}{name}", getattr(self, name), validate_ell)
-            self._set(name, values)
             if len(values) < 2:
                 raise ValueError(
-                    f"`{prefix}{name}` must have at least two values, to see an order. "
+                    f"`{prefix}{name}` must have at least two values, to fit an order. "
                     f"Received: {name}={values}"
                 )
+            self._set(name, values)
         for name in ("linear_horizon", "num_chains"):
             self._set(name, positive_int(f"{prefix}{name}", getattr(self, name)))
+        for name in ("linear_learning_rate", "linear_start"):
+            self._set(name, finite_float(f"{prefix}{name}", getattr(self, name), "a finite number"))
         for name in ("linear_a", "linear_b"):
             values = as_list(getattr(self, name))
             values = [finite_float(f"{prefix}{name}", v, "finite numbers") for v in values]
@@ -98,28 +101,24 @@ class WeakConvergence(Study):
                 f"`{prefix}linear_b` must be as long as linear_a, {len(self.linear_a)}. "
                 f"Received: linear_b={self.linear_b}"
             )
-        for name in ("linear_learning_rate", "linear_start"):
-            self._set(name, finite_float(f"{prefix}{name}", getattr(self, name), "a finite number"))
-        self._validate_noise_steps(prefix)
+        self._set("noise_steps", self._validated_noise_steps(f"{prefix}noise_steps"))
 
-    def _validate_noise_steps(self, prefix):
+    def _validated_noise_steps(self, name):
         largest = self.ells[-1]
         steps = (4 * largest, 8 * largest) if self.noise_steps is None else self.noise_steps
         steps = sorted_values(
-            f"{prefix}noise_steps",
-            steps,
-            lambda m: finite_float("noise_steps", m, "numbers >= 1", 1.0),
+            name, steps, lambda m: finite_float("noise_steps", m, "numbers >= 1", 1.0)
         )
+        # At m = ell, SVAG and Euler-Maruyama have the same mean and covariance.
         if len(steps) != 2 or steps[0] < 2 * largest:
             raise ValueError(
-                f"`{prefix}noise_steps` must be two numbers, to extrapolate from, of at least "
-                f"twice the largest ell, {largest:g}: at m = l both have the same mean and "
-                f"covariance. Received: noise_steps={steps}. Take them much larger."
+                f"`{name}` must be two numbers of at least twice the largest ell, {largest:g}. "
+                f"Received: noise_steps={steps}. Use None for 4 and 8 times the largest ell."
             )
-        self._set("noise_steps", steps)
+        return steps
 
     def specs(self, num_seeds):
-        """The network's runs: SVAG at each ell, and many Gaussian steps, over the same seeds."""
+        """Returns the network's runs: SVAG and Gaussian steps, over the same seeds."""
         methods = [(ell, SVAG) for ell in self.ells]
         methods += [(m, GAUSSIAN) for m in self.noise_steps]
         return [
@@ -129,19 +128,19 @@ class WeakConvergence(Study):
         ]
 
     def evaluate(self, specs, results, workdir):
-        """The dict of `verdict.json` and the rows of `results.csv`."""
+        """Returns the dict of `verdict.json` and the rows of `results.csv`."""
         table = self.summarize(specs, results, workdir)
         details = {
             "study": self.name,
-            "exact": exact_errors(self),
-            "simulated": kept_errors(self, workdir),
+            "exact": linear_errors.exact_errors(self),
+            "simulated": linear_errors.cached_errors(self, workdir),
             "network": network_errors(self, table, workdir),
             "failed_runs": failed_runs(table),
         }
         return details, table
 
     def verdict_of(self, details):
-        """`"holds"` where every order that is resolved is 1, `"fails"` where one is not."""
+        """Returns `"holds"` if every order that could be fitted is 1, `"fails"` if one is not."""
         scores = [abs(score) for row in details["simulated"] for score in row["scores"]]
         orders = [row["order"] for row in details["network"] if row["order"] is not None]
         if max(scores, default=0.0) > recommendations.SUSPICIOUS_SCORE:
@@ -151,42 +150,37 @@ class WeakConvergence(Study):
         return HOLDS if all(order.ci_low <= 1 <= order.ci_high for order in orders) else FAILS
 
     def figures(self, table, details, workdir):
-        """Weak errors against l."""
+        """Returns the weak errors against ell."""
         return figures.build_figures(details)
 
     def recommend(self, details):
-        """What to do next."""
+        """Returns sentences on what to do next."""
         return recommendations.recommend(self, details)
 
     def titles(self, table):
-        """Headings of the quantities of the network."""
+        """Returns the titles of the network's observables."""
         return TITLES
 
     def format_table(self, details):
-        """The table that the trainer prints at its end."""
+        """Formats the orders and errors of the three problems for the terminal."""
         lines = ["Linear problem, exact moments:"]
         for row in details["exact"]:
             scaled = ", ".join(f"{value:.4g}" for value in row["scaled_errors"])
             order = "-" if row["order"] is None else f"{row['order']:.3f}"
             lines.append(
-                f"  {row['quantity']}: order {order}; "
-                f"l e(l) = {scaled} -> {row['leading_error']:.4g}"
+                f"  {row['quantity']}: order {order}; ell times error {scaled} -> "
+                f"{row['leading_error']:.4g}"
             )
         lines.append("Linear problem, real train step:")
         for row in details["simulated"]:
             scores = ", ".join(f"{score:+.2f}" for score in row["scores"])
             lines.append(
-                f"  {row['quantity']}: slope {_text(row['slope'])} "
-                f"(exact {row['exact_slope']:.3f}); "
-                f"standard errors from the exact recursion: {scores}"
+                f"  {row['quantity']}: slope {row['slope']} (exact {row['exact_slope']:.3f}); "
+                f"standard errors from the exact recursion {scores}"
             )
         lines.append("Network:")
         for row in details["network"]:
-            errors = ", ".join(_text(error) for error in row["errors"])
-            order = "not resolved" if row["order"] is None else _text(row["order"])
+            errors = ", ".join(map(str, row["errors"]))
+            order = "not resolved" if row["order"] is None else row["order"]
             lines.append(f"  {row['quantity']}: order {order}; errors {errors}")
         return "\n".join(lines)
-
-
-def _text(interval):
-    return f"{interval.mean:.4g} [{interval.ci_low:.3g}, {interval.ci_high:.3g}]"
