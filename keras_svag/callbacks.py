@@ -13,7 +13,7 @@ from keras_svag.models.scale_invariance import is_scale_invariant
 from keras_svag.optimizers.scaling import check_kappa
 from keras_svag.theory import DEFAULT_CLOSENESS
 from keras_svag.theory.scaling_rules import AUTO
-from keras_svag.theory.validity import validate_closeness
+from keras_svag.theory.verdicts.decision import validate_closeness
 from keras_svag.trainer import SVAGModel
 
 __all__ = ["BatchSizeAdvisor"]

@@ -64,7 +64,7 @@ class FinalLoss(Study):
     title = "Final loss:"
     own_fields = ("limit",)
 
-    def specs(self, num_seeds):
+    def specs(self, plan):
         return [self.make_spec(self.facts.batch_size, seed=s) for s in range(self.num_seeds)]
 
     def evaluate(self, specs, results, workdir):

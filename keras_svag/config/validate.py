@@ -9,7 +9,7 @@ from keras_svag.datasets import DATASETS, SAMPLING_MODES
 from keras_svag.models import MODELS
 from keras_svag.schedules import increasing_fractions
 from keras_svag.studies import STUDIES
-from keras_svag.theory.validity import validate_closeness
+from keras_svag.theory.verdicts.decision import validate_closeness
 
 # Integers by their minimum.
 INTEGERS = {

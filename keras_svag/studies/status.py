@@ -54,7 +54,7 @@ def read_status(workdir):
     workdir = pathlib.Path(workdir).expanduser()
     study, _ = read_study(workdir)
     specs, results = finished_runs(workdir)
-    planned = {spec.name: spec for spec in [*study.specs(study.first_seeds()), *specs]}
+    planned = {spec.name: spec for spec in [*study.specs(study.first_plan()), *specs]}
     costs = {
         name: spec.steps * spec.examples_per_step(study.facts.num_train)
         for name, spec in planned.items()

@@ -9,6 +9,7 @@ from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies.base.checks import check_records
+from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.base.result import VERDICT, Result
 from keras_svag.studies.base.study import STUDIES
 from keras_svag.studies.base.workdir import CONFIG, ENVIRONMENT
@@ -104,8 +105,9 @@ def evaluate(study, workdir):
         return dataclasses.replace(spec, seed=0)
 
     specs, results = finished_runs(workdir)
+    grid = study.specs(study.largest_plan())
     # In the order of the grid, as in a study that has just run.
-    order = {c: i for i, c in enumerate(dict.fromkeys(map(cell, study.specs({}))))}
+    order = {c: i for i, c in enumerate(dict.fromkeys(map(cell, grid)))}
     specs = [spec for spec in specs if cell(spec) in order]
     specs.sort(key=lambda spec: (order[cell(spec)], spec.seed))
     if not study.can_judge(specs):
@@ -129,6 +131,7 @@ def judge(result, closeness=None, window=None, criterion=None):
         )
     study = dataclasses.replace(result.study, recipe=result.study.facts, **changes)
     details, table = evaluate(study, result.workdir)
+    record_looks(result.workdir, details.get("looks", {}))
     details = {**details, "judged": {**changes, "correction": study.correction(details)}}
     suffix = "_".join(f"{name}-{_in_file_name(value)}" for name, value in changes.items())
     path = result.workdir / f"{pathlib.Path(VERDICT).stem}_{suffix or 'again'}.json"

@@ -61,7 +61,7 @@ class Training(Study):
         """None, since there is only one run."""
         return ()
 
-    def specs(self, num_seeds):
+    def specs(self, plan):
         """The single run."""
         return [self.make_spec(self.batch_size, self.ell)]
 

@@ -52,11 +52,32 @@ from keras_svag.theory.statistics.intervals import (
     ratio_interval,
     ratio_of_means,
 )
+from keras_svag.theory.statistics.order import ErrorFit, fit_errors
 from keras_svag.theory.statistics.running_means import RunningMeans
 from keras_svag.theory.statistics.series import SeriesMean, series_mean
-from keras_svag.theory.validity import DEFAULT_CLOSENESS, Verdict, closeness, extrapolate, judge
+from keras_svag.theory.verdicts.criteria import Criterion
+from keras_svag.theory.verdicts.decision import DEFAULT_CLOSENESS
+from keras_svag.theory.verdicts.limit import Extrapolation, extrapolate
+from keras_svag.theory.verdicts.looks import spent_at
+from keras_svag.theory.verdicts.noisy_gradient_descent import (
+    NoiseVerdict,
+    judge_noisy_gradient_descent,
+)
+from keras_svag.theory.verdicts.scaling import ScalingVerdict, judge_scaling
+from keras_svag.theory.verdicts.sde import SDEVerdict, judge_sde
 
 __all__ = [
+    "Criterion",
+    "ErrorFit",
+    "Extrapolation",
+    "NoiseVerdict",
+    "SDEVerdict",
+    "ScalingVerdict",
+    "fit_errors",
+    "judge_noisy_gradient_descent",
+    "judge_scaling",
+    "judge_sde",
+    "spent_at",
     "ADAM_RULE",
     "CONFIDENCE",
     "DEFAULT_CLOSENESS",
@@ -84,9 +105,7 @@ __all__ = [
     "RunningMeans",
     "ScalingRule",
     "SeriesMean",
-    "Verdict",
     "Window",
-    "closeness",
     "compare",
     "correct_noise",
     "correct_signal",
@@ -96,7 +115,6 @@ __all__ = [
     "extrapolate",
     "find_window",
     "gaussian_loss_weights",
-    "judge",
     "lsr_max_kappa",
     "mean_interval",
     "noise_and_signal_for_scaling",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from keras_svag._checks import one_of
 from keras_svag.theory.statistics.intervals import CONFIDENCE, Interval, ratio_of_means
-from keras_svag.theory.validity import DEFAULT_CLOSENESS, validate_closeness
+from keras_svag.theory.verdicts.decision import DEFAULT_CLOSENESS, validate_closeness
 
 TIGHT, PAPER = "tight", "paper"
 

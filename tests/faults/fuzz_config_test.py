@@ -116,7 +116,7 @@ def check_config(study, config):
     again, _ = build_study(written, name)
     assert differences(written, to_json(again.config), mutable=()) == []
     if not is_large(valid.config):
-        check_records(valid.specs(valid.first_seeds()), valid.recording, valid.window)
+        check_records(valid.specs(valid.first_plan()), valid.recording, valid.window)
 
 
 @pytest.mark.parametrize("examples", [50, pytest.param(5000, marks=pytest.mark.slow)])

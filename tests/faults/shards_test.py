@@ -90,7 +90,7 @@ def test_prediction_precedes_the_other_runs_of_any_shard(tmp_path, run):
     # The first shard does all base runs, whosoever they are, and then its part of the others.
     _, trained = run("linear_scaling", tmp_path, "1/3")
     study = build(config_of(), "linear_scaling")
-    base = {spec.name for spec in study.stages(study.specs(study.first_seeds()))[0]}
+    base = {spec.name for spec in study.stages(study.specs(study.first_plan()))[0]}
     assert set(trained[:3]) == base and 0 < len(trained) - 3 < 6
     predicted = (tmp_path / "prediction.json").stat().st_mtime_ns
     for name in trained:

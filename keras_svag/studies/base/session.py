@@ -48,6 +48,11 @@ class Session:
                 line += f" Finished before: {len(finished)}."
             print(line, file=sys.stderr, flush=True)  # the stream of the progress bar
 
+    def announce(self, message):
+        """Prints a message between two executions."""
+        if self._show_progress:
+            print(message, file=sys.stderr, flush=True)
+
     def _add_other_shards(self, specs, results):
         others = [spec for spec in specs if spec.name not in results]
         if not all(is_finished(self.workdir, spec) for spec in others):

@@ -14,12 +14,13 @@ from keras_svag.recipe import Recipe, TrainingFacts
 from keras_svag.report.drawing import Drawing
 from keras_svag.schedules import increasing_fractions
 from keras_svag.studies.base import checks
+from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.base.result import Result, write_results
 from keras_svag.studies.base.session import Session
 from keras_svag.studies.base.table import summarize_runs
 from keras_svag.studies.base.workdir import prepare_workdir
 from keras_svag.theory import DEFAULT_CLOSENESS
-from keras_svag.theory.validity import validate_closeness
+from keras_svag.theory.verdicts.decision import validate_closeness
 
 # Studies by name; a class registers itself when it is defined.
 STUDIES: dict[str, type["Study"]] = {}
@@ -31,7 +32,8 @@ class Study:
 
     A subclass sets `name`, by which trainers and `load` find it, adds its own fields, and overrides
     `specs`, `evaluate`, `figures`, `format_table`, `recommend` and `titles`. It overrides `stages`,
-    `on_stage` and `more_seeds` if its runs depend on each other. The report is rendered from the
+    `on_stage`, `first_plan` and `extend_plan` if its runs depend on each other. The report is
+    rendered from the
     template `report.html.jinja` in the folder of its module, or from a default one.
 
     Args:
@@ -58,7 +60,7 @@ class Study:
 
     >>> @dataclasses.dataclass(frozen=True, kw_only=True)
     ... class FinalLoss(Study):
-    ...     def specs(self, num_seeds):
+    ...     def specs(self, plan):
     ...         size = self.facts.batch_size
     ...         return [self.make_spec(size, seed=seed) for seed in range(self.num_seeds)]
     >>> study = FinalLoss(recipe, num_seeds=2)
@@ -137,16 +139,24 @@ class Study:
         """Entries of `config.json` that may change on a workdir, besides the common ones."""
         return (self.name,)
 
-    def first_seeds(self) -> dict[int, int]:
-        """Initial number of seeds by batch size, as `specs` takes it."""
+    def first_plan(self) -> dict[int, Any]:
+        """What `specs` is to make at first, by batch size; for studies that add runs."""
         return {}
 
-    def more_seeds(self, details: dict, num_seeds: dict[int, int]) -> dict[int, int]:
-        """Larger numbers of seeds by batch size, where they can settle the verdict."""
+    def largest_plan(self) -> dict[int, Any]:
+        """The plan with everything that the study may add."""
+        return self.first_plan()
+
+    def extend_plan(self, details: dict, plan: dict[int, Any]) -> dict[int, Any]:
+        """What is to be made where more runs can settle the verdict, by batch size."""
         return {}
 
-    def specs(self, num_seeds: dict[int, int]) -> list[RunSpec]:
-        """All runs of the study, given the number of seeds by batch size."""
+    def describe_extension(self, batch_size: int, before: Any, after: Any, details: dict) -> str:
+        """A sentence on what is added at a batch size, and why."""
+        raise NotImplementedError
+
+    def specs(self, plan: dict[int, Any]) -> list[RunSpec]:
+        """All runs of the study; a plan comes from `first_plan` and `extend_plan`."""
         raise NotImplementedError
 
     def stages(self, specs: list[RunSpec]) -> list[list[RunSpec]]:
@@ -202,7 +212,7 @@ class Study:
 
     def check(self) -> None:
         """Fails early: validates all runs before anything is written."""
-        checks.check_runs(self.recipe, self.specs(self.first_seeds()), self.recording, self.window)
+        checks.check_runs(self.recipe, self.specs(self.first_plan()), self.recording, self.window)
 
     def summarize(self, specs: list, results: dict, workdir: pathlib.Path) -> list[dict]:
         """The rows of `results.csv`."""
@@ -279,17 +289,22 @@ class Study:
         return result
 
     def _execute(self, session, environment):
-        num_seeds = self.first_seeds()
+        plan, extensions = self.first_plan(), []
         while True:
-            specs = self.specs(num_seeds)
+            specs = self.specs(plan)
             results = session.execute(self.stages(specs), self.on_stage)
             if results is None:
                 return None
             details, table = self.evaluate(specs, results, session.workdir)
-            more = self.more_seeds(details, num_seeds)
+            record_looks(session.workdir, details.get("looks", {}))
+            more = self.extend_plan(details, plan)
             if not more:
+                details["extensions"] = extensions
                 return Result(self, session.workdir, details, table, environment)
-            num_seeds = num_seeds | more
+            for size, new in more.items():
+                extensions.append(self.describe_extension(size, plan[size], new, details))
+                session.announce(extensions[-1])
+            plan = plan | more
 
 
 # Fields that all studies have, by their names in `config.json`.

@@ -1,7 +1,7 @@
 """The linear-scaling figure of the paper, as numbers.
 
-Li, Malladi, Arora 2021 (arXiv 2102.12470): G/N in equilibrium and test error on CIFAR-10 against the
-batch size, the learning rate in proportion. Read off the published figure: within 3 % in G/N and
+Li, Malladi, Arora 2021 (arXiv 2102.12470): G/N in equilibrium and test error on CIFAR-10 by
+batch size, learning rate in proportion. Read off the published figure: within 3 % in G/N and
 0.003 in the error.
 """
 

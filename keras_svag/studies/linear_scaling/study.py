@@ -103,12 +103,12 @@ class LinearScaling(Study):
         """Batch size of the recipe, with which all others are compared."""
         return self.facts.batch_size
 
-    def specs(self, num_seeds):
+    def specs(self, plan):
         """Returns the runs of every seed and batch size, including the base."""
         return [
             self.make_spec(batch_size, seed=seed)
             for batch_size in sorted({self.base_batch_size, *self.batch_sizes})
-            for seed in range(num_seeds.get(batch_size, self.num_seeds))
+            for seed in range(self.num_seeds)
         ]
 
     def stages(self, specs):

@@ -84,7 +84,7 @@ class NoisyGradientDescent(Study):
         self._set("noise_steps", steps)
         self._set("margins", margins)
 
-    def specs(self, num_seeds):
+    def specs(self, plan):
         """Returns the runs of all methods, without duplicates."""
         specs = [spec for arm in arms.build_arms(self) for spec in arm["specs"]]
         return list({spec.name: spec for spec in specs}.values())

@@ -2,6 +2,7 @@
 
 from keras_svag.studies.base.sentences import add_sizes, batch_sizes, flag, on_failed_runs
 from keras_svag.theory import INCONCLUSIVE, INVALID, VALID
+from keras_svag.theory.verdicts.sde import LARGER_ELL
 
 
 def recommend(study, details):
@@ -31,12 +32,18 @@ def recommend(study, details):
             f"The SDE stops being valid between batch sizes {max(valid)} and {min(invalid)}. "
             f"{add_sizes('in between', study)} to see where."
         )
-    if undecided := sizes_of(INCONCLUSIVE):
-        steps.append(
-            f"At {batch_sizes(undecided)}, the verdict is inconclusive. Run the study again "
-            f"with {flag(study, 'max_num_seeds', 2 * study.max_num_seeds)} on the same workdir: "
-            "finished runs are kept, and seeds are added until the verdict is clear."
-        )
+    for entry in details["verdicts"]:
+        if entry["verdict"] == INCONCLUSIVE and entry["ratios"] and entry["remedy"]:
+            size = batch_sizes([entry["batch_size"]])
+            if entry["remedy"] == LARGER_ELL:
+                largest = f"{2 * max(map(float, entry['finished'])):g}"
+                change = flag(study, f"{study.name}.max_ell", largest)
+            else:
+                change = flag(study, "max_num_seeds", 2 * study.max_num_seeds)
+            steps.append(
+                f"At {size}, the verdict is inconclusive. Run the study again with {change} on the "
+                "same workdir: finished runs are kept, and more are added until it is clear."
+            )
     if not_judged := sizes_of(INCONCLUSIVE, has_ratios=False):
         steps.append(
             f"At {batch_sizes(not_judged)}, there was nothing to compare. Fix the problem named in "

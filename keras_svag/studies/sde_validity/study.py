@@ -1,27 +1,34 @@
 """The study "is SGD well modeled by its SDE?" of Li, Malladi, Arora 2021 (arXiv 2102.12470)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from keras_svag._checks import positive_int, sorted_values
+from keras_svag._checks import finite_float, positive_int, sorted_values
 from keras_svag.engine.files import records
 from keras_svag.report.text import align, format_interval
+from keras_svag.studies.base.criteria import parse_criteria
+from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.titles import WINDOW_TITLES, end_quantities, end_titles
 from keras_svag.studies.sde_validity import figures, recommendations, verdict
-from keras_svag.theory import CONFIDENCE, INCONCLUSIVE, judge
+from keras_svag.theory import QUANTITIES, judge_sde
 from keras_svag.theory.coefficients import validate_ell
+from keras_svag.theory.quantities import WEIGHT_NORM
+from keras_svag.theory.verdicts.sde import LARGER_ELL
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SDEValidity(Study):
     """A study that judges whether SGD is well modeled by its SDE.
 
-    It trains the recipe by SVAG at each amplification `ell` and seed, extrapolates from the two
+    It trains the recipe by SVAG at each amplification `ell` and seed, extrapolates from the
     largest `ell` to the SDE, and judges whether R, N and G of SGD (`ell=1`), averaged over
     `window`, are within a factor `closeness` of those of the SDE (Li, Malladi, Arora 2021, arXiv
-    2102.12470, sections 4 and 5). The number of seeds is doubled while a verdict is inconclusive.
-    Each batch size costs `2 * num_seeds * sum(ells)` times as much as one run of SGD.
+    2102.12470, sections 4 and 5). While a verdict is inconclusive, the number of seeds is doubled,
+    or a larger ell is added, whichever is likely to settle it. Each batch size costs
+    `2 * num_seeds * sum(ells)` times as much as one run of SGD.
+
+    R is judged only where the loss is scale invariant; elsewhere it says nothing.
 
     With Adam, AdamW and RMSprop the SDE is that of Malladi et al. 2022 (arXiv 2205.10287), which is
     preconditioned by the noise alone: `ell=1` differs from it by O(G/N) per coordinate even where
@@ -33,25 +40,32 @@ class SDEValidity(Study):
         recipe: A `keras_svag.Recipe`.
         batch_sizes: Batch sizes B to judge. Hyperparameters are scaled from those of the recipe.
             Defaults to `None`, the batch size of the recipe.
-        ells: Amplifications, among them 1. A verdict takes at least two larger ones. Defaults to
+        ells: Amplifications, among them 1. A verdict takes at least three larger ones. Defaults to
             `(1, 2, 4, 8)`.
+        max_ell: Amplification up to which the study may add some, each twice as large, where the
+            limit is not known well enough. Defaults to `None`, twice the largest of `ells`.
+        criteria: Further quantities that must agree: a dict from a column of `results.csv` to
+            `{"ratio": C}` or `{"difference": d}`, such as
+            `{"final_test_accuracy": {"difference": 0.02}}`. Defaults to `None`.
 
     Raises:
         ValueError: If an argument is out of range.
 
     Example:
 
-    >>> study = SDEValidity(recipe, batch_sizes=(8, 16), ells=(1, 2, 4), num_seeds=2)
+    >>> study = SDEValidity(recipe, batch_sizes=(8, 16), ells=(1, 2, 4, 8), num_seeds=2)
     >>> len(study.specs({}))
-    12
+    16
     """
 
     batch_sizes: Sequence[int] | None = None
     ells: Sequence[float] = (1.0, 2.0, 4.0, 8.0)
+    max_ell: float | None = None
+    criteria: Mapping[str, Mapping[str, float]] | None = None
 
     name = "sde_validity"
     title = "SDE validity:"
-    own_fields = ("batch_sizes", "ells")
+    own_fields = ("batch_sizes", "criteria", "ells", "max_ell")
     adds_seeds = True
 
     def validate(self):
@@ -62,51 +76,86 @@ class SDEValidity(Study):
         )
         self._set("batch_sizes", sizes)
         self._set("ells", sorted_values(f"{self.name}.ells", self.ells, validate_ell))
+        largest = 2 * self.ells[-1] if self.max_ell is None else self.max_ell
+        self._set("max_ell", finite_float(f"{self.name}.max_ell", largest, "a number", 1.0))
+        parse_criteria(self.criteria)
         if 1.0 not in self.ells:
             raise ValueError(
                 "`sde_validity.ells` must contain 1, which is SGD itself. "
                 f"Received: ells={self.ells}"
             )
 
-    def first_seeds(self):
-        """Returns `num_seeds` for every batch size."""
-        return dict.fromkeys(self.batch_sizes, self.num_seeds)
+    def first_plan(self):
+        """Returns `num_seeds` and `ells` for every batch size."""
+        return {size: (self.num_seeds, self.ells) for size in self.batch_sizes}
 
-    def specs(self, num_seeds):
+    def largest_plan(self):
+        """Returns all seeds and ells that the study may come to."""
+        ells = [*self.ells]
+        while 2 * ells[-1] <= self.max_ell:
+            ells.append(2 * ells[-1])
+        return {size: (self.max_num_seeds, tuple(ells)) for size in self.batch_sizes}
+
+    def specs(self, plan):
         """Returns the runs of every batch size, ell and seed."""
         return [
             self.make_spec(batch_size, ell, seed)
-            for batch_size in self.batch_sizes
-            for ell in self.ells
-            for seed in range(num_seeds.get(batch_size, self.num_seeds))
+            for batch_size, (num_seeds, ells) in (self.first_plan() | plan).items()
+            for ell in ells
+            for seed in range(num_seeds)
         ]
 
-    def more_seeds(self, details, num_seeds):
-        """Doubles the seeds, up to `max_num_seeds`, where they can settle the verdict."""
-        return {
-            entry["batch_size"]: min(2 * num_seeds[entry["batch_size"]], self.max_num_seeds)
-            for entry in details["verdicts"]
-            if entry["verdict"] == INCONCLUSIVE
-            and entry["ratios"]
-            and num_seeds[entry["batch_size"]] < self.max_num_seeds
-        }
+    def extend_plan(self, details, plan):
+        """Doubles the seeds, or adds an ell, where that is likely to settle the verdict."""
+        more = {}
+        for entry in details["verdicts"]:
+            num_seeds, ells = plan[entry["batch_size"]]
+            if entry["remedy"] == LARGER_ELL and 2 * ells[-1] <= self.max_ell:
+                more[entry["batch_size"]] = (num_seeds, (*ells, 2 * ells[-1]))
+            elif entry["remedy"] and entry["ratios"] and num_seeds < self.max_num_seeds:
+                more[entry["batch_size"]] = (min(2 * num_seeds, self.max_num_seeds), ells)
+        return more
+
+    def describe_extension(self, batch_size, before, after, details):
+        """Says what is added at a batch size, why, and what it costs."""
+        (old_seeds, old_ells), (num_seeds, ells) = before, after
+        if ells != old_ells:
+            what = f"ell = {ells[-1]:g} is added, since the limit is not known well enough"
+            cost = num_seeds * ells[-1]
+        else:
+            what = f"{num_seeds} seeds now ({self.max_num_seeds} at most), since they spread widely"
+            cost = (num_seeds - old_seeds) * sum(ells)
+        return (
+            f"Batch size {batch_size} is inconclusive with {old_seeds} seeds and ell up to "
+            f"{old_ells[-1]:g}: {what}. That costs as much as {2 * cost:g} runs of SGD."
+        )
+
+    def quantities(self):
+        """Returns the names of what must agree: N and G, R if the loss is scale invariant."""
+        names = [name for name in QUANTITIES if name != WEIGHT_NORM or self.judges_weight_norm]
+        return [*names, *(name for name in self.criteria or {} if name not in names)]
+
+    @property
+    def judges_weight_norm(self):
+        """False if the loss is known not to be scale invariant, where R says nothing."""
+        return self.facts.scale_invariant is not False
 
     def evaluate(self, specs, results, workdir):
         """Returns the dict of `verdict.json` and the rows of `results.csv`."""
         table = self.summarize(specs, results, workdir)
-        return verdict.build_verdict(self, table), table
+        return verdict.build_verdict(self, table, workdir), table
 
-    def decide(self, sgd, limit, confidence):
-        """Returns the `Verdict` on SGD against its SDE; a subclass may override the rule."""
-        return judge(sgd, limit, self.closeness, confidence)
+    def decide(self, values, look):
+        """Returns the `SDEVerdict` on a batch size; a subclass may override the rule."""
+        limits = parse_criteria(self.criteria)
+        return judge_sde(values, self.closeness, look=look, criteria=limits)
 
     def correction(self, details):
         """Describes how intervals account for several looks and quantities."""
-        looks = round((1 - CONFIDENCE) / (1 - details["confidence"]))
-        joint = f", so that all {looks} looks at the data together have 95 %" if looks > 1 else ""
+        looks = sorted({entry["look"] for entry in details["verdicts"]})
         return (
-            f"Intervals of {100 * details['confidence']:.3g} %{joint}; differences are "
-            "Bonferroni-corrected for three quantities."
+            f"{describe_look(looks[-1])} Differences are Bonferroni-corrected for "
+            f"{len(self.quantities())} quantities."
         )
 
     def figures(self, table, details, workdir):

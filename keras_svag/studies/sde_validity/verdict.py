@@ -1,47 +1,43 @@
 """The verdict on the SDE: SGD against the limit of SVAG, at each batch size."""
 
+import dataclasses
 import math
-
-import numpy as np
 
 from keras_svag import theory
 from keras_svag.engine.execution import DONE
-from keras_svag.studies.base.table import column, failed_runs, pair_by_seed, summarize_quantities
-from keras_svag.theory import Interval, Verdict
+from keras_svag.studies.base.looks import look_number
+from keras_svag.studies.base.table import column, failed_runs, summarize_quantities
+from keras_svag.theory import Interval, SDEVerdict
 
 WORST_FIRST = (theory.INVALID, theory.INCONCLUSIVE, theory.VALID)
 
 
-def confidence_per_look(study):
-    """Returns the confidence of one look at the data, such that all looks together have 95 %."""
-    # Seeds are doubled while a verdict is inconclusive; each doubling is one more chance of error.
-    doublings = math.ceil(math.log2(max(1, study.max_num_seeds / study.num_seeds)))
-    return 1 - (1 - theory.CONFIDENCE) / (1 + doublings)
-
-
-def build_verdict(study, table):
+def build_verdict(study, table, workdir):
     """Returns the dict of `verdict.json`; the study's verdict is that of its worst batch size."""
-    settings, verdicts = [], []
+    settings, verdicts, looks = [], [], {}
     for batch_size in study.batch_sizes:
+        rows = [row for row in table if row["batch_size"] == batch_size]
         cells = {
-            ell: [r for r in table if r["batch_size"] == batch_size and r["ell"] == ell]
-            for ell in study.ells
+            ell: [row for row in rows if row["ell"] == ell]
+            for ell in sorted({row["ell"] for row in rows})
         }
-        cells = {ell: rows for ell, rows in cells.items() if rows}
-        settings += [_summarize_cell(rows) for rows in cells.values()]
-        verdicts.append(_judge_batch_size(study, batch_size, cells))
+        settings += [_summarize_cell(cell) for cell in cells.values()]
+        looks[batch_size] = {f"{ell:g}": len(cell) for ell, cell in cells.items()}
+        look = look_number(workdir, batch_size, looks[batch_size])
+        verdicts.append(_judge_batch_size(study, batch_size, cells, look))
     worst = min(verdicts, key=lambda v: WORST_FIRST.index(v["verdict"]))
     return {
         "study": study.name,
         "verdict": worst["verdict"],
         "closeness": study.closeness,
-        "confidence": confidence_per_look(study),
+        "confidence": theory.CONFIDENCE,
         "measured_closeness": worst["measured_closeness"],
         "necessary_condition": worst["necessary_condition"],
         "optimizer": study.facts.optimizer,
         "premises": study.facts.assumptions(),
         "verdicts": verdicts,
         "settings": settings,
+        "looks": looks,
         "failed_runs": failed_runs(table),
     }
 
@@ -49,12 +45,13 @@ def build_verdict(study, table):
 def _summarize_cell(rows):
     summary = {name: rows[0][name] for name in ("batch_size", "learning_rate", "ell")}
     summary["num_seeds"] = len(column(rows, "seed"))
+    summary["failed"] = len(rows) - summary["num_seeds"]
     return summary | summarize_quantities(rows) if summary["num_seeds"] else summary
 
 
-def _judge_batch_size(study, batch_size, cells):
-    sgd = [row for row in cells.get(1.0, []) if row["status"] == DONE]
-    verdict = _compare_with_limit(study, cells, sgd)
+def _judge_batch_size(study, batch_size, cells, look):
+    found = _judge(study, cells, look)
+    sgd = cells.get(1.0, [])
     condition = theory.sde_condition(
         column(sgd, "gradient_noise") or [math.nan],
         column(sgd, "gradient_signal") or [math.nan],
@@ -63,44 +60,38 @@ def _judge_batch_size(study, batch_size, cells):
     return {
         "batch_size": batch_size,
         "learning_rate": study.facts.learning_rate_at(batch_size),
-        "num_seeds": len(cells.get(1.0, [])),
-        "verdict": verdict.verdict,
-        "reason": verdict.reason,
-        "measured_closeness": verdict.measured_closeness,
-        "ratios": verdict.ratios,
+        "num_seeds": len(sgd),
+        "look": look,
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "remedy": found.remedy,
+        "measured_closeness": found.measured_closeness,
+        "ratios": found.ratios,
+        "extrapolations": {
+            quantity: [dataclasses.asdict(e) | {"limit": e.limit} for e in pairs]
+            for quantity, pairs in found.extrapolations.items()
+        },
+        "finished": {f"{ell:g}": count for ell, count in found.finished.items()},
+        "failed": {f"{ell:g}": count for ell, count in found.failed.items() if count},
         "necessary_condition": vars(condition),
     }
 
 
-def _compare_with_limit(study, cells, sgd):
-    def inconclusive(reason):
-        unknown = Interval(math.nan, 1.0, math.inf)
-        return Verdict(theory.INCONCLUSIVE, f"cannot be judged: {reason}", unknown, {})
-
+def _judge(study, cells, look):
     sampling = study.facts.sampling
     if sampling in theory.MODES_WITHOUT_SDE:
-        return inconclusive(
-            f"sampling={sampling!r} has no SDE limit to compare with. Use "
+        reason = (
+            f"cannot be judged: sampling={sampling!r} has no SDE limit to compare with. Use "
             "sampling='with_replacement'."
         )
-    amplified = [ell for ell in cells if ell > 1]
-    if len(amplified) < 2:
-        return inconclusive(
-            "extrapolating to the SDE takes at least two values of ell above 1. Add some to "
-            "sde_validity.ells."
+        return SDEVerdict(
+            theory.INCONCLUSIVE, reason, Interval(math.nan, 1.0, math.inf), {}, {}, {}, {}
         )
-    small, large = amplified[-2:]
-    pairs = pair_by_seed(cells[small], cells[large])
-    if len(sgd) < 2 or len(pairs) < 2:
-        return inconclusive(
-            "fewer than two seeds finished, so there are no intervals. Use num_seeds >= 2, or a "
-            "lower learning rate if runs diverged."
-        )
-    limit = {
-        name: theory.extrapolate(
-            small, [a[name] for a, _ in pairs], large, [b[name] for _, b in pairs]
-        )
-        for name in theory.QUANTITIES
+    values = {
+        quantity: {
+            ell: [row[quantity] if row["status"] == DONE else math.nan for row in rows]
+            for ell, rows in cells.items()
+        }
+        for quantity in study.quantities()
     }
-    values = {name: np.array(column(sgd, name)) for name in theory.QUANTITIES}
-    return study.decide(values, limit, confidence_per_look(study))
+    return study.decide(values, look)

@@ -117,7 +117,7 @@ class WeakConvergence(Study):
             )
         return steps
 
-    def specs(self, num_seeds):
+    def specs(self, plan):
         """Returns the network's runs: SVAG and Gaussian steps, over the same seeds."""
         methods = [(ell, SVAG) for ell in self.ells]
         methods += [(m, GAUSSIAN) for m in self.noise_steps]

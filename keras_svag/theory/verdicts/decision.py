@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from keras_svag._checks import english_list, finite_float
-from keras_svag.theory.quantities import NAMES
+from keras_svag.theory.quantities import DISPLAY_NAMES
 from keras_svag.theory.statistics.contrasts import Comparison
 from keras_svag.theory.statistics.intervals import Interval
 from keras_svag.theory.verdicts.criteria import Criterion, hull
@@ -65,7 +65,7 @@ def validate_closeness(closeness: float) -> float:
 
 def name_of(quantity: str) -> str:
     """The symbol of a quantity, or its name without underscores."""
-    return NAMES.get(quantity, quantity.replace("_", " "))
+    return DISPLAY_NAMES.get(quantity, quantity.replace("_", " "))
 
 
 def largest_factor(ratios: Sequence[Interval]) -> Interval:

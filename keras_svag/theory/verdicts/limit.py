@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_svag.theory.statistics.contrasts import Comparison, IndependentSamples
 from keras_svag.theory.statistics.intervals import Interval
@@ -31,6 +32,29 @@ class Extrapolation:
     ells: tuple[float, float]
     limit: Interval
     disagreement: float
+
+
+def extrapolate(ell_a: float, values_a: ArrayLike, ell_b: float, values_b: ArrayLike) -> np.ndarray:
+    """Limit l -> infinity of a quantity known at two l, for an error of order 1/l.
+
+    `Q_inf = (l_b Q_b - l_a Q_a) / (l_b - l_a)`, which is `2 Q(2 l) - Q(l)` for `l_b = 2 l_a`.
+
+    Args:
+        ell_a: The smaller amplification.
+        values_a: The quantity at `ell_a`, an array of any shape.
+        ell_b: The larger amplification.
+        values_b: The quantity at `ell_b`, an array of the same shape.
+
+    Returns:
+        An array of the same shape.
+
+    Example:
+
+    >>> extrapolate(4, [1.25], 8, [1.125])  # 1 + 1/l
+    array([1.])
+    """
+    weight_a, weight_b = _weights(ell_a, ell_b)
+    return weight_a * np.asarray(values_a, float) + weight_b * np.asarray(values_b, float)
 
 
 def extrapolations(

@@ -1,0 +1,45 @@
+"""Looks at the data: how often a study has been judged, with ever more runs."""
+
+import json
+import pathlib
+from typing import Any
+
+from keras_svag.engine.files import records
+from keras_svag.theory import spent_at
+
+LOOKS = "looks.json"
+
+
+def look_number(workdir: pathlib.Path, key: object, runs: dict[str, Any]) -> int:
+    """Number of this look at the runs of a cell; the same runs judged again are the same look."""
+    seen = _read(workdir).get(str(key), [])
+    runs = _as_json(runs)
+    return seen.index(runs) + 1 if runs in seen else len(seen) + 1
+
+
+def record_looks(workdir: pathlib.Path, looks: dict[object, dict[str, Any]]) -> None:
+    """Adds looks, a dict from cell to its runs, to those of the folder."""
+    found = _read(workdir)
+    for key, runs in looks.items():
+        seen = found.setdefault(str(key), [])
+        if _as_json(runs) not in seen:
+            seen.append(_as_json(runs))
+    records.write_json(workdir / LOOKS, found)
+
+
+def _read(workdir: pathlib.Path) -> dict[str, list]:
+    return records.read_json(workdir / LOOKS) or {}
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(records.to_json(value)))
+
+
+def describe_look(look: int) -> str:
+    """Describes the intervals of a look at the data."""
+    confidence = 100 * (1 - 2 * spent_at(look))
+    nth = "first" if look == 1 else f"{look}th" if look > 3 else ("second", "third")[look - 2]
+    return (
+        f"Intervals of {confidence:.4g} % at the {nth} look at the data; all looks together err "
+        "with at most 5 %."
+    )
