@@ -37,6 +37,7 @@ def test_files(finished):
         "config.json",
         "environment.json",
         "figures",
+        "looks.json",
         "report.html",
         "results.csv",
         "runs",
@@ -103,20 +104,13 @@ def test_verdict_file_follows_from_the_results(finished):
     condition = entry["necessary_condition"]
     assert condition["threshold"] == pytest.approx(1.0)
     assert condition["noise_to_signal"] == verdict["settings"][0]["noise_to_signal"]
+    # Two ells above 1 cannot check the extrapolation: no verdict, but what is known is there.
+    assert entry["verdict"] == "inconclusive" and entry["ratios"] == {}
     for name in QUANTITIES:
-        sgd = np.log(column(cells[1], name))
-        limit = 2 * column(cells[4], name) - column(cells[2], name)
-        if limit.min() <= 0:
-            assert entry["ratios"][name] == {"mean": None, "ci_low": 0, "ci_high": None}
-            continue
-        welch = stats.ttest_ind(sgd, np.log(limit), equal_var=False).confidence_interval(0.95)
-        assert entry["ratios"][name] == pytest.approx(
-            {
-                "mean": np.exp(sgd.mean() - np.log(limit).mean()),
-                "ci_low": np.exp(welch.low),
-                "ci_high": np.exp(welch.high),
-            }
-        )
+        [pair] = entry["extrapolations"][name]
+        limit = 2 * column(cells[4], name).mean() - column(cells[2], name).mean()
+        assert pair["ells"] == [2, 4] and pair["limit"]["mean"] == pytest.approx(limit)
+    assert entry["finished"] == {"1": 2, "2": 2, "4": 2} and entry["failed"] == {}
     for name in ("verdict", "measured_closeness", "necessary_condition"):
         assert verdict[name] == entry[name]
 
@@ -252,9 +246,9 @@ def test_diverging_runs_are_reported_and_the_others_go_on(tmp_path):
             assert f"step {failure['failed_step']}." in row["message"]
             assert row["message"] == verdict["failed_runs"][name]
             assert row["gradient_noise"] == ""
-    assert verdict["verdict"] == "inconclusive"
-    assert "fewer than two seeds finished" in verdict["verdicts"][0]["reason"]
+    assert verdict["verdict"] == "invalid"
+    assert "diverged in every run, and SVAG in none" in verdict["verdicts"][0]["reason"]
     assert [setting["num_seeds"] for setting in verdict["settings"]] == [0, 2, 2]
     report = (tmp_path / "report.html").read_text()
-    assert all(f"Run {name}: " in report for name in failed)
+    assert all(f"Run {name} diverged" in report for name in failed)
     assert "  -" in repr(result).splitlines()[1]

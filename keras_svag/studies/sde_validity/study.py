@@ -110,9 +110,11 @@ class SDEValidity(Study):
         more = {}
         for entry in details["verdicts"]:
             num_seeds, ells = plan[entry["batch_size"]]
+            if not entry["ratios"]:
+                continue  # nothing to add to
             if entry["remedy"] == LARGER_ELL and 2 * ells[-1] <= self.max_ell:
                 more[entry["batch_size"]] = (num_seeds, (*ells, 2 * ells[-1]))
-            elif entry["remedy"] and entry["ratios"] and num_seeds < self.max_num_seeds:
+            elif entry["remedy"] and num_seeds < self.max_num_seeds:
                 more[entry["batch_size"]] = (min(2 * num_seeds, self.max_num_seeds), ells)
         return more
 
