@@ -256,5 +256,5 @@ def test_diverging_runs_are_reported_and_the_others_go_on(tmp_path):
     assert "fewer than two seeds finished" in verdict["verdicts"][0]["reason"]
     assert [setting["num_seeds"] for setting in verdict["settings"]] == [0, 2, 2]
     report = (tmp_path / "report.html").read_text()
-    assert all(f"Run {name}: " in report for name in failed)
+    assert all(f"Run {name} diverged" in report for name in failed)
     assert "  -" in repr(result).splitlines()[1]
