@@ -111,7 +111,7 @@ def get_config(variant="default"):
         config.num_records = 10
         config.num_checkpoints = 2
         config.sde_validity.batch_sizes = (32, 128)
-        config.sde_validity.ells = (1.0, 2.0, 4.0)
+        config.sde_validity.ells = (1.0, 2.0, 4.0, 8.0)
         config.linear_scaling.batch_sizes = (4, 64)
         config.noisy_gradient_descent.update(
             batch_sizes=(128,), noise_steps=(1.0, 2.0), num_seeds=2

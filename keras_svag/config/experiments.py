@@ -246,7 +246,7 @@ def _make_small(config, figure):
     grid = config[figure.study]
     if figure.study == SDE_VALIDITY:
         grid.batch_sizes = (16 if figure.batch_size < 1024 else 128,)
-        grid.ells = (1.0, 2.0, 4.0)
+        grid.ells = (1.0, 2.0, 4.0, 8.0)
     elif figure.study == LINEAR_SCALING:
         grid.batch_sizes = (16, 32, 64, 128, 256)
     else:

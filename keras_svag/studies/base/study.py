@@ -299,7 +299,8 @@ class Study:
             record_looks(session.workdir, details.get("looks", {}))
             more = self.extend_plan(details, plan)
             if not more:
-                details["extensions"] = extensions
+                if extensions:
+                    details["extensions"] = extensions
                 return Result(self, session.workdir, details, table, environment)
             for size, new in more.items():
                 extensions.append(self.describe_extension(size, plan[size], new, details))
