@@ -86,7 +86,14 @@ def get_config(variant="default"):
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged
 
-    config.sde_validity = dict(batch_sizes=(8, 256), ells=(1.0, 2.0, 4.0, 8.0))
+    config.sde_validity = dict(
+        batch_sizes=(8, 256),
+        ells=(1.0, 2.0, 4.0, 8.0),
+        # Doubled up to here while the limit is not known well enough; unset: twice the largest ell.
+        max_ell=placeholder(float),
+        # What must agree besides R, N and G: "{'final_test_accuracy': {'difference': 0.02}}".
+        criteria=placeholder(object),
+    )
     config.noisy_gradient_descent = dict(
         batch_sizes=(256,),
         margins=(0.05,),  # of equivalence, for each batch size
@@ -111,7 +118,7 @@ def get_config(variant="default"):
         config.num_records = 10
         config.num_checkpoints = 2
         config.sde_validity.batch_sizes = (32, 128)
-        config.sde_validity.ells = (1.0, 2.0, 4.0, 8.0)
+        config.sde_validity.max_ell = 8.0
         config.linear_scaling.batch_sizes = (4, 64)
         config.noisy_gradient_descent.update(
             batch_sizes=(128,), noise_steps=(1.0, 2.0), num_seeds=2

@@ -31,7 +31,12 @@ def get_config():
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged
 
-    config.sde_validity = dict(batch_sizes=placeholder(tuple), ells=(1.0, 2.0, 4.0, 8.0))
+    config.sde_validity = dict(
+        batch_sizes=placeholder(tuple),
+        ells=(1.0, 2.0, 4.0, 8.0),
+        max_ell=placeholder(float),  # see configs/digits.py
+        criteria=placeholder(object),
+    )
     config.linear_scaling = dict(
         batch_sizes=placeholder(tuple),
         criterion="closeness",  # or weight_norm, test_accuracy

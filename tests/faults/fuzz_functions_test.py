@@ -51,6 +51,27 @@ SERIES = st.lists(ANY_FLOAT, max_size=45)
 SHORT_SERIES = st.lists(ANY_FLOAT, max_size=5)
 CONFIDENCE = st.floats(0.5, 0.999)
 QUANTITIES = st.fixed_dictionaries({name: SHORT_SERIES for name in theory.QUANTITIES})
+ELLS = (1.0, 2.0, 4.0, 8.0)
+FIVE = st.lists(ANY_FLOAT, min_size=5, max_size=5)
+PAIRED = st.fixed_dictionaries({name: FIVE for name in theory.QUANTITIES})
+# The same runs for every quantity, or not.
+RUNS = st.one_of(FIVE, FIVE, FIVE, SHORT_SERIES)
+BY_ELL = st.fixed_dictionaries(
+    {
+        name: st.one_of(
+            st.fixed_dictionaries({ell: RUNS for ell in ELLS}),
+            st.dictionaries(ANY_FLOAT, RUNS, max_size=3),
+        )
+        for name in theory.QUANTITIES
+    }
+)
+CRITERIA = st.sampled_from(
+    [
+        None,
+        {"weight_norm": theory.Criterion.within_factor(1.1)},
+        {"gradient_signal": theory.Criterion.within_difference(0.1)},
+    ]
+)
 OPTIMIZERS = st.sampled_from(
     [
         keras.optimizers.SGD(0.1, weight_decay=1e-3),
@@ -131,7 +152,41 @@ TARGETS = {
             "values_b": st.lists(ANY_FLOAT, min_size=3, max_size=3),
         },
     ),
-    "judge": (theory.judge, {"sgd": QUANTITIES, "limit": QUANTITIES, "closeness": NUMBER}),
+    "judge_sde": (
+        theory.judge_sde,
+        {"values": BY_ELL, "closeness": NUMBER, "look": COUNT, "criteria": CRITERIA},
+    ),
+    "judge_scaling": (
+        theory.judge_scaling,
+        {
+            "base": QUANTITIES,
+            "other": QUANTITIES,
+            "closeness": NUMBER,
+            "look": COUNT,
+            "criteria": CRITERIA,
+        },
+    ),
+    "judge_noisy_gradient_descent": (
+        theory.judge_noisy_gradient_descent,
+        {
+            "first": PAIRED,
+            "second": PAIRED,
+            "margin": SMALL,
+            "confidence": CONFIDENCE,
+            "look": COUNT,
+            "criteria": CRITERIA,
+        },
+    ),
+    "fit_errors": (
+        theory.fit_errors,
+        {
+            "values": st.dictionaries(st.sampled_from(ELLS), FIVE, max_size=4),
+            "reference": FIVE,
+            "paired": st.booleans(),
+            "confidence": CONFIDENCE,
+        },
+    ),
+    "spent_at": (theory.spent_at, {"look": COUNT, "confidence": NUMBER}),
     "sde_threshold": (theory.sde_threshold, {"closeness": NUMBER}),
     "sde_condition": (
         theory.sde_condition,
@@ -146,7 +201,6 @@ TARGETS = {
             "form": mostly(st.sampled_from(["tight", "paper"])),
         },
     ),
-    "closeness": (theory.closeness, {"a": QUANTITIES, "b": QUANTITIES}),
     "compare": (
         theory.compare,
         {"a": SHORT_SERIES, "b": SHORT_SERIES, "margin": SMALL, "paired": st.just(False)},

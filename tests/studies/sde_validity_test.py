@@ -16,6 +16,7 @@ from tests.studies.helpers import files_of, read_table, run_study, study_config
 from tests.studies.synthetic import make_pool
 
 QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
+ELLS = [1, 2, 4, 8]
 
 
 def run(config, workdir, command=("python", "study.py")):
@@ -45,7 +46,7 @@ def test_files(finished):
         "verdict.json",
     }
     assert {path.name for path in (workdir / "runs").iterdir()} == {
-        f"b128_ell{ell}_seed{seed}" for ell in (1, 2, 4) for seed in (0, 1)
+        f"b128_ell{ell}_seed{seed}" for ell in ELLS for seed in (0, 1)
     }
     assert not [name for name in files_of(workdir) if ".tmp" in name]
     environment = records.read_json(workdir / "environment.json")
@@ -57,7 +58,7 @@ def test_results_are_means_over_the_window(finished):
     # whose ends lie within one effective step of that. By hand: records 5 to 8.
     workdir, _ = finished
     table = read_table(workdir)
-    assert len(table) == 6
+    assert len(table) == 8
     for row in table:
         metrics = records.read_jsonl(workdir / "runs" / row["name"] / "metrics.jsonl")
         ends = [record["effective_step"] for record in metrics]
@@ -86,8 +87,8 @@ def test_verdict_file_follows_from_the_results(finished):
     assert verdict["study"] == "sde_validity" and verdict["closeness"] == math.sqrt(2)
     assert verdict["confidence"] == 0.95 and verdict["failed_runs"] == {}
     table = read_table(workdir)
-    cells = {ell: [row for row in table if row["ell"] == ell] for ell in (1, 2, 4)}
-    assert [setting["ell"] for setting in verdict["settings"]] == [1, 2, 4]
+    cells = {ell: [row for row in table if row["ell"] == ell] for ell in ELLS}
+    assert [setting["ell"] for setting in verdict["settings"]] == ELLS
     for setting in verdict["settings"]:
         rows = cells[setting["ell"]]
         assert (setting["batch_size"], setting["num_seeds"]) == (128, 2)
@@ -104,13 +105,18 @@ def test_verdict_file_follows_from_the_results(finished):
     condition = entry["necessary_condition"]
     assert condition["threshold"] == pytest.approx(1.0)
     assert condition["noise_to_signal"] == verdict["settings"][0]["noise_to_signal"]
-    # Two ells above 1 cannot check the extrapolation: no verdict, but what is known is there.
-    assert entry["verdict"] == "inconclusive" and entry["ratios"] == {}
     for name in QUANTITIES:
-        [pair] = entry["extrapolations"][name]
-        limit = 2 * column(cells[4], name).mean() - column(cells[2], name).mean()
-        assert pair["ells"] == [2, 4] and pair["limit"]["mean"] == pytest.approx(limit)
-    assert entry["finished"] == {"1": 2, "2": 2, "4": 2} and entry["failed"] == {}
+        means = {ell: column(cells[ell], name).mean() for ell in ELLS}
+        limits = [2 * means[4] - means[2], 2 * means[8] - means[4]]
+        pairs = entry["extrapolations"][name]
+        assert [pair["ells"] for pair in pairs] == [[2, 4], [4, 8]]
+        assert [pair["limit"]["mean"] for pair in pairs] == pytest.approx(limits)
+        assert pairs[0]["disagreement"] is None
+        change = (limits[1] - limits[0]) / abs(limits[1])
+        assert pairs[1]["disagreement"] == pytest.approx(change)
+        ratio = means[1] / (sum(limits) / 2)
+        assert entry["ratios"][name]["mean"] == pytest.approx(ratio)
+    assert entry["finished"] == {"1": 2, "2": 2, "4": 2, "8": 2} and entry["failed"] == {}
     for name in ("verdict", "measured_closeness", "necessary_condition"):
         assert verdict[name] == entry[name]
 
@@ -119,7 +125,7 @@ def test_printed_table(finished):
     workdir, result = finished
     lines = repr(result).splitlines()
     assert lines[0].split()[:7] == ["B", "ell", "seeds", "N", "G", "N/G", "R"]
-    for line, setting in zip(lines[1:4], records.read_json(workdir / "verdict.json")["settings"]):
+    for line, setting in zip(lines[1:5], records.read_json(workdir / "verdict.json")["settings"]):
         noise = f"{setting['gradient_noise']['mean']:.4g}"
         assert line.split()[:4] == ["128", f"{setting['ell']:g}", "2", noise]
     assert "Batch size 128" in lines[-1] and result.verdict in lines[-1]
@@ -150,8 +156,8 @@ def test_more_seeds_keep_the_finished_runs(finished, tmp_path, monkeypatch):
     now = times_of(tmp_path)
     assert {path: now[path] for path in old} == old
     names = {path.name for path in (tmp_path / "runs").iterdir()}
-    assert len(names) == 9 and {"b128_ell1_seed2", "b128_ell4_seed2"} <= names
-    assert [setting["num_seeds"] for setting in verdict["settings"]] == [3, 3, 3]
+    assert len(names) == 12 and {"b128_ell1_seed2", "b128_ell4_seed2"} <= names
+    assert [setting["num_seeds"] for setting in verdict["settings"]] == [3, 3, 3, 3]
     table = read_table(tmp_path)
     assert [row for row in table if row["seed"] < 2] == old_table
     assert records.read_json(tmp_path / "config.json")["num_seeds"] == 3

@@ -167,8 +167,26 @@ def test_criteria_are_judged_too(synthetic):
     assert entry["verdict"] == "invalid" and "final test accuracy (difference" in entry["reason"]
 
 
+def test_a_criterion_on_what_is_not_recorded_keeps_the_runs(synthetic, tmp_path):
+    grid = {"batch_sizes": [8], "ells": [1.0, 2.0, 4.0, 8.0], "max_ell": 8.0}
+    typo = {"criteria": {"final_test_acuracy": {"difference": 0.02}}}
+    message = "final_test_accuracy.*Received.*'final_test_acuracy'.*runs are kept"
+    with pytest.raises(ValueError, match=message):
+        synthetic(first_order, {"sde_validity": grid | typo})
+    assert not (tmp_path / "verdict.json").exists()
+    assert synthetic(first_order, {"sde_validity": grid})["verdict"]
+
+
 @pytest.mark.parametrize(
-    "criteria", [{"train_loss": 1.2}, {"train_loss": {"factor": 2}}, {"train_loss": {"ratio": 0.5}}]
+    "criteria",
+    [
+        "train_loss",
+        ["train_loss"],
+        {"train_loss": 1.2},
+        {"train_loss": {"factor": 2}},
+        {"train_loss": {"ratio": 0.5}},
+        {"train_loss": {}},
+    ],
 )
 def test_wrong_criteria(criteria):
     with pytest.raises(ValueError, match=r"Received: (criteria|ratio)="):

@@ -10,7 +10,7 @@ from keras_svag import theory
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption
 from keras_svag.studies import load
-from tests.studies.helpers import files_of, run_study, scaling_config, study_config
+from tests.studies.helpers import build, files_of, run_study, scaling_config, study_config
 from tests.studies.synthetic import make_pool, scaling_world
 
 QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
@@ -31,8 +31,7 @@ def sixteen(tmp_path, use_pool):
     use_pool(truth, spread=spread)
     workdir = tmp_path / "study"
     for seeds in (16, 4):
-        grid = {"batch_sizes": [128], "ells": [1.0, 2.0, 4.0, 8.0]}
-        config = study_config(num_seeds=seeds, max_num_seeds=seeds, sde_validity=grid)
+        config = study_config(num_seeds=seeds, max_num_seeds=seeds)
         result = run_study(config, "sde_validity", workdir)
     return workdir, result
 
@@ -62,8 +61,8 @@ def test_judge_takes_all_finished_runs_and_leaves_the_verdict(sixteen):
     assert (result.verdict, judged.verdict) == ("valid", "invalid")
     after = files_of(workdir)
     assert of_runs(workdir) == runs
-    changed = {name for name in before if after[name] != before[name]}
-    assert changed <= {"looks.json"}
+    # 16 seeds and the 4 of the config are on record already: no further look.
+    assert {name: after[name] for name in before} == before
     (new,) = set(after) - set(before)
     assert workdir / new == judged.path and new.startswith("verdict")
     written = json.loads(after[new])
@@ -136,6 +135,31 @@ def test_judged_twice_leaves_both(sixteen):
     assert len(paths) == 4 and all(path.exists() for path in paths)
 
 
+def test_more_seeds_judged_by_hand_are_another_look(tmp_path, use_pool):
+    use_pool(truth, spread=spread)
+    run_study(study_config(), "sde_validity", tmp_path)
+    assert list(records.read_json(tmp_path / "looks.json")) == ["128"]
+    # Other seeds of a study that is not finished, such as those of a shard.
+    more = build(study_config(num_seeds=5, max_num_seeds=5))
+    grid = [spec for spec in more.specs(more.first_plan()) if spec.seed >= 2]
+    make_pool(truth, spread=spread)(None, more.recording, tmp_path, 1, None).execute(grid, None)
+    before = files_of(tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.details["verdicts"][0]["look"] == 2
+    assert files_of(tmp_path) == before  # who only reads does not look
+    judged = loaded.judge()
+    assert judged.details["verdicts"][0]["look"] == 2
+    # The ends of the intervals err with 5 % 2^-2 now.
+    assert "97.5 % at the second look" in judged.details["judged"]["correction"]
+    ells = ("1", "2", "4", "8")
+    looks = [dict.fromkeys(ells, 2), dict.fromkeys(ells, 5)]
+    assert records.read_json(tmp_path / "looks.json") == {"128": looks}
+    # The same runs, by another rule: not a third look.
+    again = load(tmp_path).judge(closeness=1.2)
+    assert again.details["verdicts"][0]["look"] == 2
+    assert records.read_json(tmp_path / "looks.json") == {"128": looks}
+
+
 def test_report_of_a_judgement_is_its_own(sixteen):
     workdir, _ = sixteen
     before = (workdir / "report.html").read_bytes()
@@ -188,7 +212,7 @@ def test_unfinished_study_has_a_provisional_verdict(tmp_path, use_pool):
         run_study(study_config(num_seeds=8, max_num_seeds=8), "sde_validity", tmp_path)
     before = files_of(tmp_path)
     loaded = load(tmp_path)
-    assert [s["num_seeds"] for s in loaded.details["settings"]] == [3, 3, 3]
+    assert [s["num_seeds"] for s in loaded.details["settings"]] == [3, 3, 3, 3]
     assert loaded.verdict in (theory.VALID, theory.INVALID, theory.INCONCLUSIVE)
     assert loaded.plot() is not None
     assert files_of(tmp_path) == before

@@ -71,7 +71,6 @@ def test_config_and_environment(study):
         del wanted[other]
     wanted["optimizer"] = {"name": "SVAG"}  # without what is not set, or of other schedules
     wanted["schedule"] = {"name": "step", "decay_at": [0.8], "decay_factor": 0.1}
-    wanted["sde_validity"] |= {"criteria": None, "max_ell": 16.0}
     assert got == {"study": "sde_validity", **wanted}
     environment = load(workdir / "environment.json")
     assert environment["command"] == [
