@@ -167,6 +167,23 @@ def test_criteria_are_judged_too(synthetic):
     assert entry["verdict"] == "invalid" and "final test accuracy (difference" in entry["reason"]
 
 
+def test_report_names_criteria_failed_runs_and_both_limits(synthetic, tmp_path):
+    grid = {"batch_sizes": [8], "ells": [1.0, 2.0, 4.0, 8.0], "max_ell": 8.0}
+    accuracy = {"criteria": {"final_test_accuracy": {"difference": 0.02}}}
+    fields = {"sde_validity": grid | accuracy, "num_seeds": 3, "max_num_seeds": 3}
+    failed = ["b8_ell2_seed1"]
+    synthetic(lambda run: (1.0, 1.0, 1 + 1 / run.ell**2), fields, failed=failed)
+    page = " ".join((tmp_path / "report.html").read_text("utf-8").split())
+    assert "(final test accuracy: within a difference of 0.02)" in page
+    assert "<th>final test accuracy difference</th>" in page
+    assert "<th>gradient signal ratio</th>" in page
+    assert "failed runs: 1 at ell = 2)" in page and "<td>2 (1 failed)</td>" in page
+    # 2 (1 + 1/16) - (1 + 1/4) and 2 (1 + 1/64) - (1 + 1/16), which is 9.7 % more.
+    for words in ('<td class="text">2, 4, 8</td>', "<td>0.875<br>", "<td>0.9688<br>", "+9.7 %"):
+        assert words in page
+    assert "2 (1 failed)" in repr(load(tmp_path))
+
+
 def test_a_criterion_on_what_is_not_recorded_keeps_the_runs(synthetic, tmp_path):
     grid = {"batch_sizes": [8], "ells": [1.0, 2.0, 4.0, 8.0], "max_ell": 8.0}
     typo = {"criteria": {"final_test_acuracy": {"difference": 0.02}}}
