@@ -82,8 +82,8 @@ class Comparison:
     """Contrast A against contrast B of the same samples, where B may be off by up to `slack`."""
 
     samples: Samples
-    first: Sequence[float]
-    second: Sequence[float]
+    first: Coefficients
+    second: Coefficients
     slack: float = 0.0
 
     def value(self) -> float:
