@@ -97,6 +97,6 @@ def test_files_are_images_and_the_same_each_time(result, tmp_path):
 def test_nothing_to_draw(result, tmp_path):
     # No run finished: empty axes, but no warning and no crash at the end of a long study.
     failed = [{**row, "status": FAILED} for row in result.table]
-    empty = Result(result.study, result.workdir, result.details, failed, result.setting)
+    empty = Result(result.study, result.workdir, result.details, failed, result.environment)
     for path in empty.save_figures(folder=tmp_path):
         assert path.read_bytes().startswith(PNG)
