@@ -15,6 +15,7 @@ from keras_svag.theory.conditions import (
 )
 from keras_svag.theory.equilibrium.balance import (
     equilibrium_weight_norm,
+    heavy_ball_weight_norm,
     weight_norm_imbalance,
     with_weight_decay,
     yaida_ratio,
@@ -96,6 +97,7 @@ __all__ = [
     "extrapolate",
     "find_window",
     "gaussian_loss_weights",
+    "heavy_ball_weight_norm",
     "judge",
     "lsr_max_kappa",
     "mean_interval",
