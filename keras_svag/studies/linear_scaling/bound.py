@@ -30,7 +30,7 @@ def describe_bound(facts, details):
         sentences = [f"This is a guide and no bound, since {reasons}."]
     if facts.momentum:
         kappas = {
-            "at this kappa": details["predicted_max_kappa"]["tight"]["mean"],
+            "at the predicted kappa": details["predicted_max_kappa"]["tight"]["mean"],
             "at the observed kappa": details["observed_max_kappa"]["value"],
         }
         values = [
