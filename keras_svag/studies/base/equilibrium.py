@@ -5,11 +5,9 @@ from keras_svag.theory.sampling_modes import SHUFFLED_EPOCHS
 
 
 def why_no_condition(histories, facts, batch_size, window):
-    """Returns the reason why N/G of SGD runs supports no condition, `None` if it supports one.
-
-    `histories` holds the records of the runs at one batch size, and `window` the two fractions of
-    the run over which their N and G are averaged.
-    """
+    """Returns the reason why N/G of SGD runs supports no condition, `None` if it supports one."""
+    # `histories`: the records of each run at one batch size. `window`: the two fractions of the run
+    # over which N and G are averaged.
     if facts.sampling == SHUFFLED_EPOCHS:
         # The balance of R is about |g|^2, hence N and G as logged (docs/theory_conditions.md, 1.3).
         return "Under shuffled epochs G is corrected, and the condition is about G as logged."
