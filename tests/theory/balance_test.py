@@ -121,17 +121,18 @@ def heavy_ball(toy, x, steps, eta, decay, momentum, seed=1):
 
 def test_heavy_ball_of_the_toy_is_that_of_keras():
     toy, start = ScaleInvariantToy(), np.random.default_rng(0).normal(size=(3, 6))
-    weight = keras.Variable(start, dtype="float64")
+    weight = keras.Variable(start, dtype="float32")
     optimizer = keras.optimizers.SGD(0.25, momentum=0.875, weight_decay=0.5)
     optimizer.build([weight])
     rng = np.random.default_rng(1)
     for x, v in heavy_ball(toy, start, 20, 0.25, 0.5, 0.875):
         rows = rng.integers(len(toy.table), size=(3, 2))
         gradient = toy.gradients(keras.ops.convert_to_numpy(weight), rows)
-        optimizer.apply([keras.ops.convert_to_tensor(gradient, "float64")], [weight])
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), x, rtol=1e-12, atol=1e-12)
+        optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [weight])
+        # 20 steps of float32, each with a few roundings of numbers of order 1.
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), x, rtol=0, atol=1e-5)
         velocity = keras.ops.convert_to_numpy(optimizer.momentums[0])
-        np.testing.assert_allclose(velocity, v, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(velocity, v, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
