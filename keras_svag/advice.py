@@ -22,7 +22,7 @@ from keras_svag.theory import (
     lsr_max_kappa,
 )
 from keras_svag.theory.quantities import NOISE, SIGNAL
-from keras_svag.theory.scaling_rules import AUTO
+from keras_svag.theory.scaling_rules import AUTO, HEAVY_BALL
 
 # Violated assumptions of the theorem, and those of which too little is known.
 VIOLATED = {
@@ -38,6 +38,11 @@ UNKNOWN = {
     "scale invariant network": "scale invariance of the network is unknown",
     "equilibrium": "equilibrium cannot be tested",
 }
+_BOUND = (
+    "The bound is one-sided: training changes above it, and may change below it.",
+    "On the batch size, it is strictest from a small base batch.",
+)
+_GUIDE = ("The guide is no bound: training may stay the same above it, and may change below it.",)
 # A long run has thousands of rows: the search for a window tries only so many starts.
 _MAX_STARTS = 8
 
@@ -59,6 +64,7 @@ class Advice:
     closeness: float  # C
     rule: str | None  # name of the scaling rule; `None` if none is known
     rule_limit: float  # the rule is defined for smaller factors only; may be infinite
+    momentum: float  # b of the optimizer's `momentum`, 0 without
     assumptions: dict[str, bool | None]  # by name; `None` for unknown
     is_theorem: bool  # all assumptions hold; otherwise the bound is a heuristic
     in_equilibrium: bool | None  # `None` if that cannot be tested
@@ -66,6 +72,11 @@ class Advice:
     kappa: float | None = None  # factor for which code was requested
     code: str | None = None  # Python expression: the optimizer at `kappa` times the batch size
     note: str = ""  # reason for `code=None`
+
+    @property
+    def is_bound(self):
+        """True for SGD without momentum; `max_kappa` of other optimizers is a guide."""
+        return bool(self.assumptions["SGD without momentum"])
 
     def __str__(self):
         """The advice as one sentence."""
@@ -75,12 +86,19 @@ class Advice:
         limit = ""
         if math.isfinite(self.rule_limit):
             limit = f" (this rule requires a factor below {self.rule_limit:.3g})"
+        qualifier = "at most" if self.is_bound else "about"
+        momentum = ""
+        if self.momentum:
+            momentum = f"; kappa (1 - momentum) is {self._momentum_product():.2g} there"
         return (
             f"{self.optimizer} at batch size {self.batch_size}: batch size and learning rate "
-            f"({rule}) can be scaled together by at most {self.max_kappa[TIGHT]}{limit} "
+            f"({rule}) can be scaled together by {qualifier} {self.max_kappa[TIGHT]}{limit} "
             f"before training changes by more than a factor of {self.closeness:.3g}, "
-            f"{self._justification()}; simple noise scale B N/G = {self.noise_scale}."
+            f"{self._justification()}{momentum}; simple noise scale B N/G = {self.noise_scale}."
         )
+
+    def _momentum_product(self, kappa=None):
+        return (1 - self.momentum) * (self.max_kappa[TIGHT].mean if kappa is None else kappa)
 
     def _justification(self):
         if self.is_theorem:
@@ -90,18 +108,35 @@ class Advice:
             for name, holds in self.assumptions.items()
             if not holds
         ]
-        return f"as a heuristic ({', '.join(filter(None, reasons))})"
+        kind = "as a heuristic" if self.is_bound else "as a guide and no bound"
+        return f"{kind} ({', '.join(filter(None, reasons))})"
 
     def describe(self):
         """Returns several lines: the sentence, the state of equilibrium, code to paste."""
         lines = [str(self), self.equilibrium]
         if self.kappa is not None:
             if self.kappa > self.max_kappa[TIGHT].mean:
-                lines.append(f"The requested factor {self.kappa:g} exceeds the bound.")
+                noun = "bound" if self.is_bound else "guide"
+                lines.append(f"The requested factor {self.kappa:g} exceeds the {noun}.")
             size = f"fit(..., batch_size={round(self.kappa * self.fit_batch_size)})"
             lines.append(f"optimizer = {self.code}  # for {size}" if self.code else self.note)
-        lines.append("The bound is one-sided: training changes above it, and may change below it.")
+        lines += _BOUND if self.is_bound else _GUIDE
+        if self.momentum:
+            lines.append(self._describe_momentum())
         return "\n".join(lines)
+
+    def _describe_momentum(self):
+        condition = "stay of order 1"
+        if self.rule == HEAVY_BALL:
+            condition += " and below 1"
+        requested = ""
+        if self.kappa is not None:
+            value = self._momentum_product(self.kappa)
+            requested = f" At the requested factor {self.kappa:g} it is {value:.2g}."
+        return (
+            "With momentum, what limits the rule is kappa (1 - momentum), which must "
+            f"{condition}.{requested}"
+        )
 
     def to_json(self):
         """Returns a JSON-compatible dict."""
@@ -155,6 +190,7 @@ def advise(
         max_kappa={form: lsr_max_kappa(*batches, closeness, form) for form in (TIGHT, PAPER)},
         closeness=closeness,
         **_rule_and_limit(optimizer, rule),
+        momentum=float(getattr(optimizer, "momentum", 0.0)),
         assumptions=assumptions,
         # The balance of R is evidence, no assumption: only a violation counts.
         is_theorem=all(holds for name, holds in assumptions.items() if name != "balance of R")

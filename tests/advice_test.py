@@ -253,7 +253,7 @@ def test_theorem_or_heuristic(optimizer, halves, rule, words):
     text = str(advice)
     assert ("by a theorem" in text) == (words is None)
     assert (words or "by a theorem") in text
-    assert ("heuristic" in text) == (words is not None)
+    assert ("heuristic" in text or "a guide" in text) == (words is not None)
     for known, missing in [(None, "is unknown"), (False, "not scale invariant")]:
         advice = advise(rows, optimizer, batch_size=8, scale_invariant=known)
         assert not advice.is_theorem and missing in str(advice)
@@ -343,6 +343,38 @@ def test_the_rule_of_goyal_on_momentum():
     assert advice.code == (
         "keras.optimizers.SGD(learning_rate=0.8, weight_decay=0.005, momentum=0.9)"
     )
+
+
+@pytest.mark.parametrize(
+    "optimizer, is_bound",
+    [
+        (sgd(), True),
+        (sgd(momentum=0.99), False),
+        (keras.optimizers.RMSprop(ETA, momentum=0.9), False),
+        (keras.optimizers.AdamW(ETA), False),
+    ],
+)
+def test_bound_for_plain_sgd_and_guide_for_others(optimizer, is_bound):
+    text = advise(records(), optimizer, batch_size=8, kappa=99).describe()
+    assert ("at most" in text) == is_bound
+    assert ("training changes above it" in text) == is_bound
+    assert ("strictest from a small base batch" in text) == is_bound
+    assert ("a guide and no bound" in text) == (not is_bound)
+    assert ("may stay the same above it" in text) == (not is_bound)
+    assert f"exceeds the {'bound' if is_bound else 'guide'}" in text
+    assert ("kappa (1 - momentum)" in text) == bool(getattr(optimizer, "momentum", 0))
+
+
+def test_kappa_times_one_minus_momentum():
+    # The guide is 2 + N/G = 6, and 6 (1 - 0.99) = 0.06.
+    advice = advise(records(jitter=0.0), sgd(momentum=0.99), batch_size=8, kappa=20)
+    assert advice.momentum == 0.99
+    assert "kappa (1 - momentum) is 0.06 there" in str(advice)
+    text = advice.describe()
+    assert "must stay of order 1 and below 1" in text
+    assert "At the requested factor 20 it is 0.2" in text
+    linear = advise(records(), sgd(momentum=0.99), batch_size=8, rule="linear").describe()
+    assert "order 1." in linear
 
 
 def test_sentences():

@@ -110,8 +110,13 @@ class CompiledTraining:
 
     def weight_norm(self):
         """R, the squared norm of the trainable weights, summed in float64."""
-        weights = values_of(self.model.trainable_variables)
-        return float(sum(np.sum(np.square(w, dtype=np.float64)) for w in weights))
+        return _squared_norm(self.model.trainable_variables)
+
+    def velocity_norm(self):
+        """The squared norm of the velocity of a heavy ball; `None` with any other optimizer."""
+        optimizer = self.model._svag
+        is_heavy_ball = isinstance(optimizer, keras.optimizers.SGD) and not optimizer.nesterov
+        return _squared_norm(optimizer.momentums) if is_heavy_ball and optimizer.momentum else None
 
     def weight_function(self):
         """Mean of tanh(x)^2 over the trainable weights: a smooth, bounded test function."""
@@ -159,6 +164,10 @@ def _on_device(array):
         _device_tensors[key] = to_device(array)
         weakref.finalize(array, _device_tensors.pop, key, None)  # before the id is reused
     return _device_tensors[key]
+
+
+def _squared_norm(variables):
+    return float(sum(np.sum(np.square(v, dtype=np.float64)) for v in values_of(variables)))
 
 
 def values_of(variables):

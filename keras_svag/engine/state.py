@@ -153,6 +153,8 @@ class RunState:
     def _add_row(self, logs, weight_norm):
         rates = self._program.learning_rates(self.spec.ell, self._record_start, self._record_end)
         self._time += float(rates.sum()) / self.spec.ell
+        velocity_norm = self._program.velocity_norm()
+        velocity = {} if velocity_norm is None else {"velocity_norm": velocity_norm}
         row = {
             "step": self._record_end,
             "effective_step": self._points[len(self._rows)],
@@ -160,6 +162,7 @@ class RunState:
             "learning_rate": float(rates[-1]),
             **logs,
             "weight_norm": weight_norm,
+            **velocity,
             "weight_function": self._program.weight_function(),
             **self._program.evaluate(),
         }

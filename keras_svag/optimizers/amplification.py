@@ -12,7 +12,7 @@ from keras_svag.optimizers import registry, scaling
 from keras_svag.optimizers.decay_rate import DecayRate
 from keras_svag.theory import svag_coefficients
 from keras_svag.theory.coefficients import validate_ell
-from keras_svag.theory.scaling_rules import ScalingRule
+from keras_svag.theory.scaling_rules import ScalingRule, scale_average_rate
 
 backend = backend_module(__package__)
 
@@ -117,6 +117,8 @@ class AmplificationMixin:
             rate = getattr(self, name)
             values[name] = 1 - (1 - rate) / ell if ell != 1 else rate
             values[f"{name}_complement"] = (1 - rate) / ell
+        if self.use_ema:
+            values["ema_momentum"] = scale_average_rate(self.ema_momentum, 1 / ell)
         return values
 
     def _scalar(self, name, value, dtype=None):
@@ -171,6 +173,7 @@ class AmplificationMixin:
         """Hyperparameters that the update runs with at this `ell` and step, a dict of floats."""
         powers, rates = scaling.find_rule(self).powers, scaling.scaled_decay_rates(self)
         values = {n: self._hyperparameter(n) for n in powers if getattr(self, n) is not None}
+        rates = (*rates, "ema_momentum") if self.use_ema else rates
         values |= {name: self._amplified[name].numpy() for name in rates}
         return {name: float(value) for name, value in values.items()}
 
@@ -260,7 +263,7 @@ class AmplificationMixin:
     def update_step(self, gradient, variable, learning_rate):
         """Runs the update of Keras with the scaled hyperparameters."""
         names = scaling.find_rule(self).powers.keys() | set(scaling.scaled_decay_rates(self))
-        names -= {"learning_rate", "weight_decay", "ema_momentum"}
+        names -= {"learning_rate", "weight_decay"}
         view = self._scaled_view(*names, dtype=variable.dtype)
         rate = ops.convert_to_tensor(learning_rate)
         rate = rate / ops.cast(self._amplified["learning_rate_divisor"], rate.dtype)
@@ -273,7 +276,7 @@ class AmplificationMixin:
 
     def _update_model_variables_moving_average(self, trainable_variables):
         if self.use_ema:
-            view = self._scaled_view("ema_momentum") if self.ema_momentum else self
+            view = _ScaledView(self, ema_momentum=self._tensor("ema_momentum"))
             super()._update_model_variables_moving_average.__func__(view, trainable_variables)
 
     def get_config(self):

@@ -4,7 +4,13 @@ import keras
 
 from keras_svag._checks import finite_float
 from keras_svag.optimizers import registry
-from keras_svag.theory.scaling_rules import AUTO, largest_kappa, scale_decay_rate, scale_factor
+from keras_svag.theory.scaling_rules import (
+    AUTO,
+    largest_kappa,
+    scale_average_rate,
+    scale_decay_rate,
+    scale_factor,
+)
 
 
 def find_rule(optimizer, rule=AUTO):
@@ -46,8 +52,6 @@ def max_kappa(optimizer, rule=AUTO):
 def scaled_decay_rates(optimizer, rule=AUTO):
     """Returns the names of the hyperparameters b of which the rule scales `1 - b`."""
     rates = find_rule(optimizer, rule).decay_rates
-    if optimizer.use_ema:
-        rates = (*rates, "ema_momentum")
     # b = 0 (no averaging) stays 0: it is a case of its own, not the limit b -> 0.
     return tuple(name for name in rates if getattr(optimizer, name) != 0)
 
@@ -74,7 +78,9 @@ def scale_optimizer(
 
     The scaled run follows the same SDE per example seen. `docs/theory.md` derives the rules: linear
     and heavy ball for SGD, and the square-root rule of
-    [Malladi et al., 2022](https://arxiv.org/abs/2205.10287) for adaptive optimizers.
+    [Malladi et al., 2022](https://arxiv.org/abs/2205.10287) for adaptive optimizers. An average of
+    the weights (`use_ema`) scales by `ema_momentum**kappa`
+    ([Busbridge et al., 2023](https://arxiv.org/abs/2307.13813)).
 
     Args:
         optimizer: A `keras.optimizers.Optimizer` that has an SVAG version (SGD, RMSprop, Adam,
@@ -115,6 +121,8 @@ def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
     }
     for name in scaled_decay_rates(optimizer, rule):
         scaled[name] = scale_decay_rate(config[name], kappa)
+    if optimizer.use_ema:
+        scaled["ema_momentum"] = scale_average_rate(config["ema_momentum"], kappa)
     if config.get("ema_overwrite_frequency"):
         scaled["ema_overwrite_frequency"] = max(1, round(config["ema_overwrite_frequency"] / kappa))
     return scaled

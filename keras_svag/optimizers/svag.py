@@ -61,7 +61,7 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
         **kwargs: Other arguments of `keras.optimizers.SGD`. `gradient_accumulation_steps` is not
             supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`, because
             clipping the amplified gradient biases it. `ema_momentum` m becomes
-            `1 - (1 - m) / ell`.
+            `m**(1 / ell)`.
 
     Raises:
         ValueError: If `ell` is not a finite number >= 0.5, or cannot be combined with another

@@ -4,6 +4,7 @@ import dataclasses
 
 from keras_svag._checks import LARGEST_INT
 from keras_svag.theory.assumptions import paper_assumptions
+from keras_svag.theory.scaling_rules import HEAVY_BALL, scale_decay_rate
 
 SGD = "SVAG"
 
@@ -60,6 +61,12 @@ class TrainingFacts:
     def weight_decay_at(self, batch_size):
         """Weight decay at a batch size, by the scaling rule."""
         return self.weight_decay * (batch_size / self.batch_size) ** self.weight_decay_power
+
+    def momentum_at(self, batch_size):
+        """Momentum of SGD at a batch size, by the scaling rule."""
+        if self.rule != HEAVY_BALL:
+            return self.momentum
+        return scale_decay_rate(self.momentum, batch_size / self.batch_size)
 
     def steps_at(self, batch_size):
         """Effective steps of a run at a batch size."""

@@ -15,6 +15,7 @@ from keras_svag.theory.conditions import (
 )
 from keras_svag.theory.equilibrium.balance import (
     equilibrium_weight_norm,
+    heavy_ball_weight_norm,
     weight_norm_imbalance,
     with_weight_decay,
     yaida_ratio,
@@ -111,6 +112,7 @@ __all__ = [
     "find_window",
     "fit_errors",
     "gaussian_loss_weights",
+    "heavy_ball_weight_norm",
     "judge_noisy_gradient_descent",
     "judge_scaling",
     "judge_sde",

@@ -78,6 +78,11 @@ def scale_decay_rate(rate: float, kappa: float) -> float:
     return 1.0 - kappa * (1.0 - rate)
 
 
+def scale_average_rate(rate: float, kappa: float) -> float:
+    """Rate m of an average of weights at kappa times the batch size, `m^kappa`."""
+    return rate**kappa
+
+
 def largest_kappa(rates: Iterable[float]) -> float:
     """Smallest kappa at which one of the decay rates becomes 0; `inf` if there is none."""
     complements = [1.0 - rate for rate in rates]

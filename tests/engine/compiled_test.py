@@ -6,7 +6,11 @@ import pytest
 
 from keras_svag.datasets import Sampler
 from keras_svag.engine.compiled import MAX_STEPS_PER_CALL, CompiledTraining
+from keras_svag.engine.files import records
+from keras_svag.engine.state import RunFolder
 from keras_svag.trainer import from_keras
+from tests.engine.conftest import RUN
+from tests.engine.helpers import execute
 from tests.mlp_oracle import DigitsNet
 from tests.studies.helpers import build, study_config
 
@@ -152,3 +156,25 @@ def test_initial_scale_is_that_of_the_trained_weights():
         factor = 0.25 if a.trainable else 1.0
         np.testing.assert_array_equal(b.numpy(), factor * a.numpy())  # a power of two is exact
     assert {w.trainable for w in plain.weights} == {True, False}
+
+
+def momentum_program(recording, **options):
+    config = study_config(optimizer={"name": "SVAG", "momentum": 0.99, **options})
+    return CompiledTraining(build(config).recipe, recording, batch_size=128)
+
+
+def test_records_with_momentum_have_the_velocity(recording, uninterrupted, tmp_path):
+    program = momentum_program(recording)
+    execute(RUN, program, recording, tmp_path)
+    rows = records.read_jsonl(RunFolder(tmp_path, RUN.name).metrics)
+    # The last row is of the state that the program is left in; each weight has a buffer.
+    velocity = program.model.optimizer.momentums
+    buffers = [keras.ops.convert_to_numpy(v).astype(np.float64) for v in velocity]
+    assert [b.shape for b in buffers] == [w.shape for w in program.model.trainable_variables]
+    expected = sum(np.sum(b**2) for b in buffers)
+    assert rows[-1]["velocity_norm"] == pytest.approx(expected, rel=1e-12)
+    assert all(row["velocity_norm"] > 0 for row in rows)
+    # None with plain SGD, nor with Nesterov momentum, which has no balance to test.
+    plain = records.read_jsonl(RunFolder(uninterrupted, RUN.name).metrics)
+    assert set(rows[0]) - set(plain[0]) == {"velocity_norm"}
+    assert momentum_program(recording, nesterov=True).velocity_norm() is None

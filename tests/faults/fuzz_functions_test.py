@@ -260,6 +260,15 @@ TARGETS = {
             "ell": NUMBER,
         },
     ),
+    "heavy_ball_weight_norm": (
+        theory.heavy_ball_weight_norm,
+        {
+            "velocity_norm": ANY_FLOAT,
+            "learning_rate": SMALL,
+            "weight_decay": SMALL,
+            "momentum": NUMBER,
+        },
+    ),
     "weight_norm_imbalance": (
         theory.weight_norm_imbalance,
         {

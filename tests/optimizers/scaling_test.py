@@ -197,11 +197,68 @@ def test_rules_that_do_not_fit():
         scale_optimizer(keras.optimizers.SGD(schedule), 2)
 
 
+def averaging(momentum=0.9, **more):
+    return keras_svag.SVAG(1.0, use_ema=True, ema_momentum=momentum, **more)
+
+
+def average_on_path(optimizer, moves):
+    """Lets a weight make the moves, one per step; returns its last value and its average."""
+    weight = keras.Variable(np.zeros(1, "float32"))
+    divisor = float(optimizer.learning_rate) / optimizer.ell
+    for move in moves:
+        with optimizer.combined():
+            optimizer.apply([keras.ops.convert_to_tensor([-move / divisor])], [weight])
+    average = optimizer._model_variables_moving_average[0]
+    return float(weight.numpy()[0]), float(average.numpy()[0])
+
+
 def test_averages_of_weights_scale_with_the_batch():
     optimizer = make("sgd", use_ema=True, ema_momentum=0.99, ema_overwrite_frequency=100)
     scaled = scale_optimizer(optimizer, 4)
-    np.testing.assert_allclose(scaled.ema_momentum, 0.96, rtol=1e-12)
+    np.testing.assert_allclose(scaled.ema_momentum, 0.99**4, rtol=1e-12)
     assert scaled.ema_overwrite_frequency == 25
+    # Nothing limits kappa, not even 1 / (1 - m); m = 0 and m = 1 stay.
+    for rate in (0.0, 0.9, 1.0):
+        assert max_kappa(averaging(rate)) == np.inf
+        assert scale_optimizer(averaging(rate), 64).ema_momentum == rate**64
+        for ell in (1, 4, 1e4):
+            actual = averaging(rate, ell=ell).amplified_hyperparameters["ema_momentum"]
+            np.testing.assert_allclose(actual, rate ** (1 / ell), rtol=6e-8)
+
+
+@pytest.mark.parametrize("count", [8, 16])
+def test_average_of_a_path_that_moves_once_in_count_steps_is_kept(count):
+    jumps = np.random.default_rng(0).normal(size=20)
+    short_steps = np.zeros((20, count))
+    short_steps[:, 0] = jumps
+    # One step of count times the batch, and count SVAG steps: same average, up to float32 rounding
+    # of numbers of order 1 in 20 x count steps, forgotten at the rate m^20.
+    base = average_on_path(averaging(), short_steps.ravel())
+    scaled = average_on_path(scale_optimizer(averaging(), count), jumps)
+    np.testing.assert_allclose(scaled, base, rtol=0, atol=1e-5)
+    plain = average_on_path(averaging(), jumps)
+    amplified = average_on_path(averaging(ell=count), short_steps.ravel())
+    np.testing.assert_allclose(amplified, plain, rtol=0, atol=1e-5)
+    assert abs(plain[1] - base[1]) > 0.1
+
+
+@pytest.mark.parametrize("rate", [0.9, 0.99])
+def test_lag_of_the_average_on_a_straight_path(rate):
+    kappa = 8
+    steps = round(16 / (1 - rate))  # a multiple of kappa; what is left of the start is e^-16
+
+    def lag(optimizer, move, steps):
+        weight, average = average_on_path(optimizer, [move] * steps)
+        return weight - average
+
+    base = lag(averaging(rate), 1.0, steps)
+    np.testing.assert_allclose(base, rate / (1 - rate), rtol=1e-4)
+    scaled = lag(scale_optimizer(averaging(rate), kappa), float(kappa), steps // kappa)
+    # docs/theory.md: kappa m^kappa / (1 - m^kappa), half as far from the base average as the lag
+    # of the rule 1 - kappa (1 - m), which is off by kappa - 1.
+    expected = kappa * rate**kappa / (1 - rate**kappa)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-4)
+    assert 0 < base - scaled < (kappa - 1) / 2
 
 
 @pytest.mark.parametrize("name", ["momentum", "rmsprop_momentum", "adam", "adamw"])

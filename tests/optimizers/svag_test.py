@@ -73,8 +73,8 @@ def test_moving_average_advances_once_a_pair():
         history.append(weights[0].numpy().copy())
     average = history[1]  # Keras starts the average at the weights after the first step.
     for value in history[3::2]:
-        # The time constant is kept in units of time: 1 - m = 0.5 is divided by ell.
-        average = 0.75 * average + 0.25 * value
+        # What a step of SGD forgets is forgotten in ell steps: m^(1 / ell) each.
+        average = 0.5**0.5 * average + (1 - 0.5**0.5) * value
     np.testing.assert_allclose(
         optimizer._model_variables_moving_average[0].numpy(), average, rtol=1e-6
     )

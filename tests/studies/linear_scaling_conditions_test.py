@@ -11,6 +11,7 @@ import pytest
 from keras_svag import Recipe
 from keras_svag.engine.files import records
 from keras_svag.studies import LinearScaling
+from keras_svag.studies.base.equilibrium import why_no_condition
 from tests.studies.helpers import build, scaling_config
 from tests.studies.report_test import Page
 from tests.studies.synthetic import make_pool, scaling_world
@@ -205,3 +206,118 @@ def test_any_optimizer_by_default(optimizer, sizes):
     study = LinearScaling(recipe, num_seeds=2, num_records=4)
     assert tuple(study.batch_sizes) == sizes
     study.check()
+
+
+# Momentum: a guide, and a balance of its own.
+
+MOMENTUM = {"name": "SVAG", "momentum": 0.9}
+
+
+def with_velocity(truth, velocity):
+    """A stand-in for the pool whose records also have `velocity_norm`, a function of a run."""
+
+    class Velocity(make_pool(truth)):
+        def _execute(self, run):
+            result = super()._execute(run)
+            path = self._workdir / "runs" / run.name / "metrics.jsonl"
+            rows = [{**row, "velocity_norm": velocity(run)} for row in records.read_jsonl(path)]
+            records.write_jsonl(path, rows)
+            return result
+
+    return Velocity
+
+
+def momentum_config(**changes):
+    return scaling_config(optimizer=MOMENTUM, batch_sizes=(16, 32, 64), **changes)
+
+
+def test_identity_with_momentum_is_that_of_the_velocity(scaling):
+    # Heavy-ball rule from eta = 0.2, lambda = 5e-3, b = 0.9: eta lambda times kappa, and
+    # 1 - b = 0.1 kappa. R is 1.25 times what the velocity sustains, and 50.
+    def velocity(run):
+        kappa = run.batch_size / 8
+        x = 0.2 * 5e-3 * kappa
+        k = (1 - x) * (1 - 0.1 * kappa)
+        return 50.0 / 1.25 * (2 * x - x**2) * (1 - k) / (1 + k)
+
+    verdict = scaling(None, momentum_config(), pool=with_velocity(scaling_world({}), velocity))
+    assert [setting["kappa"] for setting in verdict["settings"]] == [1, 2, 4, 8]
+    for setting in verdict["settings"]:
+        assert setting["equilibrium"]["identity"].mean == pytest.approx(1.25)
+    # Records without velocity, as with Nesterov momentum: no identity.
+    verdict = scaling(scaling_world({}), momentum_config())
+    assert {setting["equilibrium"]["identity"] for setting in verdict["settings"]} == {None}
+
+
+def test_with_momentum_the_prediction_is_a_guide(run_scaling, tmp_path):
+    # N/G = 3 gives 5, and kappa = 8 holds: for plain SGD a violation, here none.
+    result = run_scaling(scaling_world({}), momentum_config())
+    comparison = result.details["comparison"]
+    assert comparison["bound_holds"] is None and comparison["ratio"] == pytest.approx(8 / 5)
+    assert "for this optimizer N/G is no bound" in comparison["reason"]
+    page = Page((tmp_path / "report.html").read_text()).text
+    for text in (repr(result), page):
+        assert "This is a guide and no bound, since the optimizer is not SGD without mom" in text
+        assert "at most 5" not in text and "strictest" not in text and "violated" not in text
+        # 5 x 0.1 and 8 x 0.1.
+        assert "and below 1: 0.5 at the predicted kappa and 0.8 at the observed kappa" in text
+    assert "the factor is about 5" in page
+    assert "impossible" not in page and "By the bound" not in page
+
+
+def test_plain_sgd_in_equilibrium_has_a_bound(run_scaling, tmp_path):
+    def truth(run):
+        eta, noise = run.learning_rate, 24 / run.batch_size
+        return eta * (1 + noise) / (2 * 5e-3 - eta * 5e-3**2), noise, 1.0
+
+    config = scaling_config(batch_sizes=(16,), epochs=20.0, num_records=60)
+    result = run_scaling(truth, config)
+    assert result.details["premises"]["equilibrium of the base runs"] is True
+    page = Page((tmp_path / "report.html").read_text()).text
+    assert "the factor is at most 5" in page
+    for text in (repr(result), page):
+        assert "strictest from a small base batch" in text and "a guide and no" not in text
+
+
+def test_without_equilibrium_the_prediction_is_a_guide(run_scaling, tmp_path):
+    result = run_scaling(scaling_world({}))
+    page = Page((tmp_path / "report.html").read_text()).text
+    assert "the factor is about 5" in page
+    for text in (repr(result), page):
+        assert "a guide and no bound, since the base runs are not in equilibrium" in text
+
+
+# Runs whose N/G supports a condition.
+
+
+def histories(config, weight_norm=1.0, rates=None):
+    """Facts, and records of two runs whose R is `weight_norm` times that of the identity."""
+    facts = build(config, "linear_scaling").facts
+    total = facts.steps_at(8)
+    norm = weight_norm * 0.2 * 4 / (2 * 5e-3 - 0.2 * 5e-3**2)
+    rows = [
+        {
+            "step": total * i // 60,
+            "effective_step": total * i // 60,
+            "learning_rate": 0.2 if rates is None else rates(i / 60),
+            "weight_norm": norm,
+            "gradient_noise": 3.0,
+            "gradient_signal": 1.0,
+        }
+        for i in range(1, 61)
+    ]
+    return [rows, rows], facts, 8, (0.4, 0.8)
+
+
+@pytest.mark.filterwarnings("ignore:sampling=.shuffled_epochs.")
+def test_condition_on_noise_to_signal_needs_equilibrium():
+    long = scaling_config(epochs=20.0, num_records=60)
+    assert why_no_condition(*histories(long)) is None
+    # R 30 % above what N and G sustain still falls.
+    reason = why_no_condition(*histories(long, weight_norm=1.3))
+    assert "Equilibrium not reached" in reason
+    assert "rate changes" in why_no_condition(*histories(long, rates=lambda t: 0.2 * (1 - t)))
+    shuffled = histories(scaling_config(epochs=20.0, sampling="shuffled_epochs"))
+    assert "G is corrected" in why_no_condition(*shuffled)
+    no_decay = histories(scaling_config(epochs=20.0, weight_decay=0.0))
+    assert "no equilibrium" in why_no_condition(*no_decay)

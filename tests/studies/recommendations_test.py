@@ -170,6 +170,13 @@ def test_other_optimizers_have_more_to_scale(optimizer, rule):
     mentions(found[:1], (*USE_32, f"keras_svag.scale_optimizer(optimizer, 4, rule={rule!r})"))
 
 
+def test_only_plain_sgd_in_equilibrium_has_a_bound():
+    momentum = steps(LinearScaling, {"momentum": 0.9}, **scaling(first_failure=None))
+    transient = steps(LinearScaling, **scaling(first_failure=None, not_in_equilibrium=[8]))
+    for found in (momentum, transient):
+        assert "limit of the rule is still unknown" in found[1] and "bound" not in found[1]
+
+
 def test_more_seeds_than_the_study_allows():
     found = steps(LinearScaling, fields={"max_num_seeds": 4}, **scaling(open_kappas=[8]))
     assert "--config.num_seeds=8 --config.max_num_seeds=8" in found[-1]

@@ -3,12 +3,14 @@
 import itertools
 import math
 
+import keras
 import numpy as np
 import pytest
 from scipy import stats
 
 from keras_svag.theory import (
     equilibrium_weight_norm,
+    heavy_ball_weight_norm,
     svag_coefficients,
     weight_norm_imbalance,
     with_weight_decay,
@@ -101,6 +103,75 @@ def test_balance_with_the_radial_gradient_holds_without_scale_invariance():
         means.append(balance.mean)
     assert abs(hits / len(means) - 0.95) < coverage_error(0.95, len(means))
     assert abs(np.mean(means)) < 3 * stats.sem(means)
+
+
+# Heavy ball.
+
+
+def heavy_ball(toy, x, steps, eta, decay, momentum, seed=1):
+    """Chains of the heavy ball of Keras; yields x and v after each step."""
+    rng = np.random.default_rng(seed)
+    v = np.zeros_like(x)
+    for _ in range(steps):
+        gradient = toy.gradients(x, rng.integers(len(toy.table), size=(len(x), 2)))
+        v = momentum * v - eta * gradient
+        x = (1 - eta * decay) * x + v
+        yield x, v
+
+
+def test_heavy_ball_of_the_toy_is_that_of_keras():
+    toy, start = ScaleInvariantToy(), np.random.default_rng(0).normal(size=(3, 6))
+    weight = keras.Variable(start, dtype="float32")
+    optimizer = keras.optimizers.SGD(0.25, momentum=0.875, weight_decay=0.5)
+    optimizer.build([weight])
+    rng = np.random.default_rng(1)
+    for x, v in heavy_ball(toy, start, 20, 0.25, 0.5, 0.875):
+        rows = rng.integers(len(toy.table), size=(3, 2))
+        gradient = toy.gradients(keras.ops.convert_to_numpy(weight), rows)
+        optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [weight])
+        # 20 steps of float32, each with a few roundings of numbers of order 1.
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), x, rtol=0, atol=1e-5)
+        velocity = keras.ops.convert_to_numpy(optimizer.momentums[0])
+        np.testing.assert_allclose(velocity, v, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("eta", "decay", "momentum"),
+    [(0.3, 0.2, 0.0), (0.3, 0.2, 0.5), (0.06, 0.5, 0.9), (0.02, 1.0, 0.95), (0.01, 1.0, 0.99)],
+)
+def test_heavy_ball_weight_norm(eta, decay, momentum):
+    # The inner products obey recursions in which nothing is random (docs/theory_conditions.md,
+    # 3.6). So the means over K steps obey the identity up to the change of R over them, which
+    # relative to what decay takes away is dR/R / (2 eta lambda K): below 0.1 % over these chains.
+    relaxation = 1 / (eta * decay)
+    toy = ScaleInvariantToy()
+    x = np.random.default_rng(3).normal(size=(48, 6))
+    path = heavy_ball(toy, x, round(110 * relaxation), eta, decay, momentum)
+    squares = np.array(
+        [(np.sum(x**2, axis=1).mean(), np.sum(v**2, axis=1).mean()) for x, v in path]
+    )
+    norm, velocity_norm = squares[round(10 * relaxation) :].mean(axis=0)
+    expected = heavy_ball_weight_norm(velocity_norm, eta, decay, momentum)
+    assert norm == pytest.approx(expected, rel=1e-3)
+    if momentum:
+        # Momentum counts: without the correlation of successive velocities R would be far less.
+        assert norm > 2 * heavy_ball_weight_norm(velocity_norm, eta, decay, 0.0)
+
+
+def test_heavy_ball_without_momentum_is_sgd():
+    noise, signal = np.array([4.0, 1.0]), np.array([2.0, 0.5])
+    np.testing.assert_allclose(
+        heavy_ball_weight_norm(0.1**2 * (noise + signal), 0.1, 0.5, 0.0),
+        equilibrium_weight_norm(noise, signal, 0.1, 0.5),
+        rtol=1e-14,
+    )
+
+
+@pytest.mark.parametrize("changes", [{"momentum": 1.0}, {"learning_rate": 2.0}, {"momentum": -0.1}])
+def test_heavy_ball_out_of_range(changes):
+    arguments = {"learning_rate": 0.1, "weight_decay": 0.5, "momentum": 0.9, **changes}
+    with pytest.raises(ValueError, match="`momentum`"):
+        heavy_ball_weight_norm(1.0, **arguments)
 
 
 # Yaida's relation: the linear problem, whose stationary moments are exact.

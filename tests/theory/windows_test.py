@@ -135,7 +135,7 @@ def test_window_of_the_config_is_taken_as_it_is_and_tested():
     assert early.fractions == (0.0, 0.3) and early.reached is False
     # Over a change of the learning rate there is no one equilibrium.
     across = measure([rows], [0.5, 1.0], mode="config")
-    assert across.reached is None and "one learning rate" in across.reason
+    assert across.reached is None and "learning rate changes" in across.reason
 
 
 def test_nothing_finished():

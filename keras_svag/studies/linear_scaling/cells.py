@@ -7,6 +7,8 @@ from keras_svag.studies.base.table import column, read_rows, summarize_runs
 from keras_svag.theory import Window, correct_noise, noise_and_signal_for_scaling
 from keras_svag.theory.equilibrium.measurement import measure_window, window_means
 
+VELOCITY_NORM = "velocity_norm"
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -38,10 +40,6 @@ def measure(study, specs, results, workdir):
     window = measure_window(
         list(histories.values()), spec.total, study.window, decay, mode=study.phase
     )
-    if not window.drifts and len({row["learning_rate"] for row in window.rows}) > 1:
-        # Each learning rate has an equilibrium of its own.
-        reason = "Equilibrium could not be tested: the learning rate changes within the window."
-        window = dataclasses.replace(window, reason=reason)
     kappa = spec.batch_size / study.base_batch_size
     sampled = (spec.batch_size, facts.num_train, facts.sampling)
     rows = summarize_runs(specs, results, window.fractions, facts, workdir)
@@ -50,6 +48,8 @@ def measure(study, specs, results, workdir):
         if row["status"] == DONE:
             means = window_means(histories[row["name"]], spec.total, window.fractions)
             noise, signal = means["gradient_noise"], means["gradient_signal"]
+            if VELOCITY_NORM in means:
+                row[VELOCITY_NORM] = means[VELOCITY_NORM]
             # Comparable between batch sizes, whatever the sampling.
             row["scaled_noise"] = spec.batch_size * correct_noise(noise, *sampled)
             # N and G as the theorem on the largest kappa has them.

@@ -82,6 +82,7 @@ def _locate_limit(study, verdict, largest, first_failure):
     add = add_sizes("larger than these", study)
     step = f"No batch size failed, so the limit of the rule is still unknown. {add.rstrip(',')}."
     bound = verdict["predicted_max_kappa"]["tight"]["ci_high"]
-    if bound is not None and verdict["comparison"]["bound_holds"] is not False:
+    is_bound = study.facts.is_plain_sgd and base not in verdict["not_in_equilibrium"]
+    if is_bound and bound is not None and verdict["comparison"]["bound_holds"] is not False:
         step += f" By the bound, the limit lies below {math.ceil(bound * base)}."
     return step

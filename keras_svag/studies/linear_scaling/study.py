@@ -15,6 +15,7 @@ from keras_svag.report.text import align, format_interval
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.titles import end_quantities, end_titles
 from keras_svag.studies.linear_scaling import figures, recommendations, verdict
+from keras_svag.studies.linear_scaling.bound import describe_bound
 from keras_svag.studies.linear_scaling.cells import measure
 from keras_svag.studies.linear_scaling.verdict import CLOSENESS, TEST_ACCURACY, WEIGHT_NORM
 from keras_svag.theory import correct_noise
@@ -169,6 +170,10 @@ class LinearScaling(Study):
         """Returns the column headings of the settings in the report."""
         return {**TITLES, **end_titles(table)}
 
+    def describe_bound(self, details):
+        """Returns "at most" or "about", and sentences on what the predicted kappa is worth."""
+        return describe_bound(self.facts, records.to_json(details))
+
     def format_table(self, details):
         """Formats the settings, the prediction and what was observed for the terminal."""
         details = records.to_json(details)
@@ -183,6 +188,7 @@ class LinearScaling(Study):
         text = [*align(rows), ""]
         for form, bound in details["predicted_max_kappa"].items():
             text.append(f"Predicted largest kappa ({form}): {format_interval(bound)}")
+        text += self.describe_bound(details)[1]
         observed = details["observed_max_kappa"]
         value, failure = (
             "-" if observed[name] is None else f"{observed[name]:g}"

@@ -4,6 +4,8 @@ import math
 
 from keras_svag import theory
 from keras_svag.studies.base.table import WINDOW_COLUMNS, failed_runs, summarize_quantities
+from keras_svag.studies.linear_scaling.bound import BASE_EQUILIBRIUM
+from keras_svag.studies.linear_scaling.cells import VELOCITY_NORM
 from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
 
 CLOSENESS, WEIGHT_NORM, TEST_ACCURACY = "closeness", "weight_norm", "test_accuracy"
@@ -47,14 +49,16 @@ def build_verdict(study, cells):
         "noise_to_signal": prediction["noise_to_signal"],
         "predicted_max_kappa": predicted,
         "observed_max_kappa": observed,
-        "comparison": compare_with_bound(settings, observed, predicted[theory.TIGHT]),
+        "comparison": compare_with_bound(
+            settings, observed, predicted[theory.TIGHT], study.facts.is_plain_sgd
+        ),
         # The assumptions of the theorem: True, False, or `None` for not known.
         "premises": {
             **study.facts.assumptions(),
             "loss that does not depend on the batch size": study.facts.independent_of_batch,
             # How scale invariance shows in the runs.
             "R changes by what N, G and weight decay add and take": base.window.is_balanced,
-            "equilibrium of the base runs": base.window.reached,
+            BASE_EQUILIBRIUM: base.window.reached,
         },
         "settings": settings,
         "not_in_equilibrium": [
@@ -87,15 +91,23 @@ def _summarize_cell(cell, study):
 
 
 def _identity(cell, facts):
-    """Returns R over what N and G sustain: 1 in equilibrium if the loss is scale invariant."""
-    if not facts.is_plain_sgd:  # momentum and preconditioning balance R in another way
+    """Returns R over what the steps sustain: 1 in equilibrium if the loss is scale invariant."""
+    rate, decay = cell.learning_rate, facts.weight_decay_at(cell.batch_size)
+    if not cell.num_finished or not 0 < rate * decay < 1:
         return None
-    if not cell.num_finished or not 0 < cell.learning_rate * facts.weight_decay < 2:
+    if facts.is_plain_sgd:
+        sustained = [
+            theory.equilibrium_weight_norm(noise, signal, rate, decay)
+            for noise, signal in zip(cell.column("bound_noise"), cell.column("bound_signal"))
+        ]
+    elif any(VELOCITY_NORM in row for row in cell.rows):  # a heavy ball
+        momentum = facts.momentum_at(cell.batch_size)
+        sustained = [
+            theory.heavy_ball_weight_norm(velocity, rate, decay, momentum)
+            for velocity in cell.column(VELOCITY_NORM)
+        ]
+    else:  # preconditioning balances R in another way
         return None
-    sustained = [
-        theory.equilibrium_weight_norm(noise, signal, cell.learning_rate, facts.weight_decay)
-        for noise, signal in zip(cell.column("bound_noise"), cell.column("bound_signal"))
-    ]
     return theory.ratio_of_means(cell.column(WEIGHT_NORM), sustained)
 
 
@@ -168,8 +180,8 @@ def observed_max_kappa(settings):
     }
 
 
-def compare_with_bound(settings, observed, tight):
-    """Returns `bound_holds` (`None` if undecided), the `ratio` of kappa to the bound, `reason`."""
+def compare_with_bound(settings, observed, tight, is_plain_sgd=True):
+    """Returns `bound_holds` (`None`: undecided, no bound), `ratio` of kappa to it, `reason`."""
     if observed["value"] is None or not math.isfinite(tight.mean):
         reason = "There is no bound to compare with: G of the base runs may be zero."
         if observed["value"] is None:
@@ -179,14 +191,19 @@ def compare_with_bound(settings, observed, tight):
     largest = max((s["kappa"] for s in settings if s["outcome"] == HOLDS), default=1.0)
     largest = max(largest, observed["value"])
     ratio = observed["value"] / tight.mean
+    noun = "the tight bound" if is_plain_sgd else "the guide by N/G"
     if largest <= tight.ci_low:
-        holds, position = True, "lies below the tight bound"
+        holds, position = True, f"lies below {noun}"
     elif largest <= tight.ci_high:
-        holds, position = None, "lies inside the interval of the tight bound"
+        holds, position = None, f"lies inside the interval of {noun}"
     else:
-        holds, position = False, "does not lie below the tight bound"
+        holds, position = False, f"does not lie below {noun}"
     reason = f"The observed kappa {observed['value']:g} {position} {tight}: {ratio:.2g} of it."
-    if holds is False:
+    if not is_plain_sgd:
+        if holds is False:
+            reason += f" The rule holds at kappa {largest:g}: for this optimizer N/G is no bound."
+        holds = None
+    elif holds is False:
         reason += f" The rule holds at kappa {largest:g}, so an assumption must be violated."
     if observed["first_failure"] is None:
         reason += " No batch size above the base was seen to fail; larger ones would show the end."

@@ -48,6 +48,46 @@ def equilibrium_weight_norm(
     return eta * (signal / ell + noise) / contraction
 
 
+def heavy_ball_weight_norm(
+    velocity_norm: Value, learning_rate: float, weight_decay: float, momentum: float
+) -> Value:
+    """R at which the velocity and weight decay balance, if the loss is scale invariant.
+
+    `(2 eta lambda - eta^2 lambda^2) R = E|v|^2 (1 + k) / (1 - k)` with `k = (1 - eta lambda) b`, in
+    equilibrium of the heavy ball of Keras: `v <- b v - eta g`, `x <- (1 - eta lambda) x + v`. It is
+    exact, and at `b = 0`, where `v = -eta g`, that of `equilibrium_weight_norm`. Nesterov momentum
+    has another balance.
+
+    Args:
+        velocity_norm: `|v|^2` summed over the momentum buffers, as logged (`velocity_norm`), a
+            float or an array of any shape.
+        learning_rate: eta.
+        weight_decay: lambda > 0.
+        momentum: b, in [0, 1).
+
+    Returns:
+        A float or an array, like `velocity_norm`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> round(heavy_ball_weight_norm(2.0, 0.1, 0.5, momentum=0.9), 6)
+    262.422635
+    """
+    eta = finite_float("learning_rate", learning_rate, "a number > 0", 0.0, exclusive=True)
+    decay = finite_float("weight_decay", weight_decay, "a number > 0", 0.0, exclusive=True)
+    b = finite_float("momentum", momentum, "a number in [0, 1)", 0.0)
+    if not (b < 1 and eta * decay < 1):
+        raise ValueError(
+            "`momentum` and `learning_rate * weight_decay` must be below 1. Received: "
+            f"momentum={b}, learning_rate={eta}, weight_decay={decay}"
+        )
+    k = (1 - eta * decay) * b
+    return velocity_norm * (1 + k) / ((1 - k) * eta * decay * (2 - eta * decay))
+
+
 def weight_norm_imbalance(
     weight_norm: ArrayLike,
     noise: ArrayLike,

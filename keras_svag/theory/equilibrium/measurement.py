@@ -1,5 +1,6 @@
 """Windows and means of the runs of one setting, whose records are averaged over seeds first."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -34,13 +35,18 @@ def measure_window(
     inside = np.flatnonzero(lengths_inside([row["effective_step"] for row in rows], total, given))
     # The window starts where the row before it ends.
     begin = max(inside[0] - 1, 0)
-    return examine_window(
+    tested = examine_window(
         rows[begin : inside[-1] + 1],
         weight_decay,
         has_identity=weight_decay > 0,
         rate_start=_rate_start(rows, begin + 1),
         fractions=given,
     )
+    if not tested.drifts and not all(same_rate(row, tested.rows[0]) for row in tested.rows):
+        # Each learning rate has an equilibrium of its own.
+        reason = "Equilibrium could not be tested: the learning rate changes within the window."
+        return dataclasses.replace(tested, reason=reason)
+    return tested
 
 
 def mean_rows(histories: Sequence[Sequence[Row]]) -> list[Row]:
