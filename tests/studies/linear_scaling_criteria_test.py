@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from keras_svag.engine.files import records
 from keras_svag.studies import load
-from tests.studies.helpers import build, read_table, run_study, scaling_config
+from tests.studies.helpers import build, one_sided_level, read_table, run_study, scaling_config
 from tests.studies.report_test import Page
 from tests.studies.synthetic import scaling_world
 
@@ -114,14 +113,6 @@ def test_weight_norm_counts_only_where_the_loss_is_scale_invariant(scaling, tmp_
 
 
 # Looks at the data.
-
-
-def one_sided_level(other, base, ratio):
-    """Level at which Welch's test of `other - ratio base` rejects zero."""
-    parts = np.array([other.var(ddof=1) / len(other), ratio**2 * base.var(ddof=1) / len(base)])
-    freedoms = np.array([len(other), len(base)]) - 1
-    dof = parts.sum() ** 2 / np.sum(parts**2 / freedoms)
-    return stats.t.sf(abs(other.mean() - ratio * base.mean()) / math.sqrt(parts.sum()), dof)
 
 
 def test_each_look_spends_half_of_what_is_left(run_scaling, tmp_path):
