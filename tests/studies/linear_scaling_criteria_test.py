@@ -165,7 +165,10 @@ def test_nothing_holds_where_a_base_run_failed(run_scaling, tmp_path):
     base = setting_at(result.details, 8)
     assert (base["num_seeds"], base["failed"]) == (3, 1)
     assert result.details["observed_max_kappa"]["value"] == 1.0
-    assert "3 of 4" in repr(result) and "3 of 4" in report_of(tmp_path)
+    text = report_of(tmp_path)
+    assert "3 of 4" in repr(result) and "3 of 4" in text and "1 of 8 runs failed" in text
+    steps = " ".join(result.study.recommend(records.to_json(result.details)))
+    assert "learning_rate" in steps and "more seeds" not in steps
 
 
 def test_divergence_beside_a_base_that_diverges_is_no_failure_of_the_rule(scaling):

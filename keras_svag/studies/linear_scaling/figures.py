@@ -65,7 +65,7 @@ def _describe_paper_figure(details):
     caption = (
         "Means over equilibrium against batch size, the learning rate in proportion (section 5 of "
         "Li, Malladi, Arora 2021). From a base of much smaller batch size, where G/N is small, the "
-        "rule must fail above the line G/N = C². "
+        "rule must fail above the line G/N = C², if the assumptions above hold. "
     )
     if has_errors(details["settings"]):
         caption += (

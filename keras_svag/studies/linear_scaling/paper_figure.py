@@ -66,8 +66,16 @@ def draw_paper_figure(details):
         panels.append(("test error", final_error, "test_error"))
     figure = Figure(figsize=(11, 4.4) if panels[1:] else (8, 4.4), layout="constrained")
     axes = list(figure.subplots(1, len(panels), squeeze=False).flat)
+    spans = shaded_spans(settings, ratio) if panels[1:] else []
     for axis, (title, interval_of, published) in zip(axes, panels):
         _draw_runs(axis, settings, interval_of, published)
+        if axis is axes[0]:
+            limit = details["closeness"] ** 2
+            style = {"color": COLORS[3], "ls": "--", "lw": 1.4}
+            axis.axhline(limit, label=f"G/N = C² = {limit:.3g}", **style)
+        for i, span in enumerate(spans):
+            label = None if i else f"test error above {ratio:g} × lowest"
+            axis.axvspan(*span, color="0.5", alpha=0.15, lw=0, label=label)
         for curve, dashes in zip(PUBLISHED, DASHES):
             style = {"color": "0.4", "lw": 0.9, "ls": dashes, "label": f"paper: {curve.network}"}
             axis.plot(curve.batch_sizes, getattr(curve, published), **style)
@@ -78,17 +86,11 @@ def draw_paper_figure(details):
         set_plain_log_scale(axis)
         axis.set_title(title, loc="left")
         axis.set_xlabel("batch size")
-    limit = details["closeness"] ** 2
-    axes[0].axhline(limit, color=COLORS[3], ls="--", lw=1.4, label=f"G/N = C² = {limit:.3g}")
     label_outcomes(axes[0], settings)
     mark_failures(axes[0], settings, "batch_size")
-    if panels[1:]:
-        for i, span in enumerate(shaded_spans(settings, ratio)):
-            label = None if i else f"test error above {ratio:g} × lowest"
-            for axis in axes:
-                axis.axvspan(*span, color="0.5", alpha=0.15, lw=0, label=label)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4 if panels[1:] else 3)
+    # In columns of three: own runs and limits, the paper's networks, outcomes.
+    figure.legend(handles, labels, loc="outside upper center", ncols=math.ceil(len(labels) / 3))
     return figure
 
 

@@ -167,7 +167,8 @@ class LinearScaling(Study):
         for batch_size in {self.base_batch_size, *self.batch_sizes}:
             correct_noise(1.0, batch_size, self.facts.num_train, self.facts.sampling)
 
-    def describe_seeds(self, setting):
+    @staticmethod
+    def describe_seeds(setting):
         """Formats the number of finished runs, as "3 of 4" if some failed."""
         finished, failed = setting["num_seeds"], setting["failed"]
         return f"{finished} of {finished + failed}" if failed else f"{finished}"
