@@ -103,9 +103,11 @@ def get_config(variant="default"):
     config.linear_scaling = dict(
         batch_sizes=(4, 8, 16, 32, 64, 128, 256, 512),
         # closeness: R, B N and G within the factor `closeness`; weight_norm: R alone;
-        # test_accuracy: lower by at most `tolerance`.
+        # test_accuracy: lower by at most `tolerance`; test_error_ratio: test error at most so many
+        # times as high.
         criterion="closeness",
         tolerance=0.02,
+        test_error_ratio=1.2,
         # auto: averages start where drift ends, if it does; config: they are over `equilibrium`.
         phase="auto",
     )

@@ -39,8 +39,9 @@ def get_config():
     )
     config.linear_scaling = dict(
         batch_sizes=placeholder(tuple),
-        criterion="closeness",  # or weight_norm, test_accuracy
+        criterion="closeness",  # or weight_norm, test_accuracy, test_error_ratio
         tolerance=0.02,  # of test accuracy
+        test_error_ratio=1.2,
         phase="auto",  # or config: average over `equilibrium`
     )
     config.noisy_gradient_descent = dict(

@@ -217,7 +217,13 @@ def _schedule(figure, epochs, decay_at):
 def _grid(figure):
     if figure.study == LINEAR_SCALING:
         sizes = tuple(2**i for i in range(1, 12))
-        return dict(batch_sizes=sizes, criterion="closeness", tolerance=0.02, phase="config")
+        return dict(
+            batch_sizes=sizes,
+            criterion="closeness",
+            tolerance=0.02,
+            test_error_ratio=1.2,
+            phase="config",
+        )
     sizes = (figure.batch_size,)
     if figure.study == SDE_VALIDITY:
         # Costs as documented: like seeds, larger ells are added only where they are asked for.

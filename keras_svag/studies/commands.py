@@ -22,7 +22,8 @@ def judge(argv=None):
     parser = _parser("svag-judge", description, "workdir")
     parser.add_argument("--closeness", type=float, help="factor C, a number > 1")
     parser.add_argument("--window", type=_fractions, help="two fractions of the run: 0.5,0.8")
-    parser.add_argument("--criterion", help="closeness, weight_norm or test_accuracy")
+    criteria = "closeness, weight_norm, test_accuracy or test_error_ratio"
+    parser.add_argument("--criterion", help=criteria)
     arguments = vars(parser.parse_args(argv))
     with _short_errors():
         from keras_svag.studies import load

@@ -7,10 +7,12 @@ import numpy as np
 
 WEIGHT_NORM, NOISE, SIGNAL = "weight_norm", "gradient_noise", "gradient_signal"
 QUANTITIES = (WEIGHT_NORM, NOISE, SIGNAL)
+SCALED_NOISE = "scaled_noise"  # batch size times N, which the linear scaling rule keeps
 DISPLAY_NAMES = {
     WEIGHT_NORM: "squared weight norm R",
     NOISE: "gradient noise N",
     SIGNAL: "gradient signal G",
+    SCALED_NOISE: "scaled gradient noise B N",
 }
 
 # One value, or an array of many.

@@ -47,8 +47,10 @@ def test_default_sweep_of_the_linear_scaling_rule():
     assert config["base_batch_size"] == 8
     assert config["linear_scaling"] == {
         "batch_sizes": [4, 8, 16, 32, 64, 128, 256, 512],
+        "criteria": None,
         "criterion": "closeness",
         "tolerance": 0.02,
+        "test_error_ratio": 1.2,
         "phase": "auto",
     }
 

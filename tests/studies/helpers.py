@@ -3,10 +3,13 @@
 import contextlib
 import csv
 import io
+import math
 import os
 import pathlib
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from configs.digits import get_config
 from keras_svag.config import build_study
@@ -90,3 +93,11 @@ def read_table(workdir):
 
     rows = csv.DictReader(io.StringIO((workdir / "results.csv").read_text()))
     return [{name: number(text) for name, text in row.items()} for row in rows]
+
+
+def one_sided_level(other, base, ratio):
+    """Level at which Welch's test of `other - ratio base` rejects zero."""
+    parts = np.array([other.var(ddof=1) / len(other), ratio**2 * base.var(ddof=1) / len(base)])
+    freedoms = np.array([len(other), len(base)]) - 1
+    dof = parts.sum() ** 2 / np.sum(parts**2 / freedoms)
+    return stats.t.sf(abs(other.mean() - ratio * base.mean()) / math.sqrt(parts.sum()), dof)

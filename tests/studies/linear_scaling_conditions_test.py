@@ -147,7 +147,7 @@ def test_divergence(scaling, tmp_path):
     verdict = scaling(scaling_world({}), config, failed=[*failed, "b64_ell1_seed2"])
     # All of one batch size: it fails. One of three: not said to hold, though the others agree.
     assert outcomes(verdict) == {0.5: "holds", 1: "base", 2: "holds", 4: "inconclusive", 8: "fails"}
-    assert "1 of 3 runs diverged" in verdict["settings"][3]["reason"]
+    assert "1 of 6 runs failed" in verdict["settings"][3]["reason"]
     assert verdict["observed_max_kappa"]["value"] == 2.0
     assert set(verdict["failed_runs"]) == {*failed, "b64_ell1_seed2"}
     assert "b64_ell1_seed2 &lt;diverged&gt;" in (tmp_path / "report.html").read_text()
@@ -174,7 +174,7 @@ def test_no_base_run(run_scaling, tmp_path):
 def test_everything_failed(scaling, tmp_path):
     verdict = scaling(scaling_world({}), draw=True, failed=names(4, 8, 16, 32, 64))
     assert len(verdict["failed_runs"]) == 10
-    for file in ("scaling", "scaling_curves"):
+    for file in ("scaling", "paper", "scaling_curves"):
         assert (tmp_path / "figures" / f"{file}.png").read_bytes().startswith(PNG)
     assert "NaN" not in (tmp_path / "verdict.json").read_text()
 

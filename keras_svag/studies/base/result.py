@@ -139,8 +139,8 @@ class Result:
         Args:
             closeness: Factor C, a float > 1. Defaults to `None`, that of the study.
             window: Two fractions of the run. Defaults to `None`, those of the study.
-            criterion: For linear scaling, `"closeness"`, `"weight_norm"` or `"test_accuracy"`.
-                Defaults to `None`, that of the study.
+            criterion: For linear scaling, `"closeness"`, `"weight_norm"`, `"test_accuracy"` or
+                `"test_error_ratio"`. Defaults to `None`, that of the study.
 
         Returns:
             A `Result` whose `path` is a new file beside `verdict.json`.

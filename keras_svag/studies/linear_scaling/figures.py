@@ -16,34 +16,40 @@ from keras_svag.report.drawing import (
     set_plain_log_scale,
 )
 from keras_svag.studies.base.titles import main_metric_curve
+from keras_svag.studies.linear_scaling.judge import TEST_ERROR_RATIO
+from keras_svag.studies.linear_scaling.paper_figure import draw_paper_figure, has_errors
+from keras_svag.studies.linear_scaling.points import draw_point, label_outcomes, mark_failures
 
 SCALING = (
     ("scaled_noise", "B N (batch size × gradient noise)"),
     ("gradient_signal", "gradient signal G"),
     ("weight_norm", "R = |x|²"),
 )
-OUTCOME_STYLES = {
-    "base": {"marker": "D", "mfc": SGD_COLOR, "mec": SGD_COLOR},
-    "holds": {"marker": "o", "mfc": COLORS[0], "mec": COLORS[0]},
-    "inconclusive": {"marker": "o", "mfc": "white", "mec": COLORS[0]},
-    "fails": {"marker": "x", "mfc": COLORS[0], "mec": COLORS[0], "mew": 2},
-}
 
 
 def build_figures(study, table, details, workdir):
-    """Returns a list of `Drawing`: where the rule holds, and the curves."""
+    """Returns a list of `Drawing`: where the rule holds, the paper's figure, and the curves."""
     metric = main_metric_curve(table)
+    allowed = f"lower by at most {details['tolerance']:g}"
+    if study.criterion == TEST_ERROR_RATIO:
+        allowed = f"error at most {details['test_error_ratio']:g} times as high"
     return [
         Drawing(
             "scaling",
             "Where the rule holds and where training leaves it",
             "Means over equilibrium against kappa, the factor on the batch size, with the learning "
             "rate scaled accordingly. Diamond and gray line: the base runs. Gray band: within a "
-            f"factor C (test accuracy: lower by at most {details['tolerance']:g}). Filled: holds; "
+            f"factor C (test accuracy: {allowed}). Filled: holds; "
             "hollow: inconclusive; cross: fails. Vertical lines: the largest kappa predicted from "
             "the base runs alone, and the largest up to which the rule was observed to hold. Bars: "
             "95 % t intervals over seeds.",
             functools.partial(draw_scaling, details, metric),
+        ),
+        Drawing(
+            "paper",
+            "Signal over noise, as the paper shows it",
+            _describe_paper_figure(details),
+            functools.partial(draw_paper_figure, details),
         ),
         Drawing(
             "scaling_curves",
@@ -53,6 +59,23 @@ def build_figures(study, table, details, workdir):
             functools.partial(draw_curves, workdir, table, study.base_batch_size, metric),
         ),
     ]
+
+
+def _describe_paper_figure(details):
+    caption = (
+        "Means over equilibrium against batch size, the learning rate in proportion (section 5 of "
+        "Li, Malladi, Arora 2021). From a base of much smaller batch size, where G/N is small, the "
+        "rule must fail above the line G/N = C², if the assumptions above hold. "
+    )
+    if has_errors(details["settings"]):
+        caption += (
+            f"Gray: test error more than {details['test_error_ratio']:g} times the lowest of this "
+            "study, or no run finished. "
+        )
+    return caption + (
+        "Thin lines: the paper's networks on CIFAR-10, read off its figure. Markers as above. "
+        "Bars: 95 % intervals over seeds, cut at the edge."
+    )
 
 
 def draw_scaling(verdict, metric):
@@ -72,8 +95,8 @@ def draw_scaling(verdict, metric):
             set_plain_log_scale(axis)
         axis.set_title(label, loc="left")
         axis.set_xlabel("kappa (batch size / base batch size)")
-    for outcome in dict.fromkeys(setting["outcome"] for setting in settings):
-        figure.axes[0].plot([], [], ls="none", label=outcome, **OUTCOME_STYLES[outcome])
+    label_outcomes(figure.axes[0], settings)
+    mark_failures(figure.axes[0], settings, "kappa")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
@@ -100,16 +123,19 @@ def _draw_settings(axis, verdict, name):
         interval, kappa = setting.get(name), setting["kappa"]
         if interval is None or not interval.mean > 0:  # cannot be drawn on a logarithmic axis
             continue
-        style = OUTCOME_STYLES[setting["outcome"]]
-        if math.isfinite(interval.ci_low):
-            axis.plot([kappa, kappa], [interval.ci_low, interval.ci_high], color=style["mec"], lw=1)
-        axis.plot([kappa], [interval.mean], ls="none", ms=6, zorder=3, **style)
+        draw_point(axis, kappa, interval, setting["outcome"])
         if kappa == 1:
             band = (interval.mean / closeness, interval.mean * closeness)
             if name == "test_accuracy":
-                band = (interval.mean - verdict["tolerance"], interval.mean)
+                band = (_lowest_accuracy(interval.mean, verdict), interval.mean)
             axis.axhline(interval.mean, color="0.4", lw=1)
             axis.axhspan(*band, color="0.5", alpha=0.12, lw=0)
+
+
+def _lowest_accuracy(base, verdict):
+    if verdict["criterion"] == TEST_ERROR_RATIO:
+        return 1 - verdict["test_error_ratio"] * (1 - base)
+    return base - verdict["tolerance"]
 
 
 def draw_curves(workdir, table, base, metric):

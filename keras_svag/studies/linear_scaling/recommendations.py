@@ -23,6 +23,9 @@ def recommend(study, verdict):
         steps.append(
             _locate_limit(study, verdict, base * observed["value"], observed["first_failure"])
         )
+    # More seeds do not make up for runs that fail.
+    failing = {s["batch_size"] for s in settings if s.get("failed")}
+    undecided = [] if base in failing else [b for b in undecided if b not in failing]
     if undecided:
         seeds = 2 * study.num_seeds
         flags = flag(study, "num_seeds", seeds)

@@ -5,23 +5,34 @@ The outcomes compare what the proof (docs/theory_conditions.md, 4.2) assumes: `R
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from keras_svag._checks import finite_float, one_of, positive_int, sorted_values
 from keras_svag.engine.files import records
 from keras_svag.optimizers.scaling import max_kappa
 from keras_svag.recipe import Recipe
 from keras_svag.report.text import align, format_interval
+from keras_svag.studies.base.criteria import parse_criteria
+from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.titles import end_quantities, end_titles
 from keras_svag.studies.linear_scaling import figures, recommendations, verdict
 from keras_svag.studies.linear_scaling.bound import describe_bound
 from keras_svag.studies.linear_scaling.cells import measure
-from keras_svag.studies.linear_scaling.verdict import CLOSENESS, TEST_ACCURACY, WEIGHT_NORM
-from keras_svag.theory import correct_noise
+from keras_svag.studies.linear_scaling.judge import (
+    CLOSENESS,
+    COMPARED,
+    CRITERIA,
+    FINAL_ACCURACY,
+    limits_of,
+    quantities_of,
+    values_of,
+)
+from keras_svag.theory import correct_noise, judge_scaling
 from keras_svag.theory.equilibrium.measurement import AUTO, GIVEN
 from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
 from keras_svag.theory.sampling_modes import FIXED_ORDER
+from keras_svag.theory.verdicts.decision import name_of
 
 # Default batch sizes of a sweep, as multiples of that of the recipe.
 FACTORS = (0.5, 1, 2, 4, 8, 16, 32, 64)
@@ -44,6 +55,9 @@ class LinearScaling(Study):
     size (Li, Malladi, Arora 2021, arXiv 2102.12470, section 5). The base runs come first: the bound
     on the scaling factor that follows from their N/G is on disk before any other run starts.
 
+    R is judged only where the loss is scale invariant; elsewhere it says nothing, unless it is the
+    criterion.
+
     All other arguments are those of `keras_svag.studies.Study`.
 
     Args:
@@ -52,9 +66,16 @@ class LinearScaling(Study):
             the recipe, as long as a batch is at most a quarter of the training set and the
             optimizer's scaling rule allows it.
         criterion: Quantity that must agree with the base: `"closeness"` (R, B N and G within a
-            factor `closeness`), `"weight_norm"` (R alone) or `"test_accuracy"` (lower by at most
-            `tolerance`; needs the metric `"accuracy"` and test data). Defaults to `"closeness"`.
+            factor `closeness`), `"weight_norm"` (R alone), `"test_accuracy"` (lower by at most
+            `tolerance`) or `"test_error_ratio"` (test error at most `test_error_ratio` times as
+            high, as in the paper). The last two need the metric `"accuracy"` and test data.
+            Defaults to `"closeness"`.
         tolerance: Largest loss of test accuracy for which the rule still holds. Defaults to `0.02`.
+        test_error_ratio: Largest ratio of test errors for which the rule still holds, a float > 1.
+            Defaults to `1.2`.
+        criteria: Further quantities that must agree: a dict from a column of `results.csv` to
+            `{"ratio": C}` or `{"difference": d}`, such as `{"final_test_loss": {"ratio": 1.1}}`.
+            Defaults to `None`.
         phase: `"auto"` to average from where drift ends, or `"config"` to average over `window`.
             Defaults to `"auto"`.
 
@@ -71,11 +92,15 @@ class LinearScaling(Study):
     batch_sizes: Sequence[int] | None = None
     criterion: str = CLOSENESS
     tolerance: float = 0.02
+    test_error_ratio: float = 1.2
+    criteria: Mapping[str, Mapping[str, float]] | None = None
     phase: str = AUTO
 
     name = "linear_scaling"
     title = "Scaling rule:"
-    own_fields = ("batch_sizes", "criterion", "phase", "tolerance")
+    own_fields = (
+        "batch_sizes", "criteria", "criterion", "phase", "test_error_ratio", "tolerance"
+    )  # fmt: skip
 
     def validate(self):
         """Validates and sorts the grid; batch sizes default to multiples of the recipe's."""
@@ -84,12 +109,16 @@ class LinearScaling(Study):
             f"{self.name}.batch_sizes", sizes, lambda size: positive_int("batch_size", size)
         )
         self._set("batch_sizes", sizes)
-        one_of(f"{self.name}.criterion", self.criterion, (CLOSENESS, WEIGHT_NORM, TEST_ACCURACY))
+        one_of(f"{self.name}.criterion", self.criterion, CRITERIA)
         one_of(f"{self.name}.phase", self.phase, (AUTO, GIVEN))
         tolerance = finite_float(
             f"{self.name}.tolerance", self.tolerance, "a number > 0", 0.0, exclusive=True
         )
         self._set("tolerance", tolerance)
+        name = f"{self.name}.test_error_ratio"
+        ratio = finite_float(name, self.test_error_ratio, "a number > 1", 1.0, exclusive=True)
+        self._set("test_error_ratio", ratio)
+        parse_criteria(self.criteria)
 
     def _default_batch_sizes(self):
         base, largest = self.base_batch_size, self.facts.num_train / 4
@@ -122,6 +151,7 @@ class LinearScaling(Study):
         if index == 0:
             path = workdir / "prediction.json"
             base = measure(self, specs, results, workdir)
+            values_of(base, self.quantities())  # fails here rather than after all runs
             prediction = records.to_json(verdict.predict(self, base))
             # Left alone if unchanged: its date shows that it came before the other runs.
             if records.read_json(path) != prediction:
@@ -138,6 +168,42 @@ class LinearScaling(Study):
         for batch_size in {self.base_batch_size, *self.batch_sizes}:
             correct_noise(1.0, batch_size, self.facts.num_train, self.facts.sampling)
 
+    @staticmethod
+    def describe_seeds(setting):
+        """Formats the number of finished runs, as "3 of 4" if some failed."""
+        finished, failed = setting["num_seeds"], setting["failed"]
+        return f"{finished} of {finished + failed}" if failed else f"{finished}"
+
+    def quantities(self):
+        """Returns the names of what must agree."""
+        return quantities_of(self)
+
+    @property
+    def judges_weight_norm(self):
+        """False if the loss is known not to be scale invariant, where R says nothing."""
+        return self.facts.scale_invariant is not False
+
+    def decide(self, base, other, look):
+        """Returns the `ScalingVerdict` on a batch size; a subclass may override the rule."""
+        return judge_scaling(base, other, self.closeness, look=look, criteria=limits_of(self))
+
+    def correction(self, details):
+        """Describes how intervals account for several looks and quantities."""
+        look = max((s["look"] for s in details["settings"] if s["look"]), default=1)
+        count = len(self.quantities())
+        corrected = f" Differences are Bonferroni-corrected for {count} quantities."
+        return describe_look(look) + (corrected if count > 1 else "")
+
+    def ratio_titles(self):
+        """Returns the column headings of the report's comparison with the base."""
+        limits = limits_of(self)
+        further = {name: limits[name].kind for name in self.quantities() if name not in COMPARED}
+        if further.get(FINAL_ACCURACY) == "difference":
+            del further[FINAL_ACCURACY]  # the loss of test accuracy has a column of its own
+        return {name: f"{TITLES[name]} ratio" for name in COMPARED} | {
+            name: f"{name_of(name)} {kind}" for name, kind in further.items()
+        }
+
     def evaluate(self, specs, results, workdir):
         """Returns the dict of `verdict.json` and the rows of `results.csv`."""
         sizes = sorted({spec.batch_size for spec in specs})
@@ -145,7 +211,8 @@ class LinearScaling(Study):
             measure(self, [s for s in specs if s.batch_size == size], results, workdir)
             for size in sizes
         ]
-        return verdict.build_verdict(self, cells), [row for cell in cells for row in cell.rows]
+        details = verdict.build_verdict(self, cells, workdir)
+        return details, [row for cell in cells for row in cell.rows]
 
     def can_judge(self, specs):
         """Returns True if there are base runs, which all others are compared with."""
@@ -182,7 +249,11 @@ class LinearScaling(Study):
         header = ("B", "kappa", "seeds", "B N", "G", "N/G", "R")
         rows = [(*header, *(e.replace("_", " ") for e in ends), "identity", "outcome")]
         for setting in details["settings"]:
-            cell = (f"{setting['batch_size']}", f"{setting['kappa']:g}", f"{setting['num_seeds']}")
+            cell = (
+                f"{setting['batch_size']}",
+                f"{setting['kappa']:g}",
+                self.describe_seeds(setting),
+            )
             values = (*(setting.get(name) for name in columns), setting["equilibrium"]["identity"])
             rows.append((*cell, *map(format_interval, values), setting["outcome"]))
         text = [*align(rows), ""]

@@ -3,15 +3,13 @@
 import math
 
 from keras_svag import theory
+from keras_svag.studies.base.looks import look_number
 from keras_svag.studies.base.table import WINDOW_COLUMNS, failed_runs, summarize_quantities
 from keras_svag.studies.linear_scaling.bound import BASE_EQUILIBRIUM
 from keras_svag.studies.linear_scaling.cells import VELOCITY_NORM
-from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
-
-CLOSENESS, WEIGHT_NORM, TEST_ACCURACY = "closeness", "weight_norm", "test_accuracy"
-OUTCOMES = {theory.VALID: HOLDS, theory.INVALID: FAILS, theory.INCONCLUSIVE: INCONCLUSIVE}
-# Quantities that agree where the rule holds, with their symbols; `scaled_noise` is B N.
-COMPARED = {WEIGHT_NORM: "R", "scaled_noise": "B N", "gradient_signal": "G"}
+from keras_svag.studies.linear_scaling.judge import judge_cell
+from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
+from keras_svag.theory.quantities import SCALED_NOISE, WEIGHT_NORM
 
 
 def predict(study, base):
@@ -32,11 +30,18 @@ def predict(study, base):
     }
 
 
-def build_verdict(study, cells):
+def build_verdict(study, cells, workdir):
     """Returns the dict of `verdict.json` from a list of `Cell` in order of batch size."""
     base = next(cell for cell in cells if cell.kappa == 1)
     prediction = predict(study, base)
-    settings = [_summarize_cell(cell, study) | judge(cell, base, study) for cell in cells]
+    looks = {cell.batch_size: _runs_of(cell, base) for cell in cells if cell is not base}
+    settings = []
+    for cell in cells:
+        look = None
+        if cell is not base:
+            look = look_number(workdir, cell.batch_size, looks[cell.batch_size])
+        outcome = judge_cell(study, cell, base, look)
+        settings.append(_summarize_cell(cell, study) | {"look": look} | outcome)
     observed = observed_max_kappa(settings)
     predicted = prediction["predicted_max_kappa"]
     return {
@@ -45,6 +50,7 @@ def build_verdict(study, cells):
         "confidence": theory.CONFIDENCE,
         "criterion": study.criterion,
         "tolerance": study.tolerance,
+        "test_error_ratio": study.test_error_ratio,
         "base_batch_size": base.batch_size,
         "noise_to_signal": prediction["noise_to_signal"],
         "predicted_max_kappa": predicted,
@@ -61,11 +67,17 @@ def build_verdict(study, cells):
             BASE_EQUILIBRIUM: base.window.reached,
         },
         "settings": settings,
+        "looks": looks,
         "not_in_equilibrium": [
             cell.batch_size for cell in cells if cell.num_finished and not cell.window.reached
         ],
         "failed_runs": failed_runs([row for cell in cells for row in cell.rows]),
     }
+
+
+def _runs_of(cell, base):
+    """Returns the numbers of runs that a look at a batch size is based on, by batch size."""
+    return {str(c.batch_size): len(c.rows) for c in (base, cell)}
 
 
 def _summarize_cell(cell, study):
@@ -75,6 +87,7 @@ def _summarize_cell(cell, study):
         "batch_size": cell.batch_size,
         "learning_rate": cell.learning_rate,
         "num_seeds": cell.num_finished,
+        "failed": len(cell.rows) - cell.num_finished,
         "equilibrium": {
             "window": window.fractions,
             "reached": window.reached,
@@ -87,7 +100,7 @@ def _summarize_cell(cell, study):
     }
     if not cell.num_finished:
         return summary
-    return summary | summarize_quantities(cell.rows, (*WINDOW_COLUMNS, "scaled_noise"))
+    return summary | summarize_quantities(cell.rows, (*WINDOW_COLUMNS, SCALED_NOISE))
 
 
 def _identity(cell, facts):
@@ -109,58 +122,6 @@ def _identity(cell, facts):
     else:  # preconditioning balances R in another way
         return None
     return theory.ratio_of_means(cell.column(WEIGHT_NORM), sustained)
-
-
-def judge(cell, base, study):
-    """Returns `outcome`, `reason`, `ratios` to the base and `test_accuracy_loss` of a `Cell`."""
-    if cell is base:
-        return _outcome(BASE, "the runs that all others are compared with.")
-    if base.num_finished < 2:
-        return _outcome(INCONCLUSIVE, "fewer than two runs at the base batch size finished.")
-    if not cell.num_finished:
-        return _outcome(FAILS, "every run diverged.")
-    ratios = {
-        name: theory.ratio_interval(cell.column(name), base.column(name)) for name in COMPARED
-    }
-    accuracy_loss, final = None, f"final_{TEST_ACCURACY}"
-    if any(final in row for row in base.rows):
-        accuracy_loss = theory.difference_interval(base.column(final), cell.column(final))
-    if study.criterion == TEST_ACCURACY:
-        outcome, reason = _judge_accuracy(accuracy_loss, study.tolerance)
-    else:
-        names = [WEIGHT_NORM] if study.criterion == WEIGHT_NORM else list(COMPARED)
-        values, expected = ({name: c.column(name) for name in names} for c in (cell, base))
-        outcome = OUTCOMES[theory.judge(values, expected, study.closeness).verdict]
-        reason = ", ".join(f"{COMPARED[name]} times {ratios[name]}" for name in names) + "."
-    num_failed = len(cell.rows) - cell.num_finished
-    if cell.num_finished < 2:
-        reason = "fewer than two runs finished, so there are no intervals; use num_seeds >= 2."
-    elif num_failed and outcome == HOLDS:
-        # That the survivors agree does not make up for divergence.
-        outcome = INCONCLUSIVE
-        reason = f"{num_failed} of {len(cell.rows)} runs diverged; of the others, {reason}"
-    return _outcome(outcome, reason, ratios, accuracy_loss)
-
-
-def _outcome(outcome, reason, ratios=None, accuracy_loss=None):
-    return {
-        "outcome": outcome,
-        "reason": reason,
-        "ratios": ratios or {},
-        "test_accuracy_loss": accuracy_loss,
-    }
-
-
-def _judge_accuracy(loss, tolerance):
-    if loss is None:
-        raise ValueError(
-            "`criterion` 'test_accuracy' needs the metric 'accuracy' and test data. Received: "
-            "records without test_accuracy. Use another criterion."
-        )
-    outcome = HOLDS if loss.ci_high <= tolerance else INCONCLUSIVE
-    if loss.ci_low > tolerance:
-        outcome = FAILS
-    return outcome, f"test accuracy lower by {loss}."
 
 
 def observed_max_kappa(settings):

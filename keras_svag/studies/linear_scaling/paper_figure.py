@@ -1,0 +1,111 @@
+"""The linear-scaling figure of the paper, with the study's own runs beside the published ones."""
+
+import math
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from keras_svag.report.drawing import COLORS, set_plain_log_scale
+from keras_svag.studies.linear_scaling.points import draw_point, label_outcomes, mark_failures
+from keras_svag.studies.linear_scaling.published import PUBLISHED
+from keras_svag.theory import Interval
+
+DASHES = ("-", "--", ":")
+
+
+def signal_to_noise(setting):
+    """Returns the interval of G/N of a setting; `None` unless its mean is positive."""
+    ratio = setting.get("noise_to_signal")
+    if ratio is None or not 0 < ratio.mean < math.inf:
+        return None
+    low = 1 / ratio.ci_high if ratio.ci_high > 0 else 0.0
+    return Interval(1 / ratio.mean, low, 1 / ratio.ci_low if ratio.ci_low > 0 else math.inf)
+
+
+def final_error(setting):
+    """Returns the interval of the test error of a setting; `None` without test accuracy."""
+    accuracy = setting.get("test_accuracy")
+    if accuracy is None:
+        return None
+    return Interval(1 - accuracy.mean, 1 - accuracy.ci_high, 1 - accuracy.ci_low)
+
+
+def has_errors(settings):
+    """Returns True if test accuracy was recorded."""
+    return any(final_error(setting) for setting in settings)
+
+
+def shaded_spans(settings, ratio):
+    """Returns the ends of the batch sizes whose test error is over `ratio` times the best.
+
+    A span ends halfway, on a logarithmic axis, to the next batch size on either side. Where every
+    run failed there is no test error, and the batch size is shaded as well.
+    """
+    errors = [final_error(setting) for setting in settings]
+    best = min((error.mean for error in errors if error), default=math.nan)
+    sizes = [setting["batch_size"] for setting in settings]
+    inner = [math.sqrt(a * b) for a, b in zip(sizes, sizes[1:])]
+    if not inner:
+        return []
+    ends = [sizes[0] ** 2 / inner[0], *inner, sizes[-1] ** 2 / inner[-1]]
+    spans = []
+    for error, low, high in zip(errors, ends, ends[1:]):
+        if error is not None and not error.mean > ratio * best:
+            continue
+        if spans and spans[-1][1] == low:
+            low = spans.pop()[0]
+        spans.append((low, high))
+    return spans
+
+
+def draw_paper_figure(details):
+    """Draws G/N, and test error if there is any, against batch size, as the paper does."""
+    settings, ratio = details["settings"], details["test_error_ratio"]
+    panels = [("G/N in equilibrium", signal_to_noise, "signal_to_noise")]
+    if has_errors(settings):
+        panels.append(("test error", final_error, "test_error"))
+    figure = Figure(figsize=(11, 4.4) if panels[1:] else (8, 4.4), layout="constrained")
+    axes = list(figure.subplots(1, len(panels), squeeze=False).flat)
+    spans = shaded_spans(settings, ratio) if panels[1:] else []
+    for axis, (title, interval_of, published) in zip(axes, panels):
+        _draw_runs(axis, settings, interval_of, published)
+        if axis is axes[0]:
+            limit = details["closeness"] ** 2
+            style = {"color": COLORS[3], "ls": "--", "lw": 1.4}
+            axis.axhline(limit, label=f"G/N = C² = {limit:.3g}", **style)
+        for i, span in enumerate(spans):
+            label = None if i else f"test error above {ratio:g} × lowest"
+            axis.axvspan(*span, color="0.5", alpha=0.15, lw=0, label=label)
+        for curve, dashes in zip(PUBLISHED, DASHES):
+            style = {"color": "0.4", "lw": 0.9, "ls": dashes, "label": f"paper: {curve.network}"}
+            axis.plot(curve.batch_sizes, getattr(curve, published), **style)
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_locator(LogLocator(base=2, numticks=20))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+        set_plain_log_scale(axis)
+        axis.set_title(title, loc="left")
+        axis.set_xlabel("batch size")
+    label_outcomes(axes[0], settings)
+    mark_failures(axes[0], settings, "batch_size")
+    handles, labels = axes[0].get_legend_handles_labels()
+    # In columns of three: own runs and limits, the paper's networks, outcomes.
+    figure.legend(handles, labels, loc="outside upper center", ncols=math.ceil(len(labels) / 3))
+    return figure
+
+
+def _draw_runs(axis, settings, interval_of, published):
+    """Draws the study's own runs; intervals without an end reach the edge of the axis."""
+    found = [(setting, interval_of(setting)) for setting in settings]
+    found = [(setting, value) for setting, value in found if value and value.mean > 0]
+    means = [value.mean for _, value in found]
+    everything = [*means, *(number for c in PUBLISHED for number in getattr(c, published))]
+    bottom, top = min(everything) / 2, 2 * max(everything)
+    axis.set_ylim(bottom, top)
+    sizes = [setting["batch_size"] for setting, _ in found]
+    axis.plot(sizes, means, color=COLORS[0], lw=1.2, label="this study")
+    for setting, value in found:
+        low, high = max(value.ci_low, bottom), min(value.ci_high, top)
+        if (low, high) == (bottom, top):  # no interval
+            low = high = value.mean
+        draw_point(axis, setting["batch_size"], Interval(value.mean, low, high), setting["outcome"])
