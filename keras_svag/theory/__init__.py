@@ -43,7 +43,6 @@ from keras_svag.theory.scaling_rules import (
     ScalingRule,
 )
 from keras_svag.theory.statistics.drift import relative_drift
-from keras_svag.theory.statistics.equivalence import Equivalence, compare
 from keras_svag.theory.statistics.intervals import (
     CONFIDENCE,
     Interval,
@@ -97,7 +96,6 @@ __all__ = [
     "VALID",
     "Condition",
     "EquilibriumTest",
-    "Equivalence",
     "Interval",
     "LinearProblem",
     "Moments",
@@ -106,7 +104,6 @@ __all__ = [
     "ScalingRule",
     "SeriesMean",
     "Window",
-    "compare",
     "correct_noise",
     "correct_signal",
     "difference_interval",

@@ -131,7 +131,18 @@ TARGETS = {
             "values_b": st.lists(ANY_FLOAT, min_size=3, max_size=3),
         },
     ),
-    "judge": (theory.judge, {"sgd": QUANTITIES, "limit": QUANTITIES, "closeness": NUMBER}),
+    "judge_sde": (
+        lambda sgd, limit, closeness: theory.judge_sde(
+            {q: {1: sgd[q], 2: limit[q], 4: limit[q], 8: limit[q]} for q in sgd}, closeness
+        ),
+        {"sgd": QUANTITIES, "limit": QUANTITIES, "closeness": NUMBER},
+    ),
+    "fit_errors": (
+        lambda pairs, paired: theory.fit_errors(
+            {1: [a for a, _ in pairs], 2: [b for _, b in pairs]}, [a for a, _ in pairs], paired
+        ),
+        {"pairs": st.lists(st.tuples(ANY_FLOAT, ANY_FLOAT), max_size=5), "paired": st.booleans()},
+    ),
     "sde_threshold": (theory.sde_threshold, {"closeness": NUMBER}),
     "sde_condition": (
         theory.sde_condition,
@@ -146,14 +157,9 @@ TARGETS = {
             "form": mostly(st.sampled_from(["tight", "paper"])),
         },
     ),
-    "closeness": (theory.closeness, {"a": QUANTITIES, "b": QUANTITIES}),
-    "compare": (
-        theory.compare,
-        {"a": SHORT_SERIES, "b": SHORT_SERIES, "margin": SMALL, "paired": st.just(False)},
-    ),
-    "compare pairs": (
-        lambda pairs, margin: theory.compare(
-            [a for a, _ in pairs], [b for _, b in pairs], margin, paired=True
+    "judge_noisy_gradient_descent": (
+        lambda pairs, margin: theory.judge_noisy_gradient_descent(
+            {"loss": [a for a, _ in pairs]}, {"loss": [b for _, b in pairs]}, margin
         ),
         {"pairs": st.lists(st.tuples(ANY_FLOAT, ANY_FLOAT), max_size=5), "margin": SMALL},
     ),
