@@ -86,11 +86,16 @@ def get_config(variant="default"):
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged
 
-    config.sde_validity = dict(batch_sizes=(8, 256), ells=(1.0, 2.0, 4.0, 8.0))
+    config.sde_validity = dict(
+        batch_sizes=(8, 256),
+        ells=(1.0, 2.0, 4.0, 8.0),
+        noise="covariance",  # of SGD, or its second_moment
+    )
     config.noisy_gradient_descent = dict(
         batch_sizes=(256,),
         margins=(0.05,),  # of equivalence, for each batch size
         noise_steps=(1.0, 8.0),
+        second_moment=False,  # another method for each of noise_steps above 1
         num_seeds=48,
     )
     config.linear_scaling = dict(

@@ -31,7 +31,11 @@ def get_config():
     config.closeness = math.sqrt(2.0)
     config.equilibrium = (0.4, 0.8)  # fractions of the run over which N, G and R are averaged
 
-    config.sde_validity = dict(batch_sizes=placeholder(tuple), ells=(1.0, 2.0, 4.0, 8.0))
+    config.sde_validity = dict(
+        batch_sizes=placeholder(tuple),
+        ells=(1.0, 2.0, 4.0, 8.0),
+        noise="covariance",  # of SGD, or its second_moment
+    )
     config.linear_scaling = dict(
         batch_sizes=placeholder(tuple),
         criterion="closeness",  # or weight_norm, test_accuracy
@@ -39,7 +43,11 @@ def get_config():
         phase="auto",  # or config: average over `equilibrium`
     )
     config.noisy_gradient_descent = dict(
-        batch_sizes=placeholder(tuple), margins=(0.05,), noise_steps=(1.0,), num_seeds=48
+        batch_sizes=placeholder(tuple),
+        margins=(0.05,),
+        noise_steps=(1.0,),
+        second_moment=False,  # another method for each of noise_steps above 1
+        num_seeds=48,
     )
     config.weak_convergence = dict(ells=(1.0, 2.0, 4.0, 8.0))
     config.train = dict(batch_size=placeholder(int), ell=1.0)

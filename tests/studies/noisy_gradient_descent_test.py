@@ -49,6 +49,13 @@ def test_arms_share_mean_and_covariance():
         assert np.isclose(noise, arm["learning_rate"] ** 2 / arm["batch_size"])
 
 
+def test_an_arm_with_the_second_moment():
+    arms = build_arms(build(ngd_config(noise_steps=(1.0, 4.0), second_moment=True), NAME))
+    [arm] = [arm for arm in arms if arm["method"] == "SecondMoment(4)"]
+    assert [spec.name for spec in arm["specs"]] == ["b128_second4_seed0", "b128_second4_seed1"]
+    assert len(arms) == 6
+
+
 def test_what_a_study_leaves(study):
     workdir, verdict = study
     assert json.loads((workdir / "verdict.json").read_text())["study"] == "noisy_gradient_descent"

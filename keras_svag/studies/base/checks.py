@@ -2,7 +2,7 @@
 
 from keras_svag.datasets import Sampler
 from keras_svag.distribution import check_batch_size
-from keras_svag.engine.spec import GAUSSIAN, SVAG
+from keras_svag.engine.spec import GAUSSIAN
 from keras_svag.theory.equilibrium.measurement import lengths_inside
 from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
 
@@ -23,7 +23,7 @@ def check_runs(recipe, specs, recording, window):
     for batch_size, ell in sorted({(spec.batch_size, spec.ell) for spec in specs}):
         recipe.optimizer_at(batch_size).ell = ell
     # Full-batch runs with Gaussian noise draw no batches.
-    for batch_size in sorted({spec.batch_size for spec in specs if spec.method == SVAG}):
+    for batch_size in sorted({spec.batch_size for spec in specs if spec.method != GAUSSIAN}):
         Sampler(recipe.num_train, batch_size, recipe.sampling)
         check_batch_size(batch_size)
     if recipe.augmentation is not None and any(spec.method == GAUSSIAN for spec in specs):

@@ -7,7 +7,7 @@ mean and covariance of their moves per unit of time. They differ in the shape of
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from keras_svag._checks import as_list, finite_float, positive_int, sorted_values
+from keras_svag._checks import as_list, finite_float, one_of, positive_int, sorted_values
 from keras_svag.report.text import align
 from keras_svag.studies.base.checks import require_gaussian_model
 from keras_svag.studies.base.criteria import parse_criteria
@@ -38,6 +38,9 @@ class NoisyGradientDescent(Study):
             equivalent. Defaults to `(0.05,)`.
         noise_steps: Numbers m >= 1 of Gaussian steps per effective step, among them 1. Defaults to
             `(1,)`.
+        second_moment: Whether to add, for each m > 1, runs whose noise has the second moment of
+            SGD's steps instead of their covariance: gradients `(1 +- sqrt(m-1)) g` of one batch.
+            Defaults to `False`.
         criteria: Further quantities that must agree, or other limits on some: a dict from a column
             of `results.csv` to `{"ratio": C}` or `{"difference": d}`, such as
             `{"final_test_accuracy": {"difference": 0.02}}`. Defaults to `None`.
@@ -57,18 +60,27 @@ class NoisyGradientDescent(Study):
     batch_sizes: Sequence[int] | None = None
     margins: Sequence[float] = (0.05,)
     noise_steps: Sequence[float] = (1.0,)
+    second_moment: bool = False
     criteria: Mapping[str, Mapping[str, float]] | None = None
     num_seeds: int = 48
 
     name = "noisy_gradient_descent"
     title = "SGD against noisy gradient descent:"
-    own_fields = ("batch_sizes", "criteria", "margins", "noise_steps", "num_seeds")
+    own_fields = (
+        "batch_sizes",
+        "criteria",
+        "margins",
+        "noise_steps",
+        "num_seeds",
+        "second_moment",
+    )
 
     def validate(self):
         """Validates the grid; batch sizes default to that of the recipe."""
         prefix = f"{self.name}."
         require_gaussian_model(self.facts, self.name)
         parse_criteria(self.criteria)
+        one_of(f"{prefix}second_moment", self.second_moment, (False, True))
         sizes = self.facts.batch_size if self.batch_sizes is None else self.batch_sizes
         sizes = [positive_int(f"{prefix}batch_sizes", size) for size in as_list(sizes)]
         steps = sorted_values(
