@@ -10,7 +10,11 @@ from keras_svag.config import build_study, validate_config
 
 def test_default_is_the_study_that_the_documents_describe():
     config = validate_config(get_config(), "sde_validity")
-    assert config["sde_validity"] == {"batch_sizes": [8, 256], "ells": [1.0, 2.0, 4.0, 8.0]}
+    assert config["sde_validity"] == {
+        "batch_sizes": [8, 256],
+        "ells": [1.0, 2.0, 4.0, 8.0],
+        "noise": "covariance",
+    }
     assert config["num_seeds"] == 4 and config["max_num_seeds"] >= 4
     assert config["sampling"] == "with_replacement"
     assert config["weight_decay"] == 5e-3 and config["closeness"] == math.sqrt(2)
