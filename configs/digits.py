@@ -93,11 +93,13 @@ def get_config(variant="default"):
         max_ell=placeholder(float),
         # What must agree besides R, N and G: "{'final_test_accuracy': {'difference': 0.02}}".
         criteria=placeholder(object),
+        noise="covariance",  # of SGD, or its second_moment
     )
     config.noisy_gradient_descent = dict(
         batch_sizes=(256,),
         margins=(0.05,),  # of equivalence, for each batch size
         noise_steps=(1.0, 8.0),
+        second_moment=False,  # another method for each of noise_steps above 1
         num_seeds=48,
     )
     config.linear_scaling = dict(

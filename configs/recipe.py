@@ -36,6 +36,7 @@ def get_config():
         ells=(1.0, 2.0, 4.0, 8.0),
         max_ell=placeholder(float),  # see configs/digits.py
         criteria=placeholder(object),
+        noise="covariance",  # of SGD, or its second_moment
     )
     config.linear_scaling = dict(
         batch_sizes=placeholder(tuple),
@@ -45,7 +46,11 @@ def get_config():
         phase="auto",  # or config: average over `equilibrium`
     )
     config.noisy_gradient_descent = dict(
-        batch_sizes=placeholder(tuple), margins=(0.05,), noise_steps=(1.0,), num_seeds=48
+        batch_sizes=placeholder(tuple),
+        margins=(0.05,),
+        noise_steps=(1.0,),
+        second_moment=False,  # another method for each of noise_steps above 1
+        num_seeds=48,
     )
     config.weak_convergence = dict(ells=(1.0, 2.0, 4.0, 8.0))
     config.train = dict(batch_size=placeholder(int), ell=1.0)

@@ -4,7 +4,9 @@ import dataclasses
 
 from keras_svag.theory import svag_steps
 
-SVAG, GAUSSIAN = "svag", "gaussian"
+SVAG, GAUSSIAN, SECOND_MOMENT = "svag", "gaussian", "second_moment"
+# In the names of runs.
+KINDS = {SVAG: "ell", GAUSSIAN: "gauss", SECOND_MOMENT: "second"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,8 +14,9 @@ class RunSpec:
     """One run: a grid cell and a seed.
 
     `learning_rate` is the peak rate of the SGD run that is modeled, `total` the length in effective
-    steps. `method` is `"svag"`, or `"gaussian"` for full-batch steps with Gaussian noise, `ell` of
-    them per effective step (1: noisy gradient descent; many: the SDE itself).
+    steps. `method` is `"svag"`; `"gaussian"` for full-batch steps with Gaussian noise, `ell` of
+    them per effective step (1: noisy gradient descent; many: the SDE itself); or `"second_moment"`
+    for SVAG's number of steps with noise that has the second moment of SGD's steps.
     """
 
     batch_size: int
@@ -26,8 +29,7 @@ class RunSpec:
     @property
     def name(self):
         """Folder name, such as `b8_ell2_seed0`."""
-        kind = "ell" if self.method == SVAG else "gauss"
-        return f"b{self.batch_size}_{kind}{self.ell:.12g}_seed{self.seed}"
+        return f"b{self.batch_size}_{KINDS[self.method]}{self.ell:.12g}_seed{self.seed}"
 
     @property
     def program(self):
@@ -40,7 +42,7 @@ class RunSpec:
 
     def examples_per_step(self, num_train):
         """Example gradients per step: two batches, or the whole training set."""
-        return 2 * self.batch_size if self.method == SVAG else num_train
+        return num_train if self.method == GAUSSIAN else 2 * self.batch_size
 
     @property
     def steps(self):

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_svag.engine.files import checkpoints, records
 from keras_svag.engine.files.tensorboard import EventLog
+from keras_svag.engine.spec import SECOND_MOMENT
 
 STATE_GROUPS = ("model", "optimizer", "metrics")
 
@@ -186,4 +187,6 @@ def restore_last(spec, program, workdir):
 def _stream_seed(seed, spec):
     """Seed of the batches, different for each run, so that runs are independent."""
     identity = [seed, spec.seed, spec.batch_size, round(spec.ell * 2**16)]
+    if spec.method == SECOND_MOMENT:  # has other signs, but would share the batches of SVAG
+        identity.append(1)
     return int(np.random.SeedSequence(identity).generate_state(1, np.uint64)[0])

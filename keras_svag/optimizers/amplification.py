@@ -23,6 +23,12 @@ def as_float(value):
     return float(value) if is_number else value
 
 
+def dense_gradient(gradient):
+    """Returns a gradient as a dense tensor, in float32 or better."""
+    gradient = backend.densify(gradient)
+    return ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
+
+
 class _ScaledView:
     """A view of an optimizer in which some hyperparameters are replaced.
 
@@ -209,8 +215,7 @@ class AmplificationMixin:
         ]
 
     def _weighted(self, gradient, half):
-        gradient = backend.densify(gradient)
-        gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
+        gradient = dense_gradient(gradient)
         r1 = ops.cast(self._amplified["r1"], gradient.dtype)
         # 1 - r1 is exact in floating point, so the weights sum to exactly 1.
         return gradient * (r1 if half == 1 else 1.0 - r1)

@@ -44,7 +44,6 @@ from keras_svag.theory.scaling_rules import (
     ScalingRule,
 )
 from keras_svag.theory.statistics.drift import relative_drift
-from keras_svag.theory.statistics.equivalence import Equivalence, compare
 from keras_svag.theory.statistics.intervals import (
     CONFIDENCE,
     Interval,
@@ -88,7 +87,6 @@ __all__ = [
     "Condition",
     "Criterion",
     "EquilibriumTest",
-    "Equivalence",
     "ErrorFit",
     "Extrapolation",
     "Interval",
@@ -102,7 +100,6 @@ __all__ = [
     "ScalingVerdict",
     "SeriesMean",
     "Window",
-    "compare",
     "correct_noise",
     "correct_signal",
     "difference_interval",

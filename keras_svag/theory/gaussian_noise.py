@@ -79,7 +79,14 @@ def standard_normals(count: int, seed: int, start: int, stop: int) -> np.ndarray
     return np.array(rows).reshape(stop - start, count)
 
 
-def _step_generator(seed: int, step: int) -> np.random.Generator:
+def random_signs(seed: int, start: int, stop: int) -> np.ndarray:
+    """Fair random signs for a range of steps, a pure function of seed and step."""
+    steps = range(start, stop)
+    bits = [_step_generator(seed, step, stream=2).integers(2) for step in steps]
+    return 2.0 * np.array(bits, float) - 1.0
+
+
+def _step_generator(seed: int, step: int, stream: int = 1) -> np.random.Generator:
     # The sampler's counters start at zero and never come near 2^192.
-    key, counter = np.array([seed, step], np.uint64), np.array([0, 0, 0, 1], np.uint64)
+    key, counter = np.array([seed, step], np.uint64), np.array([0, 0, 0, stream], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))

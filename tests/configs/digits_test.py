@@ -15,6 +15,7 @@ def test_default_is_the_study_that_the_documents_describe():
         "ells": [1.0, 2.0, 4.0, 8.0],
         "max_ell": None,
         "criteria": None,
+        "noise": "covariance",
     }
     study = build_study(get_config(), "sde_validity")[0]
     assert study.max_ell == 16.0

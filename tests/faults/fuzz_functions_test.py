@@ -201,14 +201,6 @@ TARGETS = {
             "form": mostly(st.sampled_from(["tight", "paper"])),
         },
     ),
-    "compare": (
-        theory.compare,
-        {"a": SHORT_SERIES, "b": SHORT_SERIES, "margin": SMALL, "paired": st.just(False)},
-    ),
-    "compare pairs": (
-        lambda pairs, margin: theory.compare(
-            [a for a, _ in pairs], [b for _, b in pairs], margin, paired=True
-        ),
         {"pairs": st.lists(st.tuples(ANY_FLOAT, ANY_FLOAT), max_size=5), "margin": SMALL},
     ),
     "correct_signal": (

@@ -1,13 +1,18 @@
 """Tests of keras_svag/studies/noisy_gradient_descent."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from configs.digits import get_config
-from keras_svag.studies.noisy_gradient_descent.arms import build_arms
-from keras_svag.theory import compare
+from keras_svag.engine.execution import DONE, FAILED
+from keras_svag.engine.files import records
+from keras_svag.studies.base.looks import record_looks
+from keras_svag.studies.noisy_gradient_descent.arms import attach_rows, build_arms
+from keras_svag.studies.noisy_gradient_descent.verdict import TITLES, build_verdict
+from keras_svag.theory import judge_noisy_gradient_descent
 from tests.studies.helpers import build, run_study
 
 NAME = "noisy_gradient_descent"
@@ -44,6 +49,13 @@ def test_arms_share_mean_and_covariance():
         assert np.isclose(noise, arm["learning_rate"] ** 2 / arm["batch_size"])
 
 
+def test_an_arm_with_the_second_moment():
+    arms = build_arms(build(ngd_config(noise_steps=(1.0, 4.0), second_moment=True), NAME))
+    [arm] = [arm for arm in arms if arm["method"] == "SecondMoment(4)"]
+    assert [spec.name for spec in arm["specs"]] == ["b128_second4_seed0", "b128_second4_seed1"]
+    assert len(arms) == 6
+
+
 def test_what_a_study_leaves(study):
     workdir, verdict = study
     assert json.loads((workdir / "verdict.json").read_text())["study"] == "noisy_gradient_descent"
@@ -73,19 +85,103 @@ def test_comparisons_are_those_of_the_runs(study):
         return np.average(values[inside], weights=(ends - starts)[inside])
 
     for other in ("NGD", "SGD(B/2)"):
-        expected = compare(
-            [window_mean("SGD", s) for s in (0, 1)],
-            [window_mean(other, s) for s in (0, 1)],
+        expected = judge_noisy_gradient_descent(
+            {"weight_norm": [window_mean("SGD", s) for s in (0, 1)]},
+            {"weight_norm": [window_mean(other, s) for s in (0, 1)]},
             margin=0.05,
-            paired=True,
-        )
+        ).ratios["weight_norm"]
         row = next(
             r
             for r in verdict["comparisons"]
             if (r["first"], r["second"], r["quantity"]) == ("SGD", other, "weight_norm")
         )
-        np.testing.assert_allclose(row["ratio"].mean, expected.ratio.mean, rtol=1e-12)
-        assert row["outcome"] == expected.outcome
+        for end in ("mean", "ci_low", "ci_high"):
+            np.testing.assert_allclose(
+                getattr(row["ratio"], end), getattr(expected, end), rtol=1e-9
+            )
+        assert row["limits"] == (1 / 1.05, 1.05)
+
+
+def made_up_table(study, ratio=1.0, spread=0.001, failed=(), **columns):
+    """A row per run: SGD's values are `ratio` times NGD's; runs in `failed` have none."""
+    rng = np.random.default_rng(0)
+    table = []
+    for spec in study.specs({}):
+        status = FAILED if spec.name in failed else DONE
+        row = {"name": spec.name, "seed": spec.seed, "status": status, "message": "diverged"}
+        if status == DONE:
+            factor = ratio if spec.method == "svag" else 1.0
+            row |= {q: factor * (1 + spread * rng.normal()) for q in TITLES}
+            row |= {name: values[spec.method] for name, values in columns.items()}
+        table.append(row)
+    return table
+
+
+def judge(tmp_path, table=None, num_seeds=8, **fields):
+    study = build(ngd_config(noise_steps=(1.0,), num_seeds=num_seeds, **fields), NAME)
+    table = made_up_table(study) if table is None else table(study)
+    return build_verdict(study, attach_rows(study, table), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [(1.0, "equivalent"), (1.2, "different"), (1 / 1.2, "different"), (1.05, "inconclusive")],
+)
+def test_verdicts(ratio, verdict, tmp_path):
+    details = judge(tmp_path, lambda study: made_up_table(study, ratio))
+    assert details["verdict"] == verdict
+    assert verdict in {row["outcome"] for row in details["comparisons"]}
+
+
+@pytest.mark.parametrize("method", ["ell", "gauss"])
+def test_a_failed_run_is_never_equivalent(method, tmp_path):
+    # The other seven seeds agree, in every quantity.
+    failed = [f"b128_{method}1_seed3"]
+    details = judge(tmp_path, lambda study: made_up_table(study, failed=failed))
+    assert details["verdict"] == "inconclusive"
+    assert "With 1 of 8 seeds, one of the two failed" in details["verdicts"][0]["reason"]
+    for row in details["comparisons"]:
+        assert (row["outcome"], row["num_seeds"], row["failed"]) == ("inconclusive", 7, 1)
+    # What the finished runs show to be different is.
+    details = judge(tmp_path, lambda study: made_up_table(study, 1.5, failed=failed))
+    assert details["verdict"] == "different"
+
+
+def test_no_verdict_where_every_run_failed(tmp_path):
+    failed = [f"b128_ell1_seed{seed}" for seed in range(8)]
+    details = judge(tmp_path, lambda study: made_up_table(study, failed=failed))
+    assert details["verdict"] == "inconclusive"
+    assert all(row["ratio"].ci_high == math.inf for row in details["comparisons"])
+    json.dumps(records.to_json(details), allow_nan=False)
+
+
+def test_seeds_added_by_hand_are_another_look(tmp_path):
+    first = judge(tmp_path, num_seeds=4)
+    record_looks(tmp_path, first["looks"])
+    assert judge(tmp_path, num_seeds=4)["verdicts"][0]["look"] == 1  # the same runs again
+    second = judge(tmp_path)
+    assert second["verdicts"][0]["look"] == 2
+    # The same runs, judged at once, have a narrower interval.
+    once = judge(tmp_path / "another")
+    for later, alone in zip(second["comparisons"], once["comparisons"]):
+        assert later["ratio"].mean == alone["ratio"].mean
+        assert later["ratio"].ci_high > alone["ratio"].ci_high
+
+
+def test_criteria_add_quantities(tmp_path):
+    def table(study):
+        return made_up_table(study, final_test_accuracy={"svag": 0.9, "gaussian": 0.8})
+
+    def outcome(**criteria):
+        details = judge(tmp_path, table, criteria={"final_test_accuracy": criteria})
+        [row] = [r for r in details["comparisons"] if r["quantity"] == "final_test_accuracy"]
+        return details["verdict"], row["outcome"], row["kind"]
+
+    assert outcome(difference=0.11) == ("equivalent", "equivalent", "difference")
+    assert outcome(difference=0.02) == ("different", "different", "difference")
+    assert outcome(ratio=1.2) == ("equivalent", "equivalent", "ratio")
+    with pytest.raises(ValueError, match="criteria.*Received: criteria with 'final_auc'"):
+        judge(tmp_path, criteria={"final_auc": {"ratio": 1.2}})
 
 
 def test_second_call_repeats_nothing(study):
@@ -100,6 +196,8 @@ def test_second_call_repeats_nothing(study):
     [
         ("noise_steps", (2.0,), r"noise_steps=\[2.0\]"),
         ("margins", (0.1, 0.2), "margins"),
+        ("margins", (0.0,), "margins"),
+        ("criteria", {"final_test_accuracy": {"factor": 2.0}}, "criteria"),
         ("num_seeds", 0, "num_seeds=0"),
         ("batch_sizes", (0,), "batch_sizes=0"),
     ],
@@ -114,21 +212,15 @@ def test_wrong_fields_leave_nothing_behind(field, value, message, tmp_path):
     ("fields", "message"),
     [
         ({"model": {"name": "mlp", "norm": "grup"}}, "norm.*'grup'"),
-        # SGD(B/2) draws batches of half the size: those of 1500 are too large, of 750 are not.
-        (
-            {
-                "sampling": "without_replacement",
-                "noisy_gradient_descent": {"batch_sizes": (1500,), "margins": (0.1,)},
-            },
-            "1437 .*batch_size=1500",
-        ),
+        # Half of the 1,437 examples without replacement: half the covariance of the Gaussian noise.
+        ({"sampling": "without_replacement"}, "sampling='without_replacement'. Use"),
+        ({"sampling": "shuffled_epochs"}, "sampling='shuffled_epochs'. Use"),
+        ({"sampling": "fixed_order"}, "sampling='fixed_order'. Use"),
         ({"num_records": 1}, "num_records=1"),
     ],
-    ids=["model", "batch size", "window"],
+    ids=["model", "without replacement", "shuffled", "fixed order", "window"],
 )
 def test_what_a_run_would_refuse_leaves_nothing_behind(fields, message, tmp_path):
-    config = ngd_config()
-    study = config["noisy_gradient_descent"] | fields.get("noisy_gradient_descent", {})
     with pytest.raises(ValueError, match=message):
-        run_study(config | fields | {NAME: study}, NAME, tmp_path / "study")
+        run_study(ngd_config() | fields, NAME, tmp_path / "study")
     assert not (tmp_path / "study").exists()

@@ -1,15 +1,16 @@
 """Tests of keras_svag/studies/weak_convergence."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from configs.weak_convergence import get_config
-from keras_svag.studies.weak_convergence.linear_errors import exact_errors
+from keras_svag._json import to_json
+from keras_svag.studies.weak_convergence.linear_errors import cached_errors, exact_errors
 from keras_svag.studies.weak_convergence.linear_simulation import simulate
-from keras_svag.studies.weak_convergence.slope import fit_slope
-from keras_svag.theory import LinearProblem
+from keras_svag.theory import Interval, LinearProblem, fit_errors
 from tests.oracles import linear_svag_moments
 from tests.studies.helpers import build, run_study
 
@@ -34,16 +35,23 @@ def test_order_one_by_exact_moments():
         np.testing.assert_allclose(distance[1:] / distance[:-1], 0.5, atol=0.02)
 
 
-def test_slope_of_a_noisy_power_law():
-    # 400 fits of errors 0.3 / l with 5 % noise: the mean slope is -1, and the 95 % intervals hold
-    # it in 95 % of them (standard error 1.1 %, 3 of them).
-    rng = np.random.default_rng(0)
-    ells = np.array([2.0, 4.0, 8.0, 16.0])
-    spread = 0.05 * 0.3 / ells
-    fits = [fit_slope(ells, 0.3 / ells + spread * rng.normal(size=4), spread) for _ in range(400)]
-    covered = np.mean([fit.ci_low <= -1 <= fit.ci_high for fit in fits])
-    assert abs(np.mean([fit.mean for fit in fits]) + 1) < 0.01
-    assert abs(covered - 0.95) < 0.035
+@pytest.mark.parametrize(
+    ("orders", "failed", "verdict"),
+    [
+        ([(0.8, 1.2), (0.9, 1.5)], {}, "holds"),
+        ([(0.8, 1.2), (-math.inf, math.inf)], {}, "holds"),
+        ([(0.8, 1.2)], {"b64_ell1_seed0": "diverged"}, "inconclusive"),
+        ([(0.8, math.inf), (-math.inf, 1.2)], {}, "inconclusive"),
+        ([], {}, "inconclusive"),
+        ([(0.8, 1.2), (1.1, 1.5)], {}, "fails"),
+        ([(1.1, math.inf)], {}, "fails"),
+        ([(-math.inf, 0.9)], {}, "fails"),
+    ],
+)
+def test_verdict_rests_on_the_orders_that_are_resolved(orders, failed, verdict):
+    network = [{"order": Interval(1.0, low, high)} for low, high in orders]
+    details = {"simulated": [{"scores": [1.0]}], "network": network, "failed_runs": failed}
+    assert build(get_config("quick"), NAME).verdict_of(details) == verdict
 
 
 @pytest.mark.slow
@@ -84,6 +92,12 @@ def test_errors_are_differences_of_the_runs_ends(study):
         np.testing.assert_allclose([error.mean for error in row["errors"]], expected)
         limit = 2 * ends("ell2", column).mean() - ends("ell1", column).mean()
         np.testing.assert_allclose(row["extrapolated"].mean, limit)
+        # Every ell counts, whether its error is significant or not; four orders are corrected for.
+        values = {ell: ends(f"ell{ell}", column) for ell in (1, 2)}
+        fit = fit_errors(values, truth, paired=True)
+        assert (row["first"], row["second"]) == (fit.first, fit.second)
+        strict = fit_errors(values, truth, paired=True, confidence=1 - 0.05 / 4)
+        assert row["order"] == strict.order
 
 
 def test_simulated_part_is_consistent(study):
@@ -91,6 +105,18 @@ def test_simulated_part_is_consistent(study):
         deviation = np.array(row["errors"]) - row["exact_errors"]
         np.testing.assert_allclose(deviation / row["standard_errors"], row["scores"])
         assert np.abs(row["scores"]).max() < 4
+        ratio = row["errors"][0] / row["errors"][1]
+        order = math.log2(ratio) if ratio > 0 else math.nan
+        np.testing.assert_allclose(row["order"].mean, order)
+
+
+def test_simulated_part_is_not_repeated(study, monkeypatch):
+    workdir, verdict = study
+    monkeypatch.delattr("keras_svag.studies.weak_convergence.linear_errors.simulate")
+    for row, again in zip(
+        verdict["simulated"], cached_errors(build(get_config("quick"), NAME), workdir)
+    ):
+        assert to_json(row) == to_json(again)  # as JSON, in which NaN equals NaN
 
 
 @pytest.mark.parametrize(
@@ -100,7 +126,7 @@ def test_simulated_part_is_consistent(study):
         ("noise_steps", (8.0,), "noise_steps="),
         ("ells", (4.0,), r"ells=\[4.0\]"),
         ("linear_b", (1.0,), r"linear_b=\[1.0\]"),
-        ("num_chains", 0, "num_chains=0"),
+        ("num_chains", 1, "num_chains=1"),
         ("linear_start", float("nan"), "linear_start=nan"),
     ],
 )
@@ -116,16 +142,13 @@ def test_wrong_fields_leave_nothing_behind(field, value, message, tmp_path):
     ("fields", "message"),
     [
         ({"model": {"name": "mlp", "norm": "grup"}}, "norm.*'grup'"),
-        (
-            {"sampling": "without_replacement", "base_batch_size": 2000},
-            "1437 .*batch_size=2000",
-        ),
+        ({"sampling": "shuffled_epochs"}, "sampling='shuffled_epochs'. Use"),
         (
             {"equilibrium": (0.0, 0.1), "epochs": 2.0},
             "window=(.0.0, 0.1)",
         ),
     ],
-    ids=["model", "batch size", "window"],
+    ids=["model", "sampling", "window"],
 )
 def test_what_a_run_would_refuse_leaves_nothing_behind(fields, message, tmp_path):
     with pytest.raises(ValueError, match=message):

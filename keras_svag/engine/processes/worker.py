@@ -9,13 +9,18 @@ from keras_svag.device_loop import limit_threads
 from keras_svag.engine import execution
 from keras_svag.engine.compiled import CompiledTraining
 from keras_svag.engine.compiled_gaussian import CompiledGaussianTraining
+from keras_svag.engine.compiled_second_moment import CompiledSecondMomentTraining
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption, transfer
-from keras_svag.engine.spec import GAUSSIAN, SVAG
+from keras_svag.engine.spec import GAUSSIAN, SECOND_MOMENT, SVAG
 from keras_svag.engine.state import restore_last
 from keras_svag.engine.vmap_seeds import execute_group
 
-TRAINING_CLASSES = {SVAG: CompiledTraining, GAUSSIAN: CompiledGaussianTraining}
+TRAINING_CLASSES = {
+    SVAG: CompiledTraining,
+    GAUSSIAN: CompiledGaussianTraining,
+    SECOND_MOMENT: CompiledSecondMomentTraining,
+}
 
 
 class Worker:

@@ -2,8 +2,9 @@
 
 from keras_svag.datasets import Sampler
 from keras_svag.distribution import check_batch_size
-from keras_svag.engine.spec import GAUSSIAN, SVAG
+from keras_svag.engine.spec import GAUSSIAN
 from keras_svag.theory.equilibrium.measurement import lengths_inside
+from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
 
 MAX_STEPS = 2**31 - 1  # `iterations` is an int32 on JAX
 
@@ -22,7 +23,7 @@ def check_runs(recipe, specs, recording, window):
     for batch_size, ell in sorted({(spec.batch_size, spec.ell) for spec in specs}):
         recipe.optimizer_at(batch_size).ell = ell
     # Full-batch runs with Gaussian noise draw no batches.
-    for batch_size in sorted({spec.batch_size for spec in specs if spec.method == SVAG}):
+    for batch_size in sorted({spec.batch_size for spec in specs if spec.method != GAUSSIAN}):
         Sampler(recipe.num_train, batch_size, recipe.sampling)
         check_batch_size(batch_size)
     if recipe.augmentation is not None and any(spec.method == GAUSSIAN for spec in specs):
@@ -46,10 +47,16 @@ def check_records(specs, recording, window):
             )
 
 
-def require_plain_sgd(facts, study):
-    """Raises unless the optimizer is SGD without momentum."""
+def require_gaussian_model(facts, study):
+    """Raises unless steps with Gaussian noise have the covariance of the recipe's own steps."""
     if not facts.is_plain_sgd:
         raise ValueError(
             f"`optimizer` must be SGD without momentum in the study {study}, which compares with "
             f"Gaussian steps of plain SGD. Received: optimizer={facts.title}"
+        )
+    if facts.sampling != WITH_REPLACEMENT:
+        raise ValueError(
+            f"`sampling` must be {WITH_REPLACEMENT!r} in the study {study}, which compares with "
+            "Gaussian noise of the covariance of such batches. Received: "
+            f"sampling={facts.sampling!r}. Use sampling={WITH_REPLACEMENT!r}."
         )

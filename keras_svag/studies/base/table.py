@@ -93,16 +93,6 @@ def summarize_quantities(rows, columns=WINDOW_COLUMNS):
     return summary
 
 
-def pair_by_seed(first, second):
-    """Pairs of finished runs of two cells with the same seed."""
-    by_seed = {row["seed"]: row for row in second if row["status"] == DONE}
-    return [
-        (row, by_seed[row["seed"]])
-        for row in first
-        if row["status"] == DONE and row["seed"] in by_seed
-    ]
-
-
 def failed_runs(table):
     """Error messages of the failed runs, by name."""
     return {row["name"]: row["message"] for row in table if row["status"] != DONE}

@@ -1,6 +1,6 @@
 """The arms of the study: the methods to compare at each batch size, each with its runs."""
 
-from keras_svag.engine.spec import GAUSSIAN, SVAG, RunSpec
+from keras_svag.engine.spec import GAUSSIAN, SECOND_MOMENT, SVAG, RunSpec
 
 
 def build_arms(study):
@@ -15,6 +15,8 @@ def build_arms(study):
             }
             if m > 1 and batch_size % m == 0:
                 methods[f"SGD(B/{m:g})"] = (int(batch_size // m), 1.0, round(total * m), SVAG)
+            if m > 1 and study.second_moment:
+                methods[f"SecondMoment({m:g})"] = (batch_size, m, total, SECOND_MOMENT)
             for name, (size, ell, steps, kind) in methods.items():
                 rate = facts.learning_rate_at(size)
                 arms.append(

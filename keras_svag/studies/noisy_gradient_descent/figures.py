@@ -26,8 +26,9 @@ def build_figures(arms, table, workdir):
                 f"methods_b{batch_size}",
                 f"Methods at batch size {batch_size}",
                 "Mean over seeds against continuous time (sum of learning rate / steps per unit of "
-                "time). Solid: mini-batch noise; dashed: Gaussian noise; dotted: smaller batches. "
-                "Methods of the same color take steps of the same mean and covariance.",
+                "time). Solid: mini-batch noise; dashed: Gaussian noise; dotted: smaller batches; "
+                "dash-dotted: noise with the second moment of SGD's steps. All others of the same "
+                "color take steps of the same mean and covariance.",
                 functools.partial(draw_methods, workdir, methods, metric),
             )
         )
@@ -48,6 +49,7 @@ def draw_methods(workdir, arms, metric):
             times, values = load_curves(workdir, rows, name, axis="time")
             gaussian = arm["method"] == "NGD" or arm["method"].startswith("Gaussian")
             style = "--" if gaussian else ":" if "/" in arm["method"] else "-"
+            style = "-." if arm["method"].startswith("SecondMoment") else style
             color = colors[arm["noise_steps"]]
             mean = mean_ignoring_gaps(values)
             axis.plot(times, mean, style, color=color, label=arm["method"], lw=1.4)

@@ -5,14 +5,17 @@ mean and covariance of their moves per unit of time. They differ in the shape of
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from keras_svag._checks import as_list, finite_float, positive_int, sorted_values
+from keras_svag._checks import as_list, finite_float, one_of, positive_int, sorted_values
 from keras_svag.report.text import align
-from keras_svag.studies.base.checks import require_plain_sgd
+from keras_svag.studies.base.checks import require_gaussian_model
+from keras_svag.studies.base.criteria import parse_criteria
+from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.titles import end_titles
 from keras_svag.studies.noisy_gradient_descent import arms, figures, recommendations, verdict
+from keras_svag.theory import judge_noisy_gradient_descent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,21 +26,29 @@ class NoisyGradientDescent(Study):
     noise of the same covariance) and, for each m > 1 of `noise_steps`, by SVAG(m), by m Gaussian
     steps per effective step (Euler-Maruyama) and by SGD at a batch size m times smaller.
     Equivalence tests show which of them agree (Li, Malladi, Arora 2021, arXiv 2102.12470). The
-    recipe must have SGD without momentum, and neither batch norm nor augmentation.
+    recipe must have SGD without momentum and batches drawn with replacement, and neither batch norm
+    nor augmentation.
 
     All other arguments are those of `keras_svag.studies.Study`.
 
     Args:
         recipe: A `keras_svag.Recipe`.
         batch_sizes: Batch sizes B. Defaults to `None`, that of the recipe.
-        margins: For each batch size, the largest relative difference that counts as equivalent, a
-            float in (0, 1). Defaults to `(0.05,)`.
+        margins: For each batch size, a float m > 0: ratios from `1/(1+m)` to `1+m` count as
+            equivalent. Defaults to `(0.05,)`.
         noise_steps: Numbers m >= 1 of Gaussian steps per effective step, among them 1. Defaults to
             `(1,)`.
+        second_moment: Whether to add, for each m > 1, runs whose noise has the second moment of
+            SGD's steps instead of their covariance: gradients `(1 +- sqrt(m-1)) g` of one batch.
+            Defaults to `False`.
+        criteria: Further quantities that must agree, or other limits on some: a dict from a column
+            of `results.csv` to `{"ratio": C}` or `{"difference": d}`, such as
+            `{"final_test_accuracy": {"difference": 0.02}}`. Defaults to `None`.
         num_seeds: Number of seeds per cell of the grid. Defaults to `48`.
 
     Raises:
-        ValueError: If an argument is out of range, or the optimizer is not SGD without momentum.
+        ValueError: If an argument is out of range, the optimizer is not SGD without momentum, or
+            batches are not drawn with replacement.
 
     Example:
 
@@ -49,16 +60,27 @@ class NoisyGradientDescent(Study):
     batch_sizes: Sequence[int] | None = None
     margins: Sequence[float] = (0.05,)
     noise_steps: Sequence[float] = (1.0,)
+    second_moment: bool = False
+    criteria: Mapping[str, Mapping[str, float]] | None = None
     num_seeds: int = 48
 
     name = "noisy_gradient_descent"
     title = "SGD against noisy gradient descent:"
-    own_fields = ("batch_sizes", "margins", "noise_steps", "num_seeds")
+    own_fields = (
+        "batch_sizes",
+        "criteria",
+        "margins",
+        "noise_steps",
+        "num_seeds",
+        "second_moment",
+    )
 
     def validate(self):
         """Validates the grid; batch sizes default to that of the recipe."""
         prefix = f"{self.name}."
-        require_plain_sgd(self.facts, self.name)
+        require_gaussian_model(self.facts, self.name)
+        parse_criteria(self.criteria)
+        one_of(f"{prefix}second_moment", self.second_moment, (False, True))
         sizes = self.facts.batch_size if self.batch_sizes is None else self.batch_sizes
         sizes = [positive_int(f"{prefix}batch_sizes", size) for size in as_list(sizes)]
         steps = sorted_values(
@@ -67,7 +89,7 @@ class NoisyGradientDescent(Study):
             lambda m: finite_float("noise_steps", m, "numbers >= 1", 1.0),
         )
         margins = [
-            finite_float(f"{prefix}margins", margin, "numbers in (0, 1)", 0.0, exclusive=True)
+            finite_float(f"{prefix}margins", margin, "numbers > 0", 0.0, exclusive=True)
             for margin in as_list(self.margins)
         ]
         if steps[0] != 1:
@@ -92,7 +114,20 @@ class NoisyGradientDescent(Study):
     def evaluate(self, specs, results, workdir):
         """Returns the dict of `verdict.json` and the rows of `results.csv`."""
         table = self.summarize(specs, results, workdir)
-        return verdict.build_verdict(self, arms.attach_rows(self, table)), table
+        return verdict.build_verdict(self, arms.attach_rows(self, table), workdir), table
+
+    def decide(self, first, second, margin, look):
+        """Returns the `NoiseVerdict` on two methods; a subclass may override the rule."""
+        limits = parse_criteria(self.criteria)
+        return judge_noisy_gradient_descent(first, second, margin, look=look, criteria=limits)
+
+    def correction(self, details):
+        """Describes how intervals account for several looks and quantities."""
+        look = max(entry["look"] for entry in details["verdicts"])
+        return (
+            f"{describe_look(look)} Differences are Bonferroni-corrected for the number of "
+            "quantities."
+        )
 
     def figures(self, table, details, workdir):
         """Returns the curves of the methods at each batch size."""
@@ -109,7 +144,7 @@ class NoisyGradientDescent(Study):
 
     def format_table(self, details):
         """Formats the comparisons and the verdicts for the terminal."""
-        rows = [("B", "first", "second", "quantity", "ratio", "90 % interval", "outcome", "power")]
+        rows = [("B", "first", "second", "quantity", "ratio", "interval", "outcome")]
         for row in details["comparisons"]:
             ratio = row["ratio"]
             rows.append(
@@ -121,7 +156,6 @@ class NoisyGradientDescent(Study):
                     f"{ratio.mean:.3f}",
                     f"{ratio.ci_low:.3f} to {ratio.ci_high:.3f}",
                     row["outcome"],
-                    f"{row['power']:.2f}",
                 )
             )
         text = align(rows, left=True)

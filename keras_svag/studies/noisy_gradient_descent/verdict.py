@@ -1,12 +1,14 @@
-"""The verdict: equivalence tests on ratios of the quantities that the methods lead to."""
+"""The verdict: do SGD and NGD, and the other pairs of methods, lead to the same means?"""
 
 import itertools
 import math
 
+from keras_svag import theory
 from keras_svag.engine.execution import DONE
-from keras_svag.studies.base.table import column, failed_runs, final_columns, pair_by_seed
-from keras_svag.theory import DIFFERENT, EQUIVALENT, INCONCLUSIVE, compare, mean_interval
-from keras_svag.theory.statistics.equivalence import EQUIVALENCE_CONFIDENCE
+from keras_svag.studies.base.criteria import parse_criteria
+from keras_svag.studies.base.looks import look_number
+from keras_svag.studies.base.table import column, failed_runs, final_columns
+from keras_svag.theory import EQUIVALENT, INCONCLUSIVE, Criterion, Interval
 
 # The quantities compared: means over the window, and values at the end.
 TITLES = {
@@ -18,78 +20,121 @@ TITLES = {
 }
 
 
-def build_verdict(study, arms):
+def build_verdict(study, arms, workdir):
     """Returns the dict of `verdict.json` from the arms, with their rows attached."""
-    comparisons, verdicts = [], []
+    comparisons, verdicts, looks = [], [], {}
     for batch_size, margin in zip(study.batch_sizes, study.margins):
         candidates = [arm for arm in arms if arm["batch_size"] == batch_size]
-        rows = [
-            row
-            for a, b in itertools.combinations(candidates, 2)
+        looks[batch_size] = {arm["method"]: len(arm["rows"]) for arm in candidates}
+        look = look_number(workdir, batch_size, looks[batch_size])
+        for a, b in itertools.combinations(candidates, 2):
             # Same mean and covariance; or SGD itself against what approaches its SDE.
-            if a["noise_steps"] == b["noise_steps"] or a["method"] == "SGD"
-            for row in _compare_arms(a, b, margin)
-        ]
-        comparisons += rows
-        verdicts.append(_judge(candidates[0], rows))
+            if a["noise_steps"] != b["noise_steps"] and a["method"] != "SGD":
+                continue
+            found, rows = _compare_arms(study, a, b, margin, look)
+            comparisons += rows
+            if (a["method"], b["method"]) == ("SGD", "NGD"):
+                verdicts.append(_describe_verdict(a, found, rows, look))
     # The last batch size that is not equivalent stands for the study.
     others = [v for v in verdicts if v["verdict"] != EQUIVALENT]
     return {
         "study": study.name,
         "verdict": (others or verdicts)[-1]["verdict"],
-        "confidence": EQUIVALENCE_CONFIDENCE,
+        "confidence": theory.CONFIDENCE,
         "verdicts": verdicts,
         "comparisons": comparisons,
         "settings": [_summarize_arm(arm) for arm in arms],
+        "looks": looks,
         "failed_runs": failed_runs([row for arm in arms for row in arm["rows"]]),
     }
 
 
-def _compare_arms(a, b, margin):
+def _compare_arms(study, a, b, margin, look):
+    """Returns the `NoiseVerdict` on two arms, and a row per quantity."""
     # Paired by seed: the methods share their initial weights.
-    pairs = pair_by_seed(a["rows"], b["rows"])
-    rows = [row for pair in pairs for row in pair]
-    recorded = [q for q in TITLES if not any(math.isnan(r.get(q, math.nan)) for r in rows)]
-    for quantity in recorded:
-        first, second = ([pair[i][quantity] for pair in pairs] for i in (0, 1))
-        yield {
-            "batch_size": a["batch_size"],
-            "first": a["method"],
-            "second": b["method"],
-            "quantity": quantity,
-            "num_seeds": len(pairs),
-            **vars(compare(first, second, margin, paired=True)),
-        }
+    by_seed = {row["seed"]: row for row in b["rows"]}
+    pairs = [(row, by_seed[row["seed"]]) for row in a["rows"] if row["seed"] in by_seed]
+    quantities = _recorded(study, [row for pair in pairs for row in pair])
+    first, second = (
+        {q: [_value(pair[side], q) for pair in pairs] for q in quantities} for side in (0, 1)
+    )
+    criteria = parse_criteria(study.criteria)
+    found = study.decide(first, second, margin, look)
+    rows = []
+    for quantity in quantities:
+        criterion = criteria.get(quantity, Criterion(*found.limits))
+        rows.append(
+            {
+                "batch_size": a["batch_size"],
+                "first": a["method"],
+                "second": b["method"],
+                "quantity": quantity,
+                "kind": criterion.kind,
+                "num_seeds": found.num_pairs,
+                "failed": found.failed,
+                "outcome": found.outcomes.get(quantity, INCONCLUSIVE),
+                "ratio": found.ratios.get(quantity, Interval(math.nan, 0.0, math.inf)),
+                "limits": (criterion.low, criterion.high),
+            }
+        )
+    return found, rows
 
 
-def _judge(sgd, comparisons):
-    """Returns the verdict on SGD against NGD at one batch size."""
-    rows = [row for row in comparisons if (row["first"], row["second"]) == ("SGD", "NGD")]
-    outcomes = {row["outcome"] for row in rows}
-    listed = ", ".join(f"{TITLES[row['quantity']]} ratio {row['ratio'].mean:.3g}" for row in rows)
-    if DIFFERENT in outcomes:
-        verdict, word = DIFFERENT, "different"
-    elif outcomes == {EQUIVALENT}:
-        verdict, word = EQUIVALENT, "equivalent"
-    else:
-        verdict, word = INCONCLUSIVE, "neither told apart nor shown to be equivalent"
+def _recorded(study, rows):
+    """Returns the names of the quantities that all finished runs have recorded."""
+    done = [row for row in rows if row["status"] == DONE]
+    own = [q for q in TITLES if all(math.isfinite(row.get(q, math.nan)) for row in done)]
+    added = [q for q in study.criteria or {} if q not in own]
+    for quantity in added:
+        if any(not isinstance(row.get(quantity), (int, float)) for row in done):
+            raise ValueError(
+                f"`{study.name}.criteria` must be about numbers that all runs record, columns of "
+                f"results.csv. Received: criteria with {quantity!r}. Recorded: "
+                f"{[q for q in done[0] if isinstance(done[0][q], float)]}"
+            )
+    return own + added
+
+
+def _value(row, quantity):
+    return row[quantity] if row["status"] == DONE else math.nan
+
+
+def _describe_verdict(sgd, found, rows, look):
+    """Returns the verdict on SGD against NGD at one batch size, in words too."""
+    listed = ", ".join(
+        f"{title_of(row['quantity'])} {row['kind']} {row['ratio'].mean:.3g}" for row in rows
+    )
+    word = {INCONCLUSIVE: "neither told apart nor shown to be equivalent"}.get(
+        found.verdict, found.verdict
+    )
+    reason = f"{word} ({listed})."
+    if found.failed:
+        total = found.failed + found.num_pairs
+        reason += f" With {found.failed} of {total} seeds, one of the two failed."
     return {
         "batch_size": sgd["batch_size"],
         "learning_rate": sgd["learning_rate"],
-        "verdict": verdict,
-        "reason": f"{word} ({listed}).",
+        "look": look,
+        "verdict": found.verdict,
+        "reason": reason,
     }
+
+
+def title_of(quantity):
+    """The title of a quantity, or its name without underscores."""
+    return TITLES.get(quantity, quantity.replace("_", " "))
 
 
 def _summarize_arm(arm):
     rows = arm["rows"]
     summary = {name: arm[name] for name in ("batch_size", "learning_rate", "method")}
     summary["num_seeds"] = len(column(rows, "seed"))
+    summary["failed"] = len(rows) - summary["num_seeds"]
     if summary["num_seeds"]:
         for name in TITLES:
             if all(name in row for row in rows if row["status"] == DONE):
-                summary[name] = mean_interval(column(rows, name))
+                summary[name] = theory.mean_interval(column(rows, name))
         for name in final_columns(rows):
             if name not in ("train_loss", "test_loss"):
-                summary[name] = mean_interval(column(rows, f"final_{name}"))
+                summary[name] = theory.mean_interval(column(rows, f"final_{name}"))
     return summary

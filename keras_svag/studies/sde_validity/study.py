@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from keras_svag._checks import finite_float, positive_int, sorted_values
+from keras_svag._checks import finite_float, one_of, positive_int, sorted_values
 from keras_svag.engine.files import records
+from keras_svag.engine.spec import SECOND_MOMENT, SVAG
 from keras_svag.report.text import align, format_interval
 from keras_svag.studies.base.criteria import parse_criteria
 from keras_svag.studies.base.looks import describe_look
@@ -15,6 +16,9 @@ from keras_svag.theory import QUANTITIES, judge_sde
 from keras_svag.theory.coefficients import validate_ell
 from keras_svag.theory.quantities import WEIGHT_NORM
 from keras_svag.theory.verdicts.sde import LARGER_ELL
+
+# What the noise of the SDE shares with that of SGD, and the method of its runs.
+NOISES = {"covariance": SVAG, "second_moment": SECOND_MOMENT}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,9 @@ class SDEValidity(Study):
             `(1, 2, 4, 8)`.
         max_ell: Amplification up to which the study may add some, each twice as large, where the
             limit is not known well enough. Defaults to `None`, twice the largest of `ells`.
+        noise: `"covariance"` for the SDE of SVAG, or `"second_moment"` for the SDE whose noise has
+            the second moment of SGD's steps, `Sigma + grad L grad L^T`; for SGD without momentum.
+            Defaults to `"covariance"`.
         criteria: Further quantities that must agree: a dict from a column of `results.csv` to
             `{"ratio": C}` or `{"difference": d}`, such as
             `{"final_test_accuracy": {"difference": 0.02}}`. Defaults to `None`.
@@ -61,11 +68,12 @@ class SDEValidity(Study):
     batch_sizes: Sequence[int] | None = None
     ells: Sequence[float] = (1.0, 2.0, 4.0, 8.0)
     max_ell: float | None = None
+    noise: str = "covariance"
     criteria: Mapping[str, Mapping[str, float]] | None = None
 
     name = "sde_validity"
     title = "SDE validity:"
-    own_fields = ("batch_sizes", "criteria", "ells", "max_ell")
+    own_fields = ("batch_sizes", "criteria", "ells", "max_ell", "noise")
     adds_seeds = True
 
     def validate(self):
@@ -79,6 +87,12 @@ class SDEValidity(Study):
         largest = 2 * self.ells[-1] if self.max_ell is None else self.max_ell
         self._set("max_ell", finite_float(f"{self.name}.max_ell", largest, "a number", 1.0))
         parse_criteria(self.criteria)
+        one_of(f"{self.name}.noise", self.noise, NOISES)
+        if NOISES[self.noise] != SVAG and not self.facts.is_plain_sgd:
+            raise ValueError(
+                "`sde_validity.noise` must be 'covariance' unless the optimizer is SGD without "
+                f"momentum. Received: noise={self.noise!r} with {self.facts.title}"
+            )
         if 1.0 not in self.ells:
             raise ValueError(
                 "`sde_validity.ells` must contain 1, which is SGD itself. "
@@ -99,7 +113,8 @@ class SDEValidity(Study):
     def specs(self, plan):
         """Returns the runs of every batch size, ell and seed."""
         return [
-            self.make_spec(batch_size, ell, seed)
+            # Up to ell = 1, which is SGD itself, there is nothing to amplify.
+            self.make_spec(batch_size, ell, seed, NOISES[self.noise] if ell > 1 else SVAG)
             for batch_size, (num_seeds, ells) in (self.first_plan() | plan).items()
             for ell in ells
             for seed in range(num_seeds)

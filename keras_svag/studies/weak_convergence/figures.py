@@ -26,8 +26,8 @@ def build_figures(details):
                 "network",
                 "Network",
                 "Absolute error of expectations against Euler-Maruyama at the end of the run, with "
-                "95 % intervals. Hollow: the interval contains zero; gray: slope -1 through the "
-                "first point.",
+                "95 % intervals. Hollow: the interval contains zero; line: fit a / ell + b / ell²; "
+                "gray: slope -1 through the first point.",
                 functools.partial(draw_network_errors, details),
             )
         )
@@ -61,10 +61,19 @@ def draw_network_errors(details):
         errors = np.array([abs(error.mean) for error in row["errors"]])
         halves = np.array([(error.ci_high - error.ci_low) / 2 for error in row["errors"]])
         for ell, error, half in zip(ells, errors, halves):
-            resolved = ell in row["resolved_ells"]
+            is_significant = error > half
             axis.errorbar(
-                ell, error, half, color=COLORS[0], fmt="o", ms=4, mfc=None if resolved else "none"
+                ell,
+                error,
+                half,
+                color=COLORS[0],
+                fmt="o",
+                ms=4,
+                mfc=None if is_significant else "none",
             )
+        fine = np.geomspace(ells[0], ells[-1], 50)
+        fitted = np.abs(row["first"].mean / fine + row["second"].mean / fine**2)
+        axis.plot(fine, fitted, color=COLORS[0], lw=1)
         axis.plot(ells, errors[0] * ells[0] / ells, color="0.6", lw=1)
         _finish_log_log(axis, row["quantity"].replace("_", " "))
     return figure

@@ -7,13 +7,13 @@ import numpy as np
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption
 from keras_svag.studies.weak_convergence.linear_simulation import simulate
-from keras_svag.studies.weak_convergence.slope import fit_slope
-from keras_svag.theory import Interval, LinearProblem, svag_steps
+from keras_svag.theory import Interval, LinearProblem, fit_errors, svag_steps
 
 # The order by exact moments is fitted where higher orders have died out.
 ASYMPTOTIC_ELL = 16
 MOMENTS = ("mean", "second moment")
 CACHE = "simulated.json"
+FIT = "a/l + b/l^2"  # what `simulated.json` holds
 # Fields of the study that the simulation depends on, besides its seed.
 SIMULATION_FIELDS = (
     "linear_a",
@@ -38,7 +38,7 @@ def exact_errors(study):
     ):
         order = None
         if is_large.sum() > 1:
-            order = -fit_slope(ells[is_large], errors[is_large]).mean
+            order = -_slope(ells[is_large], errors[is_large])
         rows.append(
             {
                 "quantity": name,
@@ -50,6 +50,10 @@ def exact_errors(study):
             }
         )
     return rows
+
+
+def _slope(ells, errors):
+    return float(np.polyfit(np.log(ells), np.log(np.abs(errors)), 1)[0])
 
 
 def _linear_problem(study):
@@ -70,12 +74,22 @@ def cached_errors(study, workdir):
     # They train, which judging a study again must not.
     path = workdir / CACHE
     parameters = {name: getattr(study, name) for name in ("seed", *SIMULATION_FIELDS)}
+    parameters["fit"] = FIT
     cached = records.read_json(path) or {}
     if cached.get("parameters") == records.to_json(parameters):
-        return [{**row, "slope": Interval(**row["slope"])} for row in cached["rows"]]
+        return [
+            row | {name: _interval(row[name]) for name in ("first", "second", "order")}
+            for row in cached["rows"]
+        ]
     rows = simulated_errors(study)
     records.write_json(path, {"parameters": parameters, "rows": rows})
     return rows
+
+
+def _interval(ends):
+    """Returns an `Interval` from JSON, which has no infinite ends."""
+    missing = {"mean": math.nan, "ci_low": -math.inf, "ci_high": math.inf}
+    return Interval(**{name: missing[name] if end is None else end for name, end in ends.items()})
 
 
 def simulated_errors(study):
@@ -95,6 +109,8 @@ def simulated_errors(study):
         errors = np.array([p.mean() for p in powers]) - limit[i]
         spread = np.array([p.std() / math.sqrt(len(p)) for p in powers])
         exact = moments[:, i] - limit[i]
+        # The limit is known exactly: two equal "seeds".
+        fit = fit_errors(dict(zip(ells.tolist(), powers)), [limit[i], limit[i]])
         rows.append(
             {
                 "quantity": name,
@@ -104,8 +120,11 @@ def simulated_errors(study):
                 "exact_errors": exact.tolist(),
                 # Deviation from the exact recursion in standard errors.
                 "scores": ((errors - exact) / spread).tolist(),
-                "slope": fit_slope(ells, errors, spread),
-                "exact_slope": fit_slope(ells, exact).mean,
+                "first": fit.first,
+                "second": fit.second,
+                "lack_of_fit": fit.lack_of_fit,
+                "order": fit.order,
+                "exact_order": -_slope(ells[-2:], exact[-2:]),
             }
         )
     return rows

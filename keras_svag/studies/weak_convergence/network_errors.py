@@ -1,13 +1,13 @@
 """Weak errors of a network's observables against the Euler-Maruyama simulation of its SDE."""
 
+import math
+
 import numpy as np
 
 from keras_svag import theory
 from keras_svag.engine.execution import DONE
 from keras_svag.engine.spec import GAUSSIAN, SVAG
 from keras_svag.studies.base.table import read_rows
-from keras_svag.studies.weak_convergence.slope import fit_slope
-from keras_svag.theory.statistics.intervals import standard_error
 
 TITLES = {
     "weight_norm": "R",
@@ -31,34 +31,27 @@ def network_errors(study, table, workdir):
     ]
     if len(seeds) < 2:
         return []
+    quantities = [name for name in TITLES if all(name in record for record in last.values())]
     rows = []
-    for name in TITLES:
-        if all(name in record for record in last.values()):
-            values = {
-                method: np.array([last[*method, seed][name] for seed in seeds])
-                for method in methods
-            }
-            rows.append({"quantity": name, "num_seeds": len(seeds), **_errors(study, values)})
+    for name in quantities:
+        values = {
+            method: np.array([last[*method, seed][name] for seed in seeds]) for method in methods
+        }
+        errors = _errors(study, values, len(quantities))
+        rows.append({"quantity": name, "num_seeds": len(seeds), **errors})
     return rows
 
 
-def _errors(study, values):
+def _errors(study, values, num_quantities):
     """Returns the errors of one observable, given an array over seeds for each method."""
     ells, (coarse, fine) = study.ells, study.noise_steps
     svag = {ell: values[SVAG, ell] for ell in ells}
     # Euler-Maruyama with m steps has an error of order 1/m itself.
     truth = theory.extrapolate(coarse, values[GAUSSIAN, coarse], fine, values[GAUSSIAN, fine])
     # Paired by seed, since all methods share their initial weights.
-    errors = {ell: theory.mean_interval(svag[ell] - truth) for ell in ells}
-    resolved = [ell for ell in ells if errors[ell].ci_low > 0 or errors[ell].ci_high < 0]
-    order = None
-    if len(resolved) > 1 and len({errors[ell].mean > 0 for ell in resolved}) == 1:
-        slope = fit_slope(
-            np.array(resolved),
-            np.array([errors[ell].mean for ell in resolved]),
-            np.array([standard_error(svag[ell] - truth) for ell in resolved]),
-        )
-        order = theory.Interval(-slope.mean, -slope.ci_high, -slope.ci_low)
+    fit = theory.fit_errors(svag, truth, paired=True)
+    # Any of the orders can err, hence Bonferroni.
+    confidence = 1 - (1 - theory.CONFIDENCE) / num_quantities
     small, large = ells[-2:]
     return {
         "euler_maruyama": theory.mean_interval(truth),
@@ -67,7 +60,19 @@ def _errors(study, values):
         ),
         "ells": ells,
         "values": [theory.mean_interval(svag[ell]) for ell in ells],
-        "errors": list(errors.values()),
-        "resolved_ells": resolved,
-        "order": order,
+        "errors": [fit.errors[ell] for ell in ells],
+        "first": fit.first,
+        "second": fit.second,
+        "lack_of_fit": fit.lack_of_fit,
+        "order": theory.fit_errors(svag, truth, paired=True, confidence=confidence).order,
     }
+
+
+def is_resolved(order):
+    """Returns True if the interval of an order has both ends."""
+    return math.isfinite(order.ci_low) and math.isfinite(order.ci_high)
+
+
+def excludes_one(order):
+    """Returns True if the interval of an order does not contain 1."""
+    return order.ci_low > 1 or order.ci_high < 1

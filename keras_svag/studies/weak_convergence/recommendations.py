@@ -16,15 +16,16 @@ def recommend(study, details):
             "the cause before you trust any other study on this machine."
         )
     orders = [row["order"] for row in details["network"]]
-    if not orders or None in orders:
+    ends = [(order["ci_low"], order["ci_high"]) for order in orders]
+    if not orders or any(None in pair for pair in ends):
         seeds = 2 * study.num_seeds
         steps.append(
-            "For some quantity of the network the errors are too small to fit an order. Run the "
-            f"study again with {flag(study, 'num_seeds', seeds)} "
+            "For some quantity of the network the errors are too small to tell their order. Run "
+            f"the study again with {flag(study, 'num_seeds', seeds)} "
             f"{flag(study, 'max_num_seeds', seeds)} on the "
             "same workdir."
         )
-    if any(order and not order["ci_low"] <= 1 <= order["ci_high"] for order in orders):
+    if any((low is not None and low > 1) or (high is not None and high < 1) for low, high in ends):
         steps.append(
             "An order whose interval does not contain 1 is not an error in itself: the theorem is "
             "about small steps and smooth losses. Add larger ell to "

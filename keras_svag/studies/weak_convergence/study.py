@@ -1,15 +1,21 @@
 """The study "how fast does SVAG converge to its SDE?" of Li, Malladi, Arora 2021."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from keras_svag._checks import as_list, finite_float, positive_int, sorted_values
 from keras_svag.engine.spec import GAUSSIAN, SVAG
-from keras_svag.studies.base.checks import require_plain_sgd
+from keras_svag.studies.base.checks import require_gaussian_model
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.table import failed_runs
 from keras_svag.studies.weak_convergence import figures, linear_errors, recommendations
-from keras_svag.studies.weak_convergence.network_errors import TITLES, network_errors
+from keras_svag.studies.weak_convergence.network_errors import (
+    TITLES,
+    excludes_one,
+    is_resolved,
+    network_errors,
+)
 from keras_svag.theory.coefficients import validate_ell
 from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
 
@@ -26,7 +32,7 @@ class WeakConvergence(Study):
     All other arguments are those of `keras_svag.studies.Study`.
 
     Args:
-        recipe: A `keras_svag.Recipe` with SGD without momentum.
+        recipe: A `keras_svag.Recipe` with SGD without momentum and batches drawn with replacement.
         ells: Amplifications of the recipe. Defaults to `(1, 2, 4, 8)`.
         noise_steps: Two numbers of Euler-Maruyama steps per effective step, to extrapolate from, at
             least twice the largest ell. Defaults to `None`, 4 and 8 times the largest ell.
@@ -48,7 +54,8 @@ class WeakConvergence(Study):
             `(0, 1)`.
 
     Raises:
-        ValueError: If an argument is out of range, or the optimizer is not SGD without momentum.
+        ValueError: If an argument is out of range, the optimizer is not SGD without momentum, or
+            batches are not drawn with replacement.
 
     Example:
 
@@ -79,7 +86,7 @@ class WeakConvergence(Study):
     def validate(self):
         """Validates the three problems."""
         prefix = f"{self.name}."
-        require_plain_sgd(self.facts, self.name)
+        require_gaussian_model(self.facts, self.name)
         for name in ("ells", "linear_ells", "simulated_ells"):
             values = sorted_values(f"{prefix}{name}", getattr(self, name), validate_ell)
             if len(values) < 2:
@@ -88,8 +95,9 @@ class WeakConvergence(Study):
                     f"Received: {name}={values}"
                 )
             self._set(name, values)
-        for name in ("linear_horizon", "num_chains"):
-            self._set(name, positive_int(f"{prefix}{name}", getattr(self, name)))
+        # Two chains at least, for an error of their mean.
+        for name, minimum in (("linear_horizon", 1), ("num_chains", 2)):
+            self._set(name, positive_int(f"{prefix}{name}", getattr(self, name), minimum))
         for name in ("linear_learning_rate", "linear_start"):
             self._set(name, finite_float(f"{prefix}{name}", getattr(self, name), "a finite number"))
         for name in ("linear_a", "linear_b"):
@@ -140,14 +148,17 @@ class WeakConvergence(Study):
         return details, table
 
     def verdict_of(self, details):
-        """Returns `"holds"` if every order that could be fitted is 1, `"fails"` if one is not."""
+        """Returns `"holds"` if the orders that are resolved are 1, `"fails"` if one is not."""
         scores = [abs(score) for row in details["simulated"] for score in row["scores"]]
-        orders = [row["order"] for row in details["network"] if row["order"] is not None]
-        if max(scores, default=0.0) > recommendations.SUSPICIOUS_SCORE:
+        orders = [row["order"] for row in details["network"]]
+        is_suspicious = max(scores, default=0.0) > recommendations.SUSPICIOUS_SCORE
+        if is_suspicious or any(map(excludes_one, orders)):
             return FAILS
-        if not orders:
-            return INCONCLUSIVE
-        return HOLDS if all(order.ci_low <= 1 <= order.ci_high for order in orders) else FAILS
+        return (
+            HOLDS
+            if any(map(is_resolved, orders)) and not details["failed_runs"]
+            else (INCONCLUSIVE)
+        )
 
     def figures(self, table, details, workdir):
         """Returns the weak errors against ell."""
@@ -175,12 +186,27 @@ class WeakConvergence(Study):
         for row in details["simulated"]:
             scores = ", ".join(f"{score:+.2f}" for score in row["scores"])
             lines.append(
-                f"  {row['quantity']}: slope {row['slope']} (exact {row['exact_slope']:.3f}); "
-                f"standard errors from the exact recursion {scores}"
+                f"  {row['quantity']}: order {_describe_order(row)} (exact "
+                f"{row['exact_order']:.3f}); {_describe_fit(row)}; standard errors from the exact "
+                f"recursion {scores}"
             )
         lines.append("Network:")
         for row in details["network"]:
             errors = ", ".join(map(str, row["errors"]))
-            order = "not resolved" if row["order"] is None else row["order"]
-            lines.append(f"  {row['quantity']}: order {order}; errors {errors}")
+            lines.append(
+                f"  {row['quantity']}: order {_describe_order(row)}; {_describe_fit(row)}; errors "
+                f"{errors}"
+            )
         return "\n".join(lines)
+
+
+def _describe_order(row):
+    small, large = row["ells"][-2:]
+    note = "" if is_resolved(row["order"]) else ", not resolved"
+    return f"{row['order']} from ell = {small:g} to {large:g}{note}"
+
+
+def _describe_fit(row):
+    fit = f"fit a/ell + b/ell^2 with a = {row['first']}, b = {row['second']}"
+    lack = row["lack_of_fit"]
+    return fit if lack is None or math.isnan(lack) else f"{fit}, lack of fit p = {lack:.2g}"

@@ -54,8 +54,8 @@ class IndependentSamples(Samples):
 
     def contrast(self, coefficients: Coefficients) -> tuple[float, float, float]:
         """Estimate, standard error and degrees of freedom of a contrast."""
-        estimate = sum(c * mean for c, mean in zip(coefficients, self._means, strict=True))
-        parts = [c * c * v for c, v in zip(coefficients, self._variances, strict=True)]
+        estimate = float(sum(c * mean for c, mean in zip(coefficients, self._means, strict=True)))
+        parts = [float(c * c * v) for c, v in zip(coefficients, self._variances, strict=True)]
         variance = sum(parts)
         if not variance > 0:
             return estimate, math.sqrt(variance), math.inf
@@ -67,7 +67,7 @@ class IndependentSamples(Samples):
 class PairedSamples(Samples):
     """Samples that are paired seed by seed: the t statistic of the contrast of each seed."""
 
-    def __init__(self, samples: Sequence[Coefficients]):
+    def __init__(self, samples: Sequence[Coefficients] | np.ndarray):
         self._columns = np.asarray(samples, float)
 
     def contrast(self, coefficients: Coefficients) -> tuple[float, float, float]:

@@ -54,7 +54,7 @@ def fit_errors(
         An `ErrorFit`.
 
     Raises:
-        ValueError: if there are fewer than two ells, or two seeds.
+        ValueError: if there are fewer than two ells or two seeds, or a number is not finite.
 
     Example:
 
@@ -71,6 +71,11 @@ def fit_errors(
         raise ValueError(
             "`values` must have at least two ells with two seeds each, and `reference` two seeds. "
             f"Received: numbers of seeds {[len(row) for row in rows]}"
+        )
+    if not all(np.isfinite(row).all() for row in rows):
+        raise ValueError(
+            "`values` and `reference` must be finite numbers. Received: "
+            f"values={dict(values)}, reference={list(reference)}. Leave out the seeds that failed."
         )
     samples = PairedSamples(rows) if paired else IndependentSamples(rows)
     alpha = (1 - confidence) / 2
@@ -89,10 +94,12 @@ def fit_errors(
 
 def _precisions(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Weights of the means, with one variance for all ells: few seeds do not tell them apart."""
-    variances = [float(row.var(ddof=1)) for row in rows]
+    # Only their ratios matter; squares of the numbers themselves might overflow.
+    scale = max(float(np.abs(row).max()) for row in rows) or 1.0
+    variances = [float((row / scale).var(ddof=1)) for row in rows]
     pooled = [float(np.mean(variances[:-1]))] * (len(rows) - 1) + variances[-1:]
     # A variance of zero would have all the weight.
-    floor = 1e-6 * max(*pooled, 1e-300)
+    floor = 1e-6 * max(*pooled, 1e-100)
     return np.array([len(row) / max(v, floor) for row, v in zip(rows, pooled, strict=True)])
 
 

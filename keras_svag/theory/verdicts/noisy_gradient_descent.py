@@ -22,7 +22,8 @@ class NoiseVerdict:
         verdict: `"equivalent"`, `"different"` or `"inconclusive"`.
         ratios: dict from quantity to the `Interval` of the first method over the second, as it was
             tested.
-        outcomes: dict from quantity to its own outcome, the same words.
+        outcomes: dict from quantity to its own outcome, the same words. With a failed run none is
+            `"equivalent"`.
         limits: tuple, the smallest and the largest ratio that counts as equivalent.
         num_pairs: number of seeds with which both methods finished.
         failed: number of seeds with which one of them failed.
@@ -93,15 +94,11 @@ def judge_noisy_gradient_descent(
         for q, pair in table.items()
     }
     decision = decide(comparisons, criteria, alpha)
+    # The seeds that finished in both methods may be those that are alike.
+    best = INCONCLUSIVE if failed else EQUIVALENT
     outcomes = {
-        q: DIFFERENT
-        if q in decision.outside
-        else INCONCLUSIVE
-        if q in decision.undecided
-        else EQUIVALENT
+        q: DIFFERENT if q in decision.outside else INCONCLUSIVE if q in decision.undecided else best
         for q in table
     }
-    verdict = DIFFERENT if decision.outside else INCONCLUSIVE if decision.undecided else EQUIVALENT
-    if failed and verdict == EQUIVALENT:
-        verdict = INCONCLUSIVE
+    verdict = DIFFERENT if decision.outside else INCONCLUSIVE if decision.undecided else best
     return NoiseVerdict(verdict, decision.intervals, outcomes, limits, num_pairs, failed)
