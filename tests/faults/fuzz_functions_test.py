@@ -201,8 +201,6 @@ TARGETS = {
             "form": mostly(st.sampled_from(["tight", "paper"])),
         },
     ),
-        {"pairs": st.lists(st.tuples(ANY_FLOAT, ANY_FLOAT), max_size=5), "margin": SMALL},
-    ),
     "correct_signal": (
         theory.correct_signal,
         {
