@@ -17,10 +17,9 @@ from keras_svag.report.drawing import (
     set_log_scale,
 )
 from keras_svag.report.text import align
-from keras_svag.studies.base.identity import differences
 from keras_svag.studies.base.result import Result
-from keras_svag.studies.base.titles import curves_of
-from keras_svag.studies.base.workdir import CONFIG
+from keras_svag.studies.base.wording import curves_of
+from keras_svag.studies.base.workdir import CONFIG, differences
 from keras_svag.studies.stored import load
 from keras_svag.theory import mean_interval, ratio_interval
 

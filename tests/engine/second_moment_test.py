@@ -8,11 +8,10 @@ import pytest
 
 import keras_svag
 from keras_svag import SVAG
-from keras_svag.engine.compiled_second_moment import CompiledSecondMomentTraining
+from keras_svag.engine.compiled_noises import CompiledSecondMomentTraining, SecondMomentNoise
 from keras_svag.engine.files import records
 from keras_svag.engine.spec import SECOND_MOMENT
 from keras_svag.engine.state import RunFolder, _stream_seed
-from keras_svag.optimizers.second_moment import SecondMomentNoise
 from keras_svag.theory.gaussian_noise import random_signs
 from tests.engine.conftest import RUN
 from tests.engine.helpers import Interrupted, assert_same_end, execute, interrupt_after

@@ -16,7 +16,7 @@ from keras_svag.config.optimizer import build_optimizer
 from keras_svag.optimizers.scaling import find_rule
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies.base.checks import check_records
-from keras_svag.studies.base.identity import differences
+from keras_svag.studies.base.workdir import differences
 from tests.faults.fuzz_functions_test import GARBAGE, is_ours
 
 NUM_TRAIN = 1437

@@ -14,7 +14,7 @@ from keras_svag import Recipe
 from keras_svag.engine.compiled import CompiledTraining
 from keras_svag.engine.processes import transfer
 from keras_svag.engine.recording import Recording
-from keras_svag.studies.base.identity import is_same_network
+from keras_svag.studies.base.workdir import is_same_network
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int32)

@@ -8,7 +8,7 @@ import pytest
 from keras_svag.engine.execution import FAILED
 from keras_svag.engine.files import records
 from keras_svag.studies import Result
-from keras_svag.studies.base.titles import curves_of
+from keras_svag.studies.base.wording import curves_of
 from keras_svag.studies.sde_validity import figures
 
 ELLS = (1, 2, 4, 8)

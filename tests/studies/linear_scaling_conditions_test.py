@@ -11,7 +11,7 @@ import pytest
 from keras_svag import Recipe
 from keras_svag.engine.files import records
 from keras_svag.studies import LinearScaling
-from keras_svag.studies.base.equilibrium import why_no_condition
+from keras_svag.studies.sde_validity.equilibrium import why_no_condition
 from tests.studies.helpers import build, scaling_config
 from tests.studies.report_test import Page
 from tests.studies.synthetic import make_pool, scaling_world

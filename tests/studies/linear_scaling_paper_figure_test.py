@@ -5,8 +5,7 @@ import math
 import pytest
 
 from keras_svag.engine.files import records
-from keras_svag.studies.linear_scaling.paper_figure import shaded_spans, signal_to_noise
-from keras_svag.studies.linear_scaling.published import PUBLISHED
+from keras_svag.studies.linear_scaling.paper_figure import PUBLISHED, shaded_spans, signal_to_noise
 from keras_svag.theory import Interval
 from tests.studies.helpers import scaling_config
 from tests.studies.synthetic import make_pool, scaling_world

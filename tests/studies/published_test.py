@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_svag.studies.linear_scaling.published import PUBLISHED
+from keras_svag.studies.linear_scaling.paper_figure import PUBLISHED
 from keras_svag.theory import TIGHT, lsr_max_kappa
 
 # The bound as batch sizes, from the base batch sizes 16 and 128.

@@ -12,9 +12,14 @@ import keras
 import pytest
 
 from keras_svag.engine.files import lock, records
-from keras_svag.studies.base.identity import MUTABLE_FIELDS, differences
 from keras_svag.studies.base.result import Result, write_results
-from keras_svag.studies.base.workdir import default_command, describe_process, prepare_workdir
+from keras_svag.studies.base.workdir import (
+    MUTABLE_FIELDS,
+    default_command,
+    describe_process,
+    differences,
+    prepare_workdir,
+)
 from tests.studies.helpers import assert_refused, build, files_of, read_only, study_config
 
 # Studies that a config writes down.

@@ -8,8 +8,7 @@ import threading
 from keras_svag.device_loop import limit_threads
 from keras_svag.engine import execution
 from keras_svag.engine.compiled import CompiledTraining
-from keras_svag.engine.compiled_gaussian import CompiledGaussianTraining
-from keras_svag.engine.compiled_second_moment import CompiledSecondMomentTraining
+from keras_svag.engine.compiled_noises import CompiledGaussianTraining, CompiledSecondMomentTraining
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption, transfer
 from keras_svag.engine.spec import GAUSSIAN, SECOND_MOMENT, SVAG

@@ -2,7 +2,7 @@
 
 import math
 
-from keras_svag.studies.base.sentences import (
+from keras_svag.studies.base.wording import (
     add_sizes,
     batch_sizes,
     flag,

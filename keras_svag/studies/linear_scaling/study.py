@@ -15,7 +15,7 @@ from keras_svag.report.text import align, format_interval
 from keras_svag.studies.base.criteria import parse_criteria
 from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
-from keras_svag.studies.base.titles import end_quantities, end_titles
+from keras_svag.studies.base.wording import end_quantities, end_titles
 from keras_svag.studies.linear_scaling import figures, recommendations, verdict
 from keras_svag.studies.linear_scaling.bound import describe_bound
 from keras_svag.studies.linear_scaling.cells import measure

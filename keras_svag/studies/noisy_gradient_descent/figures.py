@@ -13,7 +13,7 @@ from keras_svag.report.drawing import (
     mean_ignoring_gaps,
     set_plain_log_scale,
 )
-from keras_svag.studies.base.titles import main_metric_curve
+from keras_svag.studies.base.wording import main_metric_curve
 
 
 def build_figures(arms, table, workdir):

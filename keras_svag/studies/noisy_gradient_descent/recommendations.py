@@ -1,6 +1,6 @@
 """Recommendations that follow from the verdict."""
 
-from keras_svag.studies.base.sentences import batch_sizes, flag, on_failed_runs
+from keras_svag.studies.base.wording import batch_sizes, flag, on_failed_runs
 from keras_svag.theory import DIFFERENT, EQUIVALENT, INCONCLUSIVE
 
 

@@ -13,7 +13,7 @@ from keras_svag.studies.base.checks import require_gaussian_model
 from keras_svag.studies.base.criteria import parse_criteria
 from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
-from keras_svag.studies.base.titles import end_titles
+from keras_svag.studies.base.wording import end_titles
 from keras_svag.studies.noisy_gradient_descent import arms, figures, recommendations, verdict
 from keras_svag.theory import judge_noisy_gradient_descent
 

@@ -19,7 +19,7 @@ from keras_svag.report.drawing import (
     ordered_color,
     set_plain_log_scale,
 )
-from keras_svag.studies.base.titles import curves_of
+from keras_svag.studies.base.wording import curves_of
 from keras_svag.theory.verdicts.limit import estimate_limit, extrapolations
 
 ALPHA = 0.025  # at each end of the intervals that are drawn

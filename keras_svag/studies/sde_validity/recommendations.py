@@ -1,6 +1,6 @@
 """Recommendations that follow from the verdict."""
 
-from keras_svag.studies.base.sentences import add_sizes, batch_sizes, flag, on_failed_runs
+from keras_svag.studies.base.wording import add_sizes, batch_sizes, flag, on_failed_runs
 from keras_svag.theory import INCONCLUSIVE, INVALID, VALID
 from keras_svag.theory.verdicts.sde import LARGER_ELL
 

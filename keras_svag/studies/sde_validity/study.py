@@ -10,7 +10,7 @@ from keras_svag.report.text import align, format_interval
 from keras_svag.studies.base.criteria import parse_criteria
 from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
-from keras_svag.studies.base.titles import WINDOW_TITLES, end_quantities, end_titles
+from keras_svag.studies.base.wording import WINDOW_TITLES, end_quantities, end_titles
 from keras_svag.studies.sde_validity import figures, recommendations, verdict
 from keras_svag.theory import QUANTITIES, judge_sde
 from keras_svag.theory.coefficients import validate_ell

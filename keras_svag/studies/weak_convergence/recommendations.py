@@ -1,6 +1,6 @@
 """Recommendations that follow from the verdict."""
 
-from keras_svag.studies.base.sentences import flag, on_failed_runs
+from keras_svag.studies.base.wording import flag, on_failed_runs
 
 # Chance reaches this many standard errors once in 16,000 times.
 SUSPICIOUS_SCORE = 4.0
