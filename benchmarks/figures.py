@@ -11,12 +11,7 @@ from benchmarks.processes import Peer
 from benchmarks.tensorflow import bare_loop_and_ours, gradient_side, step_side
 from benchmarks.timing import Side, alternate, compare, figure_of, timed
 from keras_svag.device_loop import DeviceTrainLoop
-from keras_svag.xla_policy.tensorflow import (
-    JIT_ALL,
-    JIT_ALL_BUT_CONVOLUTIONS,
-    JIT_NONE,
-    jit_scope_of,
-)
+from keras_svag.xla_policy import tensorflow as policy
 
 STEPS = 512  # in one program, as in studies
 MLP, PRERESNET = "mlp", "preresnet"
@@ -52,8 +47,8 @@ def against_plain_steps(plan):
     for name, batch_size, options in _settings(plan):
         title = networks.title(name, batch_size, **options)
         data = networks.examples(name, 2 * batch_size)
-        default_scope = jit_scope_of(networks.plain(name, **options))
-        for jit_scope in dict.fromkeys([JIT_ALL, default_scope]):
+        default_scope = policy.jit_scope_of(networks.plain(name, **options))
+        for jit_scope in dict.fromkeys([policy.JIT_ALL, default_scope]):
             figures.append(_step_against_plain(plan, name, data, options, title, jit_scope))
         # Beside a step with convolutions the cost of reading batches is negligible.
         executions = [] if name == PRERESNET else [4] if plan.quick else [1, 50]
@@ -279,7 +274,7 @@ def convolutions(plan):
         rows = networks.row_table(networks.COUNT, 2, batch_size)
         whole, *parts = (
             _side_compiled_as(jit_scope, options, data, rows)
-            for jit_scope in (JIT_ALL, JIT_NONE, JIT_ALL_BUT_CONVOLUTIONS)
+            for jit_scope in (policy.JIT_ALL, policy.JIT_NONE, policy.JIT_ALL_BUT_CONVOLUTIONS)
         )
         title = networks.title(PRERESNET, batch_size, **options)
         figures += [compare("i", title, part, whole, plan) for part in parts]

@@ -35,6 +35,8 @@ def get_config():
         batch_sizes=placeholder(tuple),
         ells=(1.0, 2.0, 4.0, 8.0),
         noise="covariance",  # of SGD, or its second_moment
+        max_ell=placeholder(float),  # see configs/digits.py
+        criteria=placeholder(object),
     )
     config.linear_scaling = dict(
         batch_sizes=placeholder(tuple),
@@ -46,6 +48,7 @@ def get_config():
         batch_sizes=placeholder(tuple),
         margins=(0.05,),
         noise_steps=(1.0,),
+        criteria=placeholder(object),
         second_moment=False,  # another method for each of noise_steps above 1
         num_seeds=48,
     )

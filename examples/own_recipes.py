@@ -7,7 +7,7 @@ r"""Your own models in a study: a convnet with batch norm, and a transformer wit
 
 Each function returns a `keras_svag.Recipe`; copy one and insert your model and data. Flags set the
 fields of configs/recipe.py. For a quick look:
-`--config.num_seeds=2 --config.max_num_seeds=2 --config.sde_validity.ells=1,2,4`.
+`--config.num_seeds=2 --config.max_num_seeds=2 --config.sde_validity.ells=1,2,4,8`.
 """
 
 import keras

@@ -316,7 +316,7 @@ def test_code_is_for_the_learning_rate_of_the_records():
 def test_no_code_for_a_schedule_or_without_a_rule():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([9000], [ETA, 0.02])
     advice = advise(records(), keras.optimizers.SGD(schedule), batch_size=8, kappa=4)
-    assert advice.code is None and "Scale its values by 4" in advice.note
+    assert advice.code is None and "values multiplied by 4" in advice.note
     assert advice.note in advice.describe()
     advice = advise(records(), keras.optimizers.Adagrad(ETA), batch_size=8, kappa=4)
     assert advice.code is None and "no scaling rule is known" in advice.note

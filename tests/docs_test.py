@@ -47,7 +47,7 @@ def test_docstring_examples(name):
 def test_examples_are_found():
     finder = doctest.DocTestFinder()
     module = importlib.import_module("keras_svag.theory.coefficients")
-    assert sum(len(test.examples) for test in finder.find(module)) >= 4
+    assert sum(len(test.examples) for test in finder.find(module)) >= 3
 
 
 PAGES = sorted(

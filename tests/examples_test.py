@@ -104,7 +104,7 @@ def test_notebook_of_a_recipe(execute, tmp_path):
     workdir = tmp_path / "runs" / "own_recipe"
     assert "data:image/png;base64," in shown(cells["run"])["text/html"]
     runs = sorted(path.name for path in (workdir / "runs").iterdir())
-    assert runs == [f"b16_ell{ell}_seed{seed}" for ell in (1, 2, 4) for seed in (0, 1)]
+    assert runs == [f"b16_ell{ell}_seed{seed}" for ell in (1, 2, 4, 8) for seed in (0, 1)]
     assert len({(workdir / "runs" / run / "metrics.jsonl").read_bytes() for run in runs}) == 6
     # Nothing was trained for the second verdict, which is beside the first.
     assert float(printed(cells["judge"]).split()[-2]) < 1.0

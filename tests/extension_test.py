@@ -98,7 +98,7 @@ if __name__ == "__main__":
 VERDICT_RULE = '''
 import dataclasses
 from keras_svag.studies import SDEValidity
-from keras_svag.theory import Interval, Verdict
+from keras_svag.theory import judge_sde
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Suspicious(SDEValidity):
@@ -106,9 +106,9 @@ class Suspicious(SDEValidity):
 
     name = "suspicious"
 
-    def decide(self, sgd, limit, confidence):
-        ratios = {name: Interval(2.0, 1.9, 2.1) for name in sgd}
-        return Verdict("invalid", "is not to be trusted.", Interval(2.0, 1.9, 2.1), ratios)
+    def decide(self, values, look):
+        found = judge_sde(values, self.closeness, look=look)
+        return dataclasses.replace(found, verdict="invalid", reason="is not to be trusted.")
 '''
 
 

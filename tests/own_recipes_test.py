@@ -15,9 +15,10 @@ from examples import own_recipes
 from tests.trainers.command import ROOT, load, trainer
 
 DEADLINE = 300.0  # seconds, for a machine that is busy
-ELLS = (1, 2, 4)
+ELLS = (1, 1.5, 2, 3)  # enough for a verdict, and few steps
 SDE_VALIDITY = [
     "--config.max_num_seeds=2",
+    f"--config.sde_validity.max_ell={ELLS[-1]}",
     f"--config.sde_validity.ells={','.join(map(str, ELLS))}",
 ]
 # The base and kappa = 4, of which the steps are few.

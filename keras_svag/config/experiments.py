@@ -220,7 +220,11 @@ def _grid(figure):
         return dict(batch_sizes=sizes, criterion="closeness", tolerance=0.02, phase="config")
     sizes = (figure.batch_size,)
     if figure.study == SDE_VALIDITY:
-        return dict(batch_sizes=sizes, ells=figure.ells)
+        # Costs as documented: like seeds, larger ells are added only where they are asked for.
+        largest = figure.ells[-1]
+        return dict(
+            batch_sizes=sizes, ells=figure.ells, max_ell=largest, criteria=placeholder(object)
+        )
     return dict(batch_sizes=sizes, margins=(0.05,), noise_steps=(1.0,), num_seeds=2)
 
 
@@ -246,7 +250,7 @@ def _make_small(config, figure):
     grid = config[figure.study]
     if figure.study == SDE_VALIDITY:
         grid.batch_sizes = (16 if figure.batch_size < 1024 else 128,)
-        grid.ells = (1.0, 2.0, 4.0)
+        grid.ells, grid.max_ell = (1.0, 2.0, 4.0, 8.0), 8.0
     elif figure.study == LINEAR_SCALING:
         grid.batch_sizes = (16, 32, 64, 128, 256)
     else:

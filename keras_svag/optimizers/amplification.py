@@ -9,7 +9,6 @@ from keras import ops
 
 from keras_svag._backend import backend_module
 from keras_svag.optimizers import registry, scaling
-from keras_svag.optimizers.checks import check_supported
 from keras_svag.optimizers.decay_rate import DecayRate
 from keras_svag.theory import svag_coefficients
 from keras_svag.theory.coefficients import validate_ell
@@ -107,7 +106,7 @@ class AmplificationMixin:
     def _init_amplification(self, ell):
         """Creates the amplification variables; to be called once, after the Keras constructor."""
         ell = validate_ell(ell)
-        check_supported(self, ell)
+        scaling.check_supported(self, ell)
         self._ell_config = ell
         self._combined_gradients = False
         values = self._amplified_values(ell)
@@ -168,7 +167,7 @@ class AmplificationMixin:
     @ell.setter
     def ell(self, ell: float):
         ell = validate_ell(ell)
-        check_supported(self, ell)
+        scaling.check_supported(self, ell)
         self._ell_config = ell
         for name, value in self._amplified_values(ell).items():
             self._amplified[name].assign(value)

@@ -8,6 +8,8 @@ import sys
 
 import jinja2
 
+from keras_svag.theory.statistics.intervals import drop_rounding_error
+
 FLAG = re.compile(r"(--\S*\w)")
 
 
@@ -59,7 +61,7 @@ def _flatten(config, prefix=""):
 def _format_interval(value):
     if value is None or value["mean"] is None:
         return "–"
-    low, high = (
-        "?" if value[end] is None else f"{value[end]:.3g}" for end in ("ci_low", "ci_high")
-    )
-    return f"{value['mean']:.4g} [{low}, {high}]"
+    ends = [value["ci_low"], value["ci_high"]]
+    mean = value["mean"] if None in ends else drop_rounding_error(value["mean"], *ends)
+    low, high = ("?" if end is None else f"{end:.3g}" for end in ends)
+    return f"{mean:.4g} [{low}, {high}]"

@@ -2,7 +2,7 @@
 
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,7 +22,7 @@ def check_sde(
     optimizer: keras.optimizers.Optimizer,
     loss: Any,
     train_data: Any,
-    ells: Sequence[float] = (1, 2, 4),
+    ells: Sequence[float] = (1, 2, 4, 8),
     num_seeds: int = 3,
     batch_size: int = 32,
     epochs: float = 10,
@@ -36,6 +36,7 @@ def check_sde(
     workdir: str | pathlib.Path | None = None,
     num_workers: int = 1,
     show_progress: bool = True,
+    criteria: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Result:
     """Tests if the SDE is a valid model of a training run: `SDEValidity` in one call.
 
@@ -46,7 +47,7 @@ def check_sde(
             hyperparameters of the run. It is not modified.
         loss: Loss, see `keras.Model.compile`.
         train_data: Tuple `(x, y)` or `(x, y, sample_weight)` of arrays, or of structures of arrays.
-        ells: Amplifications: 1 and at least two larger ones. Defaults to `(1, 2, 4)`.
+        ells: Amplifications: 1 and at least three larger ones. Defaults to `(1, 2, 4, 8)`.
         num_seeds: Number of seeds, at least 2. Defaults to `3`.
         batch_size: Batch size B of the run. Defaults to `32`.
         epochs: Length of the run, a number > 0. Defaults to `10`.
@@ -62,6 +63,7 @@ def check_sde(
             a temporary folder that is deleted with the result.
         num_workers: Number of processes; 0 means one per core. Defaults to `1`.
         show_progress: Whether to show a progress bar. Defaults to `True`.
+        criteria: Further quantities that must agree: see `SDEValidity`. Defaults to `None`.
 
     Returns:
         A `keras_svag.studies.Result` with `verdict`, `reason`, `table` and `plot()`.
@@ -91,16 +93,18 @@ def check_sde(
         ells=ells,
         num_seeds=num_seeds,
         max_num_seeds=num_seeds,
+        criteria=criteria,
+        max_ell=1.0,  # as many runs as the caller asked for
         closeness=closeness,
         window=window,
         num_records=num_records,
         num_checkpoints=1,
         seed=seed,
     )
-    if len([ell for ell in study.ells if ell > 1]) < 2 or study.num_seeds < 2:
+    if len([ell for ell in study.ells if ell > 1]) < 3 or study.num_seeds < 2:
         raise ValueError(
-            "`ells` must hold 1, plain SGD, and at least two larger numbers, from which the SDE is "
-            "extrapolated, and `num_seeds` must be at least 2. "
+            "`ells` must hold 1, plain SGD, and at least three larger numbers, from which the SDE "
+            "is extrapolated and checked, and `num_seeds` must be at least 2. "
             f"Received: ells={ells}, num_seeds={num_seeds}"
         )
     return _run(study, workdir, num_workers, show_progress)

@@ -40,7 +40,7 @@ def test_grid_is_sorted_and_without_repeats():
     config = changed(sde_validity__ells=(4, 1, np.float64(2.0), 4.0), sde_validity__batch_sizes=256)
     study, _ = build_study(config, "sde_validity")
     written = study.describe()["sde_validity"]
-    assert written == {"batch_sizes": [256], "ells": [1.0, 2.0, 4.0]}
+    assert written["batch_sizes"] == [256] and written["ells"] == [1.0, 2.0, 4.0]
 
 
 def test_input_is_left_alone():
@@ -58,6 +58,9 @@ BAD = {
     "ells string": ({"sde_validity__ells": "12"}, "ell='12'"),
     "ells without SGD": ({"sde_validity__ells": (2.0, 4.0)}, r"ells=\[2.0, 4.0\]"),
     "ells empty": ({"sde_validity__ells": ()}, "sde_validity.ells.*empty"),
+    "largest ell": ({"sde_validity__max_ell": 0.5}, "sde_validity.max_ell.*0.5"),
+    "criterion": ({"sde_validity__criteria": {"train_loss": 2}}, "criteria={'train_loss': 2}"),
+    "criteria": ({"sde_validity__criteria": "train_loss"}, "criteria='train_loss'"),
     "no batch size": ({"sde_validity__batch_sizes": ()}, "sde_validity.batch_sizes.*empty"),
     "batch size": ({"sde_validity__batch_sizes": (8, 0)}, "batch_size=0"),
     "batch size string": ({"sde_validity__batch_sizes": "8"}, "batch_size='8'"),

@@ -14,7 +14,11 @@ def test_default_is_the_study_that_the_documents_describe():
         "batch_sizes": [8, 256],
         "ells": [1.0, 2.0, 4.0, 8.0],
         "noise": "covariance",
+        "max_ell": None,
+        "criteria": None,
     }
+    study = build_study(get_config(), "sde_validity")[0]
+    assert study.max_ell == 16.0
     assert config["num_seeds"] == 4 and config["max_num_seeds"] >= 4
     assert config["sampling"] == "with_replacement"
     assert config["weight_decay"] == 5e-3 and config["closeness"] == math.sqrt(2)
@@ -32,7 +36,7 @@ def test_default_is_the_study_that_the_documents_describe():
         "epsilon": 1e-5,
     }
     # 30 n / B effective steps, learning rate in proportion to B.
-    facts = build_study(get_config(), "sde_validity")[0].facts
+    facts = study.facts
     assert [facts.steps_at(b) for b in (8, 256)] == [5389, 168]
     rates = [facts.learning_rate_at(b) for b in (8, 256)]
     assert rates == [pytest.approx(0.2), pytest.approx(6.4)]

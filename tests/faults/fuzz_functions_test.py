@@ -51,6 +51,27 @@ SERIES = st.lists(ANY_FLOAT, max_size=45)
 SHORT_SERIES = st.lists(ANY_FLOAT, max_size=5)
 CONFIDENCE = st.floats(0.5, 0.999)
 QUANTITIES = st.fixed_dictionaries({name: SHORT_SERIES for name in theory.QUANTITIES})
+ELLS = (1.0, 2.0, 4.0, 8.0)
+FIVE = st.lists(ANY_FLOAT, min_size=5, max_size=5)
+PAIRED = st.fixed_dictionaries({name: FIVE for name in theory.QUANTITIES})
+# The same runs for every quantity, or not.
+RUNS = st.one_of(FIVE, FIVE, FIVE, SHORT_SERIES)
+BY_ELL = st.fixed_dictionaries(
+    {
+        name: st.one_of(
+            st.fixed_dictionaries({ell: RUNS for ell in ELLS}),
+            st.dictionaries(ANY_FLOAT, RUNS, max_size=3),
+        )
+        for name in theory.QUANTITIES
+    }
+)
+CRITERIA = st.sampled_from(
+    [
+        None,
+        {"weight_norm": theory.Criterion.within_factor(1.1)},
+        {"gradient_signal": theory.Criterion.within_difference(0.1)},
+    ]
+)
 OPTIMIZERS = st.sampled_from(
     [
         keras.optimizers.SGD(0.1, weight_decay=1e-3),
@@ -132,17 +153,40 @@ TARGETS = {
         },
     ),
     "judge_sde": (
-        lambda sgd, limit, closeness: theory.judge_sde(
-            {q: {1: sgd[q], 2: limit[q], 4: limit[q], 8: limit[q]} for q in sgd}, closeness
-        ),
-        {"sgd": QUANTITIES, "limit": QUANTITIES, "closeness": NUMBER},
+        theory.judge_sde,
+        {"values": BY_ELL, "closeness": NUMBER, "look": COUNT, "criteria": CRITERIA},
+    ),
+    "judge_scaling": (
+        theory.judge_scaling,
+        {
+            "base": QUANTITIES,
+            "other": QUANTITIES,
+            "closeness": NUMBER,
+            "look": COUNT,
+            "criteria": CRITERIA,
+        },
+    ),
+    "judge_noisy_gradient_descent": (
+        theory.judge_noisy_gradient_descent,
+        {
+            "first": PAIRED,
+            "second": PAIRED,
+            "margin": SMALL,
+            "confidence": CONFIDENCE,
+            "look": COUNT,
+            "criteria": CRITERIA,
+        },
     ),
     "fit_errors": (
-        lambda pairs, paired: theory.fit_errors(
-            {1: [a for a, _ in pairs], 2: [b for _, b in pairs]}, [a for a, _ in pairs], paired
-        ),
-        {"pairs": st.lists(st.tuples(ANY_FLOAT, ANY_FLOAT), max_size=5), "paired": st.booleans()},
+        theory.fit_errors,
+        {
+            "values": st.dictionaries(st.sampled_from(ELLS), FIVE, max_size=4),
+            "reference": FIVE,
+            "paired": st.booleans(),
+            "confidence": CONFIDENCE,
+        },
     ),
+    "spent_at": (theory.spent_at, {"look": COUNT, "confidence": NUMBER}),
     "sde_threshold": (theory.sde_threshold, {"closeness": NUMBER}),
     "sde_condition": (
         theory.sde_condition,
@@ -156,12 +200,6 @@ TARGETS = {
             "closeness": NUMBER,
             "form": mostly(st.sampled_from(["tight", "paper"])),
         },
-    ),
-    "judge_noisy_gradient_descent": (
-        lambda pairs, margin: theory.judge_noisy_gradient_descent(
-            {"loss": [a for a, _ in pairs]}, {"loss": [b for _, b in pairs]}, margin
-        ),
-        {"pairs": st.lists(st.tuples(ANY_FLOAT, ANY_FLOAT), max_size=5), "margin": SMALL},
     ),
     "correct_signal": (
         theory.correct_signal,

@@ -20,13 +20,13 @@ from tests.trainers.command import ROOT
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
 
-# One program and six runs. Checkpoints come often, so that many moments fall into one.
+# One program and eight runs. Checkpoints come often, so that many moments fall into one.
 LONG = {
     "one_thread": True,
     "epochs": 40.0,
     "checkpoint_steps": 10,
     "num_records": 30,
-    "sde_validity": {"batch_sizes": [32], "ells": [1.0, 2.0, 4.0]},
+    "sde_validity": {"batch_sizes": [32], "ells": [1.0, 2.0, 4.0, 8.0], "max_ell": 8.0},
 }
 
 
@@ -75,7 +75,8 @@ def left_behind(workdir):
         left[folder.name, "files"] = sorted(
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
         )
-    left["verdict"] = (workdir / "verdict.json").read_bytes()
+    for name in ("verdict.json", "looks.json"):
+        left[name] = (workdir / name).read_bytes()
     with open(workdir / "results.csv", newline="") as file:
         left["table"] = [{**row, "seconds": None} for row in csv.DictReader(file)]
     for path in (workdir / "figures").iterdir():

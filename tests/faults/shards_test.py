@@ -102,19 +102,19 @@ def test_prediction_precedes_the_other_runs_of_any_shard(tmp_path, run):
 
 
 def test_more_seeds_are_shared_too(tmp_path, run, monkeypatch):
-    # Inconclusive at 3 seeds: the grid grows when all runs so far are there, each time for all.
+    # Inconclusive at 2 seeds: the grid grows when all runs so far are there, each time for all.
     config = config_of(num_seeds=2, max_num_seeds=4)
 
-    def always(study, details, num_seeds):
-        return {size: 4 for size, count in num_seeds.items() if count < 4}
+    def always(study, details, plan):
+        return {size: (4, ells) for size, (count, ells) in plan.items() if count < 4}
 
-    monkeypatch.setattr(SDEValidity, "more_seeds", always)
+    monkeypatch.setattr(SDEValidity, "extend_plan", always)
     _, expected = run("sde_validity", tmp_path / "whole", config=config)
     every = []
     for shard in ("1/2", "2/2", "1/2"):
         result, trained = run("sde_validity", tmp_path / "cut", shard, config)
         every += trained
-    assert result is not None and sorted(every) == sorted(expected) and len(set(every)) == 24
+    assert result is not None and sorted(every) == sorted(expected) and len(set(every)) == 32
     assert verdict_of(tmp_path / "cut") == verdict_of(tmp_path / "whole")
 
 

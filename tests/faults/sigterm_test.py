@@ -55,7 +55,7 @@ def test_worker_processes_write_checkpoints(tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     codes = []
-    # Of six runs. Schedulers send it to one process or to all of them.
+    # Of eight runs. Schedulers send it to one process or to all of them.
     for wanted, send in ((1, os.kill), (3, os.killpg)):
         process = start(workdir)
         # Both workers have been at a run.

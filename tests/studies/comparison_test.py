@@ -22,7 +22,7 @@ def two(tmp_path, use_pool):
             num_seeds=5,
             max_num_seeds=5,
             learning_rate=0.1,
-            sde_validity={"batch_sizes": [128], "ells": [1.0, 4.0, 8.0]},
+            sde_validity={"batch_sizes": [128], "ells": [1.0, 4.0, 16.0]},
         ),
     ]
     for noise, folder, config in zip((1.0, 2.0), folders, configs):
@@ -80,7 +80,7 @@ def test_plot(two):
     assert [files_of(folder) for folder in two] == before
 
 
-@pytest.mark.parametrize("arguments", [{"batch_size": 8}, {"ell": 2.0}, {"ell": 8.0}])
+@pytest.mark.parametrize("arguments", [{"batch_size": 8}, {"ell": 2.0}, {"ell": 16.0}])
 def test_plot_of_what_they_do_not_share(two, arguments):
     with pytest.raises(ValueError, match="batch_size"):
         compare(*two).plot(**arguments)

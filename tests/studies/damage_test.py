@@ -54,6 +54,19 @@ def test_records_that_are_gone_are_trained_again(finished, tmp_path):
     assert path.read_text() == before
 
 
+@pytest.mark.parametrize("text", ["[]", '{"4": 3}', '{"4": [{'])
+def test_looks(finished, tmp_path, text):
+    workdir = shutil.copytree(finished, tmp_path / "copy")
+    before = (workdir / "looks.json").read_text()
+    (workdir / "looks.json").write_text(text)
+    for call in (load, lambda w: study().run(w, num_workers=1, show_progress=False)):
+        with pytest.raises(ValueError, match=r"looks\.json.*damaged.*move it away"):
+            call(workdir)
+    (workdir / "looks.json").unlink()
+    study().run(workdir, num_workers=1, show_progress=False)
+    assert (workdir / "looks.json").read_text() == before
+
+
 SETTINGS = {
     "config.json": ('{"study": "sde_validity"}', "[]", "{}"),
     "environment.json": ('{"facts": {"a": 1}}', '{"facts": null}', "{}", "[]"),

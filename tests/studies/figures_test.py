@@ -11,6 +11,7 @@ from keras_svag.studies import Result
 from keras_svag.studies.base.titles import curves_of
 from keras_svag.studies.sde_validity import figures
 
+ELLS = (1, 2, 4, 8)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -42,10 +43,10 @@ def test_curves(drawn, result, panel):
     axis = drawn["curves_b128"].axes[panel]
     assert axis.get_title(loc="left") == label and axis.get_yscale() == scale
     lines = {line.get_label(): line for line in axis.lines}
-    assert list(lines) == ["ell = 1 (SGD)", "ell = 2", "ell = 4"]
-    assert len({str(line.get_color()) for line in lines.values()}) == 3
+    assert list(lines) == ["ell = 1 (SGD)", "ell = 2", "ell = 4", "ell = 8"]
+    assert len({str(line.get_color()) for line in lines.values()}) == 4
     bands = [c for c in axis.collections if len(c.get_paths())]
-    for ell, line, band in zip((1, 2, 4), lines.values(), bands):
+    for ell, line, band in zip(ELLS, lines.values(), bands):
         steps, values = curves(result.workdir, ell, column)
         if scale == "log":
             values = np.where(values > 0, values, np.nan)
@@ -72,13 +73,18 @@ def test_convergence(drawn, result, panel):
     factor = 128 if column == "gradient_noise" else 1  # B N, which the batch size leaves
     values = {
         ell: factor * np.array([row[column] for row in result.table if row["ell"] == ell])
-        for ell in (1, 2, 4)
+        for ell in ELLS
     }
     (line,) = [line for line in axis.lines if line.get_label() == "B = 128"]
-    np.testing.assert_allclose(line.get_xdata(), [1, 1 / 2, 1 / 4])
-    np.testing.assert_allclose(line.get_ydata(), [values[ell].mean() for ell in (1, 2, 4)])
-    # The hollow point at 1/l = 0 is the limit that the verdict judges by.
-    limit = (2 * values[4] - values[2]).mean()
+    means = {ell: values[ell].mean() for ell in ELLS}
+    np.testing.assert_allclose(line.get_xdata(), [1, 1 / 2, 1 / 4, 1 / 8])
+    np.testing.assert_allclose(line.get_ydata(), list(means.values()))
+    # Two extrapolations, and at their mean the limit that the verdict judges by, hollow.
+    expected = [2 * means[4] - means[2], 2 * means[8] - means[4]]
+    dotted = [line for line in axis.lines if line.get_linestyle() == ":"]
+    ends = [line.get_ydata()[-1] for line in dotted]
+    np.testing.assert_allclose(ends, [end for end in expected if end > 0])
+    limit = sum(expected) / 2
     hollow = [line for line in axis.lines if line.get_markerfacecolor() == "none"]
     assert len(hollow) == (limit > 0)
     for point in hollow:
@@ -97,6 +103,6 @@ def test_files_are_images_and_the_same_each_time(result, tmp_path):
 def test_nothing_to_draw(result, tmp_path):
     # No run finished: empty axes, but no warning and no crash at the end of a long study.
     failed = [{**row, "status": FAILED} for row in result.table]
-    empty = Result(result.study, result.workdir, result.details, failed, result.setting)
+    empty = Result(result.study, result.workdir, result.details, failed, result.environment)
     for path in empty.save_figures(folder=tmp_path):
         assert path.read_bytes().startswith(PNG)

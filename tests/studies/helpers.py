@@ -16,7 +16,11 @@ def study_config(**changes):
     """The quick config with one batch size (22 effective steps) and four checkpoints a run."""
     config = get_config("quick").to_dict()
     config["num_checkpoints"] = 4  # after records 3, 6, 9 and 10
-    config["sde_validity"] = {"batch_sizes": [128], "ells": [1.0, 2.0, 4.0]}
+    config["sde_validity"] = {
+        "batch_sizes": [128],
+        "ells": [1.0, 2.0, 4.0, 8.0],
+        "max_ell": 8.0,
+    }
     return config | changes
 
 

@@ -44,12 +44,14 @@ VALID_8 = ("batch size 8", "you can rely on the SDE", "trainers.linear_scaling")
 INVALID_256 = ("batch size 256", "do not rely on the SDE")
 
 
-def entries(**verdicts):
+def entries(remedy="seeds", **verdicts):
     return [
         {
             "batch_size": int(name[1:]),
             "verdict": verdict.removesuffix(", not judged"),
             "ratios": {} if "not judged" in verdict else {"weight_norm": {"mean": 1.0}},
+            "remedy": remedy if verdict == "inconclusive" else None,
+            "finished": {"1": 4, "2": 4, "4": 4, "8": 4},
         }
         for name, verdict in verdicts.items()
     ]
@@ -71,6 +73,13 @@ SDE = {
     "inconclusive": (dict.fromkeys(["b8", "b16", "b32"], "inconclusive"), [MORE_SEEDS]),
     "not judged": ({"b8": "inconclusive, not judged"}, [("batch size 8", "nothing to compare")]),
 }
+
+
+def test_a_larger_ell_is_asked_for_where_it_is_likely_to_settle():
+    found = steps(SDEValidity, verdicts=entries("ell", b8="inconclusive"))
+    mentions(found, ("batch size 8", "--config.sde_validity.max_ell=16", "same workdir"))
+    # Failed runs: neither seeds nor ells would help.
+    assert steps(SDEValidity, verdicts=entries(None, b8="inconclusive")) == []
 
 
 @pytest.mark.parametrize("case", SDE)

@@ -101,8 +101,8 @@ def test_numbers_of_the_table(page, finished):
         noise = setting["gradient_noise"]
         cell = f"{noise['mean']:.4g} [{noise['ci_low']:.3g}, {noise['ci_high']:.3g}]"
         assert cell in page.text
-    # 22 + 44 + 88 steps, two seeds, two mini-batch gradients a step.
-    assert "6 runs, 308 steps, 616 mini-batch gradients" in page.text
+    # 22 + 44 + 88 + 176 steps, two seeds, two mini-batch gradients a step.
+    assert "8 runs, 660 steps, 1,320 mini-batch gradients" in page.text
 
 
 def test_words_of_users_are_escaped(inputs):
@@ -131,14 +131,15 @@ def test_condition_in_words(inputs, holds, words):
     ],
 )
 def test_advice_goes_with_the_verdict(inputs, verdict, advice):
-    inputs["details"]["verdicts"][0]["verdict"] = verdict
+    remedy = "seeds" if verdict == "inconclusive" else None
+    inputs["details"]["verdicts"][0] |= {"verdict": verdict, "remedy": remedy}
     page = Page(render(**inputs))
     assert advice in page.text
     assert page.tags.count("li") == 1
 
 
 def test_flags_are_kept_together(inputs):
-    inputs["details"]["verdicts"][0]["verdict"] = "inconclusive"
+    inputs["details"]["verdicts"][0] |= {"verdict": "inconclusive", "remedy": "seeds"}
     seeds = 2 * inputs["study"].max_num_seeds
     flag = f'with <span class="flag">--config.max_num_seeds={seeds}</span> on the same workdir:'
     assert flag in render(**inputs)

@@ -65,7 +65,7 @@ def test_table_is_that_of_the_file(finished):
     # What `pandas.DataFrame` takes: dicts of one value each.
     workdir, result = finished
     rows = list(csv.DictReader(io.StringIO((workdir / "results.csv").read_text())))
-    assert len(result.table) == len(rows) == 6
+    assert len(result.table) == len(rows) == 8
     for row, written in zip(result.table, rows):
         assert {name: str(value) for name, value in row.items()} == written
         assert all(isinstance(value, (str, int, float)) for value in row.values())

@@ -16,6 +16,7 @@ from tests.studies.helpers import files_of, read_table, run_study, study_config
 from tests.studies.synthetic import make_pool
 
 QUANTITIES = ("weight_norm", "gradient_noise", "gradient_signal")
+ELLS = [1, 2, 4, 8]
 
 
 def run(config, workdir, command=("python", "study.py")):
@@ -37,6 +38,7 @@ def test_files(finished):
         "config.json",
         "environment.json",
         "figures",
+        "looks.json",
         "report.html",
         "results.csv",
         "runs",
@@ -44,7 +46,7 @@ def test_files(finished):
         "verdict.json",
     }
     assert {path.name for path in (workdir / "runs").iterdir()} == {
-        f"b128_ell{ell}_seed{seed}" for ell in (1, 2, 4) for seed in (0, 1)
+        f"b128_ell{ell}_seed{seed}" for ell in ELLS for seed in (0, 1)
     }
     assert not [name for name in files_of(workdir) if ".tmp" in name]
     environment = records.read_json(workdir / "environment.json")
@@ -56,7 +58,7 @@ def test_results_are_means_over_the_window(finished):
     # whose ends lie within one effective step of that. By hand: records 5 to 8.
     workdir, _ = finished
     table = read_table(workdir)
-    assert len(table) == 6
+    assert len(table) == 8
     for row in table:
         metrics = records.read_jsonl(workdir / "runs" / row["name"] / "metrics.jsonl")
         ends = [record["effective_step"] for record in metrics]
@@ -85,8 +87,8 @@ def test_verdict_file_follows_from_the_results(finished):
     assert verdict["study"] == "sde_validity" and verdict["closeness"] == math.sqrt(2)
     assert verdict["confidence"] == 0.95 and verdict["failed_runs"] == {}
     table = read_table(workdir)
-    cells = {ell: [row for row in table if row["ell"] == ell] for ell in (1, 2, 4)}
-    assert [setting["ell"] for setting in verdict["settings"]] == [1, 2, 4]
+    cells = {ell: [row for row in table if row["ell"] == ell] for ell in ELLS}
+    assert [setting["ell"] for setting in verdict["settings"]] == ELLS
     for setting in verdict["settings"]:
         rows = cells[setting["ell"]]
         assert (setting["batch_size"], setting["num_seeds"]) == (128, 2)
@@ -104,19 +106,17 @@ def test_verdict_file_follows_from_the_results(finished):
     assert condition["threshold"] == pytest.approx(1.0)
     assert condition["noise_to_signal"] == verdict["settings"][0]["noise_to_signal"]
     for name in QUANTITIES:
-        sgd = np.log(column(cells[1], name))
-        limit = 2 * column(cells[4], name) - column(cells[2], name)
-        if limit.min() <= 0:
-            assert entry["ratios"][name] == {"mean": None, "ci_low": 0, "ci_high": None}
-            continue
-        welch = stats.ttest_ind(sgd, np.log(limit), equal_var=False).confidence_interval(0.95)
-        assert entry["ratios"][name] == pytest.approx(
-            {
-                "mean": np.exp(sgd.mean() - np.log(limit).mean()),
-                "ci_low": np.exp(welch.low),
-                "ci_high": np.exp(welch.high),
-            }
-        )
+        means = {ell: column(cells[ell], name).mean() for ell in ELLS}
+        limits = [2 * means[4] - means[2], 2 * means[8] - means[4]]
+        pairs = entry["extrapolations"][name]
+        assert [pair["ells"] for pair in pairs] == [[2, 4], [4, 8]]
+        assert [pair["limit"]["mean"] for pair in pairs] == pytest.approx(limits)
+        assert pairs[0]["disagreement"] is None
+        change = (limits[1] - limits[0]) / abs(limits[1])
+        assert pairs[1]["disagreement"] == pytest.approx(change)
+        ratio = means[1] / (sum(limits) / 2)
+        assert entry["ratios"][name]["mean"] == pytest.approx(ratio)
+    assert entry["finished"] == {"1": 2, "2": 2, "4": 2, "8": 2} and entry["failed"] == {}
     for name in ("verdict", "measured_closeness", "necessary_condition"):
         assert verdict[name] == entry[name]
 
@@ -125,7 +125,7 @@ def test_printed_table(finished):
     workdir, result = finished
     lines = repr(result).splitlines()
     assert lines[0].split()[:7] == ["B", "ell", "seeds", "N", "G", "N/G", "R"]
-    for line, setting in zip(lines[1:4], records.read_json(workdir / "verdict.json")["settings"]):
+    for line, setting in zip(lines[1:5], records.read_json(workdir / "verdict.json")["settings"]):
         noise = f"{setting['gradient_noise']['mean']:.4g}"
         assert line.split()[:4] == ["128", f"{setting['ell']:g}", "2", noise]
     assert "Batch size 128" in lines[-1] and result.verdict in lines[-1]
@@ -156,8 +156,8 @@ def test_more_seeds_keep_the_finished_runs(finished, tmp_path, monkeypatch):
     now = times_of(tmp_path)
     assert {path: now[path] for path in old} == old
     names = {path.name for path in (tmp_path / "runs").iterdir()}
-    assert len(names) == 9 and {"b128_ell1_seed2", "b128_ell4_seed2"} <= names
-    assert [setting["num_seeds"] for setting in verdict["settings"]] == [3, 3, 3]
+    assert len(names) == 12 and {"b128_ell1_seed2", "b128_ell4_seed2"} <= names
+    assert [setting["num_seeds"] for setting in verdict["settings"]] == [3, 3, 3, 3]
     table = read_table(tmp_path)
     assert [row for row in table if row["seed"] < 2] == old_table
     assert records.read_json(tmp_path / "config.json")["num_seeds"] == 3
@@ -252,9 +252,9 @@ def test_diverging_runs_are_reported_and_the_others_go_on(tmp_path):
             assert f"step {failure['failed_step']}." in row["message"]
             assert row["message"] == verdict["failed_runs"][name]
             assert row["gradient_noise"] == ""
-    assert verdict["verdict"] == "inconclusive"
-    assert "fewer than two seeds finished" in verdict["verdicts"][0]["reason"]
+    assert verdict["verdict"] == "invalid"
+    assert "diverged in every run, and SVAG in none" in verdict["verdicts"][0]["reason"]
     assert [setting["num_seeds"] for setting in verdict["settings"]] == [0, 2, 2]
     report = (tmp_path / "report.html").read_text()
-    assert all(f"Run {name}: " in report for name in failed)
+    assert all(f"Run {name} diverged" in report for name in failed)
     assert "  -" in repr(result).splitlines()[1]

@@ -50,7 +50,12 @@ def test_grid_and_judgement_may_change(claimed):
         "num_workers": 2,
         "closeness": 2.0,
         "equilibrium": [0.5, 0.8],
-        "sde_validity": {"batch_sizes": [8, 128], "ells": [1.0, 16.0]},
+        "sde_validity": {
+            "batch_sizes": [8, 128],
+            "criteria": {"train_loss": {"ratio": 1.2}},
+            "ells": [1.0, 16.0],
+            "max_ell": 64.0,
+        },
     }
     prepare_workdir(claimed, build(study_config(**grown)))
     config = records.read_json(claimed / "config.json")

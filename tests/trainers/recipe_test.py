@@ -44,7 +44,12 @@ def number():
 
 SETTING = 3
 """
-FEW = ["--config.num_seeds=2", "--config.max_num_seeds=2", "--config.num_workers=1"]
+FEW = [
+    "--config.num_seeds=2",
+    "--config.max_num_seeds=2",
+    "--config.sde_validity.max_ell=8",
+    "--config.num_workers=1",
+]
 ELLS = "--config.sde_validity.ells=1,2,4"
 
 

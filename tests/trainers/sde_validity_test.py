@@ -13,7 +13,7 @@ from configs.digits import get_config
 from tests.trainers.command import ROOT, assert_refused, load, trainer
 
 QUICK = "--config=configs/digits.py:quick"
-CELLS = [(b, ell) for b in (32, 128) for ell in (1, 2, 4)]
+CELLS = [(b, ell) for b in (32, 128) for ell in (1, 2, 4, 8)]
 MEASURED = (
     "test_accuracy",
     "train_loss",
@@ -37,11 +37,11 @@ def test_what_it_prints(study):
     workdir, done = study
     lines = done.stdout.splitlines()
     assert lines[0].split()[:4] == ["B", "ell", "seeds", "N"]
-    assert [line.split()[:2] for line in lines[1:7]] == [[str(b), str(ell)] for b, ell in CELLS]
+    assert [line.split()[:2] for line in lines[1:9]] == [[str(b), str(ell)] for b, ell in CELLS]
     for batch_size in (32, 128):
         assert any(line.startswith(f"Batch size {batch_size}") for line in lines)
     assert lines[-1] == f"Report: {workdir / 'report.html'}"
-    # 2 epochs of 1,437 images at each ell of 1 + 2 + 4, two gradients a step, two seeds, twice.
+    # 2 epochs of 1,437 images at each ell of 1 + 2 + 4 + 8, two gradients a step, two seeds, twice.
     assert "100%" in done.stderr and "gradient/s" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -51,7 +51,7 @@ def test_files(study):
     files = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
     expected = {"config.json", "environment.json", "report.html", "results.csv", "verdict.json"}
     expected |= {f"figures/{name}.png" for name in ("convergence", "curves_b32", "curves_b128")}
-    expected |= {"tensorboard/events.out.tfevents.0.keras_svag", ".lock"}
+    expected |= {"tensorboard/events.out.tfevents.0.keras_svag", ".lock", "looks.json"}
     for batch_size, ell in CELLS:
         for seed in (0, 1):
             folder = f"runs/b{batch_size}_ell{ell}_seed{seed}"
@@ -122,7 +122,7 @@ def test_results(study):
     with open(study[0] / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(int(r["batch_size"]), float(r["ell"])) for r in rows[::2]] == CELLS
-    assert [int(row["seed"]) for row in rows] == [0, 1] * 6
+    assert [int(row["seed"]) for row in rows] == [0, 1] * 8
     for row in rows:
         steps = round(2 * 1437 / int(row["batch_size"])) * float(row["ell"])
         assert int(row["steps"]) == steps and int(row["gradient_evaluations"]) == 2 * steps

@@ -20,15 +20,18 @@ def look_number(workdir: pathlib.Path, key: object, runs: dict[str, Any]) -> int
 def record_looks(workdir: pathlib.Path, looks: dict[object, dict[str, Any]]) -> None:
     """Adds looks, a dict from cell to its runs, to those of the folder."""
     found = _read(workdir)
-    for key, runs in looks.items():
-        seen = found.setdefault(str(key), [])
-        if _as_json(runs) not in seen:
-            seen.append(_as_json(runs))
-    records.write_json(workdir / LOOKS, found)
+    new = {key: runs for key, runs in _as_json(looks).items() if runs not in found.get(key, [])}
+    if new:
+        added = {key: [*found.get(key, []), runs] for key, runs in new.items()}
+        records.write_json(workdir / LOOKS, found | added)
 
 
 def _read(workdir: pathlib.Path) -> dict[str, list]:
-    return records.read_json(workdir / LOOKS) or {}
+    found = records.read_json(workdir / LOOKS)
+    found = {} if found is None else found
+    if not isinstance(found, dict) or not all(isinstance(seen, list) for seen in found.values()):
+        raise records.damaged(workdir / LOOKS, "it is not as it was written")
+    return found
 
 
 def _as_json(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One call of a study: stages of runs on a pool, shards, progress."""
+"""One call of a study: stages of runs on a pool, shards, progress, and what is added."""
 
 import itertools
 import sys
@@ -7,6 +7,8 @@ from keras_svag.engine.execution import FAILED
 from keras_svag.engine.progress import Progress
 from keras_svag.engine.spec import describe_cost
 from keras_svag.engine.state import RunFolder
+from keras_svag.studies.base.looks import record_looks
+from keras_svag.studies.base.result import Result
 
 
 class Session:
@@ -15,6 +17,27 @@ class Session:
     def __init__(self, pool, num_train, workdir, shard=None, show_progress=True):
         self.pool, self.workdir = pool, workdir
         self._num_train, self._shard, self._show_progress = num_train, shard, show_progress
+
+    def run(self, study, environment):
+        """Returns the `Result` of a study, or `None` if runs of other shards are not finished."""
+        plan, extensions = study.first_plan(), []
+        while True:
+            specs = study.specs(plan)
+            results = self.execute(study.stages(specs), study.on_stage)
+            if results is None:
+                return None
+            details, table = study.evaluate(specs, results, self.workdir)
+            # Before anything is added, so that a resumed study counts the same looks.
+            record_looks(self.workdir, details.get("looks", {}))
+            more = study.extend_plan(details, plan)
+            if not more:
+                if extensions:
+                    details["extensions"] = extensions
+                return Result(study, self.workdir, details, table, environment)
+            for size, new in more.items():
+                extensions.append(study.describe_extension(size, plan[size], new, details))
+                self._announce(extensions[-1])
+            plan = plan | more
 
     def execute(self, stages, on_stage=lambda index, specs, results, workdir: None):
         """Returns results by run name, or `None` if runs of other shards are not finished."""
@@ -48,8 +71,7 @@ class Session:
                 line += f" Finished before: {len(finished)}."
             print(line, file=sys.stderr, flush=True)  # the stream of the progress bar
 
-    def announce(self, message):
-        """Prints a message between two executions."""
+    def _announce(self, message):
         if self._show_progress:
             print(message, file=sys.stderr, flush=True)
 

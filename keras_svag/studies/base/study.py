@@ -14,7 +14,6 @@ from keras_svag.recipe import Recipe, TrainingFacts
 from keras_svag.report.drawing import Drawing
 from keras_svag.schedules import increasing_fractions
 from keras_svag.studies.base import checks
-from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.base.result import Result, write_results
 from keras_svag.studies.base.session import Session
 from keras_svag.studies.base.table import summarize_runs
@@ -31,10 +30,10 @@ class Study:
     """Base class of the studies.
 
     A subclass sets `name`, by which trainers and `load` find it, adds its own fields, and overrides
-    `specs`, `evaluate`, `figures`, `format_table`, `recommend` and `titles`. It overrides `stages`,
-    `on_stage`, `first_plan` and `extend_plan` if its runs depend on each other. The report is
-    rendered from the
-    template `report.html.jinja` in the folder of its module, or from a default one.
+    `specs`, `evaluate`, `figures`, `format_table`, `recommend` and `titles`. It overrides `stages`
+    and `on_stage` if its runs depend on each other, and `first_plan`, `largest_plan`, `extend_plan`
+    and `describe_extension` if it adds runs while a verdict is inconclusive. The report is rendered
+    from the template `report.html.jinja` in the folder of its module, or from a default one.
 
     Args:
         recipe: A `keras_svag.Recipe`. (A study that is loaded from its files has `TrainingFacts`.)
@@ -140,7 +139,7 @@ class Study:
         return (self.name,)
 
     def first_plan(self) -> dict[int, Any]:
-        """What `specs` is to make at first, by batch size; for studies that add runs."""
+        """The plan to begin with, by batch size; for studies that add runs."""
         return {}
 
     def largest_plan(self) -> dict[int, Any]:
@@ -148,7 +147,7 @@ class Study:
         return self.first_plan()
 
     def extend_plan(self, details: dict, plan: dict[int, Any]) -> dict[int, Any]:
-        """What is to be made where more runs can settle the verdict, by batch size."""
+        """The new plan of each batch size where more runs can settle the verdict."""
         return {}
 
     def describe_extension(self, batch_size: int, before: Any, after: Any, details: dict) -> str:
@@ -283,28 +282,10 @@ class Study:
         with pool:  # pickles the recipe, which may fail, before anything is written
             environment = prepare_workdir(workdir, self, command)
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
-            result = self._execute(session, environment)
+            result = session.run(self, environment)
             if result is not None:
                 write_results(result, pool.call_all)
         return result
-
-    def _execute(self, session, environment):
-        plan, extensions = self.first_plan(), []
-        while True:
-            specs = self.specs(plan)
-            results = session.execute(self.stages(specs), self.on_stage)
-            if results is None:
-                return None
-            details, table = self.evaluate(specs, results, session.workdir)
-            record_looks(session.workdir, details.get("looks", {}))
-            more = self.extend_plan(details, plan)
-            if not more:
-                details["extensions"] = extensions
-                return Result(self, session.workdir, details, table, environment)
-            for size, new in more.items():
-                extensions.append(self.describe_extension(size, plan[size], new, details))
-                session.announce(extensions[-1])
-            plan = plan | more
 
 
 # Fields that all studies have, by their names in `config.json`.

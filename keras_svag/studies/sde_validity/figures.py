@@ -20,6 +20,9 @@ from keras_svag.report.drawing import (
     set_plain_log_scale,
 )
 from keras_svag.studies.base.titles import curves_of
+from keras_svag.theory.verdicts.limit import estimate_limit, extrapolations
+
+ALPHA = 0.025  # at each end of the intervals that are drawn
 
 LIMITS = (
     ("weight_norm", "R = |x|²"),
@@ -40,9 +43,9 @@ def build_figures(study, table, details, workdir):
             "convergence",
             "Where amplification leads",
             f"Means over the equilibrium window against 1/ell, from {title} on the right to its "
-            "SDE on the left (hollow: extrapolated from the two largest ell). Flat lines mean that "
-            f"the SDE models {title} well. {same_sde} Shaded: within a factor C of the limit. "
-            "Bars: 95 % t intervals over seeds.",
+            "SDE on the left. Dotted: the last two extrapolations; hollow: their mean, the limit. "
+            f"Flat lines mean that the SDE models {title} well. {same_sde} Shaded: within a factor "
+            "C of the limit. Bars: 95 % t intervals over seeds.",
             functools.partial(draw_convergence, table, study.closeness, title),
         )
     ]
@@ -118,35 +121,31 @@ def _draw_limit(axis, rows, column, closeness, style):
         return
     # N of one example: the same at all batch sizes with the same SDE, by any scaling rule.
     factor = rows[0]["batch_size"] if column == "gradient_noise" else 1
-    values = {ell: {} for ell in sorted({row["ell"] for row in rows})}
+    values = {ell: [] for ell in sorted({row["ell"] for row in rows})}
     for row in rows:
-        values[row["ell"]][row["seed"]] = factor * row[column]
-    intervals = [theory.mean_interval(list(by_seed.values())) for by_seed in values.values()]
-    inverse = [1 / ell for ell in values]
-    means = [interval.mean for interval in intervals]
-    axis.plot(inverse, means, ms=4, label=f"B = {rows[0]['batch_size']}", **style)
-    limit = _extrapolate(values)
+        values[row["ell"]].append(factor * row[column])
+    means = {ell: np.mean(of_ell) for ell, of_ell in values.items()}
+    axis.plot(
+        [1 / ell for ell in values],
+        list(means.values()),
+        **{"ms": 4, "label": f"B = {rows[0]['batch_size']}", **style},
+    )
+    intervals = {1 / ell: theory.mean_interval(of_ell) for ell, of_ell in values.items()}
+    color = style["color"]
+    usable = [ell for ell in values if ell > 1 and len(values[ell]) > 1]
+    pairs = extrapolations(values, usable, ALPHA)[-2:]
+    for pair in pairs:
+        if pair.limit.mean > 0:
+            ends = [*(means[ell] for ell in pair.ells), pair.limit.mean]
+            axis.plot([*(1 / ell for ell in pair.ells), 0], ends, color=color, ls=":", lw=1)
+    limit = estimate_limit(values, usable, ALPHA) if len(pairs) == 2 else None
     if limit is not None and limit.mean > 0:
-        color = style["color"]
-        axis.plot([inverse[-1], 0], [means[-1], limit.mean], color=color, ls=":", lw=1)
         axis.plot([0], [limit.mean], ms=6, mfc="none", ls="none", **style)
         if column in theory.QUANTITIES:
             band = (limit.mean / closeness, limit.mean * closeness)
             axis.axhspan(*band, color=color, alpha=0.08, lw=0)
         if limit.ci_low > 0:
-            inverse, intervals = [*inverse, 0], [*intervals, limit]
-    for x, interval in zip(inverse, intervals):
+            intervals[0] = limit
+    for x, interval in intervals.items():
         if math.isfinite(interval.ci_low):
-            axis.plot([x, x], [interval.ci_low, interval.ci_high], color=style["color"], lw=1)
-
-
-def _extrapolate(values):
-    """Returns the limit from the two largest ell, over the seeds of both; `None` without any."""
-    amplified = [ell for ell in values if ell > 1][-2:]
-    if len(amplified) < 2:
-        return None
-    seeds = sorted(set.intersection(*(set(values[ell]) for ell in amplified)))
-    if not seeds:
-        return None
-    small, large = ([values[ell][seed] for seed in seeds] for ell in amplified)
-    return theory.mean_interval(theory.extrapolate(amplified[0], small, amplified[1], large))
+            axis.plot([x, x], [interval.ci_low, interval.ci_high], color=color, lw=1)

@@ -32,21 +32,27 @@ def recommend(study, details):
             f"The SDE stops being valid between batch sizes {max(valid)} and {min(invalid)}. "
             f"{add_sizes('in between', study)} to see where."
         )
+    changes = {}
     for entry in details["verdicts"]:
         if entry["verdict"] == INCONCLUSIVE and entry["ratios"] and entry["remedy"]:
-            size = batch_sizes([entry["batch_size"]])
-            if entry["remedy"] == LARGER_ELL:
-                largest = f"{2 * max(map(float, entry['finished'])):g}"
-                change = flag(study, f"{study.name}.max_ell", largest)
-            else:
-                change = flag(study, "max_num_seeds", 2 * study.max_num_seeds)
-            steps.append(
-                f"At {size}, the verdict is inconclusive. Run the study again with {change} on the "
-                "same workdir: finished runs are kept, and more are added until it is clear."
-            )
+            changes.setdefault(_change(study, entry), []).append(entry["batch_size"])
+    for change, sizes in changes.items():
+        steps.append(
+            f"At {batch_sizes(sizes)}, the verdict is inconclusive. Run the study again with "
+            f"{change} on the same workdir: finished runs are kept, and more are added until it is "
+            "clear."
+        )
     if not_judged := sizes_of(INCONCLUSIVE, has_ratios=False):
         steps.append(
             f"At {batch_sizes(not_judged)}, there was nothing to compare. Fix the problem named in "
             "the verdict."
         )
     return steps + on_failed_runs(study, details)
+
+
+def _change(study, entry):
+    """The field that allows a larger ell or more seeds, whichever is likely to settle a verdict."""
+    if entry["remedy"] == LARGER_ELL:
+        largest = max(map(float, entry["finished"]))
+        return flag(study, f"{study.name}.max_ell", f"{2 * largest:g}")
+    return flag(study, "max_num_seeds", 2 * study.max_num_seeds)

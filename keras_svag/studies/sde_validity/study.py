@@ -125,9 +125,11 @@ class SDEValidity(Study):
         more = {}
         for entry in details["verdicts"]:
             num_seeds, ells = plan[entry["batch_size"]]
+            if not entry["ratios"]:
+                continue  # nothing to add to
             if entry["remedy"] == LARGER_ELL and 2 * ells[-1] <= self.max_ell:
                 more[entry["batch_size"]] = (num_seeds, (*ells, 2 * ells[-1]))
-            elif entry["remedy"] and entry["ratios"] and num_seeds < self.max_num_seeds:
+            elif entry["remedy"] and num_seeds < self.max_num_seeds:
                 more[entry["batch_size"]] = (min(2 * num_seeds, self.max_num_seeds), ells)
         return more
 
@@ -169,8 +171,8 @@ class SDEValidity(Study):
         """Describes how intervals account for several looks and quantities."""
         looks = sorted({entry["look"] for entry in details["verdicts"]})
         return (
-            f"{describe_look(looks[-1])} Differences are Bonferroni-corrected for "
-            f"{len(self.quantities())} quantities."
+            f"{describe_look(looks[-1])} The tests for "
+            f'"invalid" are Bonferroni-corrected for {len(self.quantities())} quantities.'
         )
 
     def figures(self, table, details, workdir):
@@ -192,8 +194,10 @@ class SDEValidity(Study):
         columns = ("gradient_noise", "gradient_signal", "noise_to_signal", "weight_norm", *ends)
         rows = [("B", "ell", "seeds", "N", "G", "N/G", "R", *(e.replace("_", " ") for e in ends))]
         for setting in settings:
-            cell = (f"{setting['batch_size']}", f"{setting['ell']:g}", f"{setting['num_seeds']}")
-            rows.append((*cell, *(format_interval(setting.get(name)) for name in columns)))
+            failed = f" ({setting['failed']} failed)" if setting.get("failed") else ""
+            cell = (f"{setting['batch_size']}", f"{setting['ell']:g}")
+            values = (format_interval(setting.get(name)) for name in columns)
+            rows.append((*cell, f"{setting['num_seeds']}{failed}", *values))
         text = align(rows)
         for entry in details["verdicts"]:
             text += [

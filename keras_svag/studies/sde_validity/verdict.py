@@ -5,6 +5,7 @@ import math
 
 from keras_svag import theory
 from keras_svag.engine.execution import DONE
+from keras_svag.studies.base.criteria import check_columns
 from keras_svag.studies.base.looks import look_number
 from keras_svag.studies.base.table import column, failed_runs, summarize_quantities
 from keras_svag.theory import Interval, SDEVerdict
@@ -14,6 +15,7 @@ WORST_FIRST = (theory.INVALID, theory.INCONCLUSIVE, theory.VALID)
 
 def build_verdict(study, table, workdir):
     """Returns the dict of `verdict.json`; the study's verdict is that of its worst batch size."""
+    check_columns(study.criteria, table)
     settings, verdicts, looks = [], [], {}
     for batch_size in study.batch_sizes:
         rows = [row for row in table if row["batch_size"] == batch_size]

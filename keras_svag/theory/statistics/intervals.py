@@ -26,7 +26,8 @@ class Interval:
 
     def __str__(self) -> str:
         """Returns `"estimate [low, high]"`."""
-        return f"{self.mean:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
+        mean = drop_rounding_error(self.mean, self.ci_low, self.ci_high)
+        return f"{mean:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
 
     def to_json(self) -> dict[str, float | None]:
         """Returns a JSON-serializable dict, with `None` for values that are not finite."""
@@ -34,6 +35,11 @@ class Interval:
             name: value if math.isfinite(value) else None
             for name, value in dataclasses.asdict(self).items()
         }
+
+
+def drop_rounding_error(mean: float, low: float, high: float) -> float:
+    """Returns 0 for an estimate that is nothing but rounding, to be shown with its interval."""
+    return 0.0 if abs(mean) < 1e-6 * (high - low) < math.inf else mean
 
 
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:

@@ -58,7 +58,7 @@ class Criterion:
 
 
 def hull(comparisons: Sequence[Comparison], alpha: float) -> Interval:
-    """What the tests leave open, whichever comparison is right, with the estimate of the first."""
+    """Union of the intervals of all comparisons, with the estimate of the first."""
     intervals = [comparison.interval(alpha) for comparison in comparisons]
     low, high = min(i.ci_low for i in intervals), max(i.ci_high for i in intervals)
     return Interval(intervals[0].mean, low, high)

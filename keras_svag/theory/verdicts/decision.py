@@ -15,7 +15,7 @@ DEFAULT_CLOSENESS = math.sqrt(2.0)
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What was shown about each quantity, at one level of error."""
+    """Outcome of the tests of all quantities, at one level of error."""
 
     intervals: dict[str, Interval]
     criteria: dict[str, Criterion]

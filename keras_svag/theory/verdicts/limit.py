@@ -71,17 +71,23 @@ def extrapolations(
     return found
 
 
+def estimate_limit(
+    samples: Mapping[float, np.ndarray], ells: Sequence[float], alpha: float
+) -> Interval:
+    """The mean of the last two extrapolations, from three ells; ends err with `alpha`."""
+    ells = tuple(ells[-NUM_ELLS:])
+    before, after = _last_two(ells)
+    return IndependentSamples([samples[ell] for ell in ells]).interval((before + after) / 2, alpha)
+
+
 def comparisons_with_limit(
     samples: Mapping[float, np.ndarray], ells: Sequence[float], criterion: Criterion
 ) -> list[Comparison]:
-    """SGD against the limit of SVAG: the first is the estimate, and a claim must hold for all.
-
-    The estimate of the limit is the mean M of the last two extrapolations: with ells that double it
-    is the least-squares line in 1/l at 0. The limit may differ from M by what an error of any order
-    between 1/2 and 2 would leave there, which is a known share of SGD's distance from M, and by 3/2
-    of what the two extrapolations disagree about beyond one standard error
-    (docs/theory_verdicts.md, section 2).
-    """
+    """SGD against the limit of SVAG: the first is the estimate, and a claim must hold for all."""
+    # The estimate is the mean M of the last two extrapolations: with ells that double, the
+    # least-squares line in 1/l at 0. The limit may differ from M by what an error of any order
+    # between 1/2 and 2 would leave there, a known share of SGD's distance from M, and by 3/2 of
+    # what the extrapolations disagree about beyond one standard error (docs/theory_verdicts.md).
     ells = tuple(ells[-NUM_ELLS:])
     groups = IndependentSamples([samples[ell] for ell in (1.0, *ells)])
     sgd = np.array([1.0, 0.0, 0.0, 0.0])

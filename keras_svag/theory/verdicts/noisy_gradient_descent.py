@@ -90,7 +90,7 @@ def judge_noisy_gradient_descent(
     if num_pairs < 2:
         return NoiseVerdict(INCONCLUSIVE, {}, {}, limits, num_pairs, failed)
     comparisons = {
-        q: [criteria[q].compare(PairedSamples(pair[:, is_done]), (1.0, 0.0), (0.0, 1.0))]
+        q: [criteria[q].compare(PairedSamples(list(pair[:, is_done])), (1.0, 0.0), (0.0, 1.0))]
         for q, pair in table.items()
     }
     decision = decide(comparisons, criteria, alpha)

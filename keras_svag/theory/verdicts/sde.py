@@ -25,7 +25,7 @@ from keras_svag.theory.verdicts.limit import (
 from keras_svag.theory.verdicts.looks import spent_at
 from keras_svag.theory.verdicts.runs import split_runs
 
-# What is likely to settle an inconclusive verdict.
+# The remedies that are likely to settle an inconclusive verdict.
 MORE_SEEDS, LARGER_ELL = "seeds", "ell"
 
 
@@ -164,6 +164,6 @@ def _decide(
 
 
 def _failures(failed: Mapping[float, int]) -> str:
-    """In parentheses, how many runs failed at which ell."""
+    """Lists in parentheses the numbers of failed runs by ell."""
     listed = [f"{count} at ell = {ell:g}" for ell, count in failed.items() if count]
     return f" ({english_list(listed)} failed)" if listed else ""
