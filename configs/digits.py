@@ -99,6 +99,7 @@ def get_config(variant="default"):
         batch_sizes=(256,),
         margins=(0.05,),  # of equivalence, for each batch size
         noise_steps=(1.0, 8.0),
+        criteria=placeholder(object),
         second_moment=False,  # another method for each of noise_steps above 1
         num_seeds=48,
     )

@@ -49,6 +49,7 @@ def get_config():
         batch_sizes=placeholder(tuple),
         margins=(0.05,),
         noise_steps=(1.0,),
+        criteria=placeholder(object),
         second_moment=False,  # another method for each of noise_steps above 1
         num_seeds=48,
     )

@@ -180,7 +180,7 @@ def test_criteria_add_quantities(tmp_path):
     assert outcome(difference=0.11) == ("equivalent", "equivalent", "difference")
     assert outcome(difference=0.02) == ("different", "different", "difference")
     assert outcome(ratio=1.2) == ("equivalent", "equivalent", "ratio")
-    with pytest.raises(ValueError, match="criteria.*Received: criteria with 'final_auc'"):
+    with pytest.raises(ValueError, match="criteria.*Received: criteria for 'final_auc'"):
         judge(tmp_path, criteria={"final_auc": {"ratio": 1.2}})
 
 

@@ -5,7 +5,7 @@ import math
 
 from keras_svag import theory
 from keras_svag.engine.execution import DONE
-from keras_svag.studies.base.criteria import parse_criteria
+from keras_svag.studies.base.criteria import check_columns, parse_criteria
 from keras_svag.studies.base.looks import look_number
 from keras_svag.studies.base.table import column, failed_runs, final_columns
 from keras_svag.theory import EQUIVALENT, INCONCLUSIVE, Criterion, Interval
@@ -22,6 +22,7 @@ TITLES = {
 
 def build_verdict(study, arms, workdir):
     """Returns the dict of `verdict.json` from the arms, with their rows attached."""
+    check_columns(study.criteria, [row for arm in arms for row in arm["rows"]])
     comparisons, verdicts, looks = [], [], {}
     for batch_size, margin in zip(study.batch_sizes, study.margins):
         candidates = [arm for arm in arms if arm["batch_size"] == batch_size]
@@ -81,22 +82,14 @@ def _compare_arms(study, a, b, margin, look):
 
 
 def _recorded(study, rows):
-    """Returns the names of the quantities that all finished runs have recorded."""
+    """Returns the quantities that all finished runs have recorded, and those of criteria."""
     done = [row for row in rows if row["status"] == DONE]
     own = [q for q in TITLES if all(math.isfinite(row.get(q, math.nan)) for row in done)]
-    added = [q for q in study.criteria or {} if q not in own]
-    for quantity in added:
-        if any(not isinstance(row.get(quantity), (int, float)) for row in done):
-            raise ValueError(
-                f"`{study.name}.criteria` must be about numbers that all runs record, columns of "
-                f"results.csv. Received: criteria with {quantity!r}. Recorded: "
-                f"{[q for q in done[0] if isinstance(done[0][q], float)]}"
-            )
-    return own + added
+    return own + [q for q in study.criteria or {} if q not in own]
 
 
 def _value(row, quantity):
-    return row[quantity] if row["status"] == DONE else math.nan
+    return row.get(quantity, math.nan) if row["status"] == DONE else math.nan
 
 
 def _describe_verdict(sgd, found, rows, look):

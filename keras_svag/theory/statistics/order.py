@@ -72,6 +72,11 @@ def fit_errors(
             "`values` must have at least two ells with two seeds each, and `reference` two seeds. "
             f"Received: numbers of seeds {[len(row) for row in rows]}"
         )
+    if paired and len(set(map(len, rows))) > 1:
+        raise ValueError(
+            "`values` and `reference` must have the same seeds where they are paired. Received: "
+            f"numbers of seeds {[len(row) for row in rows]} with paired=True. Use paired=False."
+        )
     if not all(np.isfinite(row).all() for row in rows):
         raise ValueError(
             "`values` and `reference` must be finite numbers. Received: "
