@@ -180,8 +180,8 @@ TARGETS = {
     "fit_errors": (
         theory.fit_errors,
         {
-            "values": st.dictionaries(st.sampled_from(ELLS), FIVE, max_size=4),
-            "reference": FIVE,
+            "values": st.dictionaries(st.sampled_from(ELLS), RUNS, max_size=4),
+            "reference": RUNS,
             "paired": st.booleans(),
             "confidence": CONFIDENCE,
         },

@@ -236,7 +236,7 @@ class Study:
     def from_json(cls, config: dict, facts: TrainingFacts) -> "Study":
         """Restores a study, without its recipe, from the content of `config.json`."""
         common = {field: config[name] for name, field in COMMON_FIELDS.items() if name in config}
-        own = {name: config[cls.name][name] for name in cls.own_fields}
+        own = {name: value for name, value in config[cls.name].items() if name in cls.own_fields}
         return cls(facts, **{**common, **own}, config=config)
 
     def run(

@@ -54,7 +54,11 @@ def fit_errors(
         An `ErrorFit`.
 
     Raises:
+    <<<<<<< HEAD
         ValueError: if there are fewer than two ells or two seeds, or a number is not finite.
+    =======
+        ValueError: if there are fewer than two ells, or two seeds, or a value is not finite.
+    >>>>>>> t19
 
     Example:
 
@@ -67,10 +71,16 @@ def fit_errors(
     ells = np.array(sorted(values), float)
     rows = [np.asarray(values[ell], float) for ell in sorted(values)]
     rows.append(np.asarray(reference, float))
-    if len(ells) < 2 or min(map(len, rows)) < 2:
+    sizes = [len(row) for row in rows]
+    if len(ells) < 2 or min(sizes) < 2 or (paired and len(set(sizes)) > 1):
         raise ValueError(
-            "`values` must have at least two ells with two seeds each, and `reference` two seeds. "
-            f"Received: numbers of seeds {[len(row) for row in rows]}"
+            "`values` must have at least two ells with two seeds each, and `reference` two seeds; "
+            f"paired, all as many. Received: numbers of seeds {sizes}"
+        )
+    if not all(math.isfinite(float(row.var())) for row in rows):
+        raise ValueError(
+            "`values` and `reference` must be finite numbers, and their variances too. "
+            f"Received: values={dict(values)}, reference={list(reference)}. Leave out failed runs."
         )
     if paired and len(set(map(len, rows))) > 1:
         raise ValueError(
