@@ -54,11 +54,7 @@ def fit_errors(
         An `ErrorFit`.
 
     Raises:
-    <<<<<<< HEAD
         ValueError: if there are fewer than two ells or two seeds, or a number is not finite.
-    =======
-        ValueError: if there are fewer than two ells, or two seeds, or a value is not finite.
-    >>>>>>> t19
 
     Example:
 
@@ -81,16 +77,6 @@ def fit_errors(
         raise ValueError(
             "`values` and `reference` must be finite numbers, and their variances too. "
             f"Received: values={dict(values)}, reference={list(reference)}. Leave out failed runs."
-        )
-    if paired and len(set(map(len, rows))) > 1:
-        raise ValueError(
-            "`values` and `reference` must have the same seeds where they are paired. Received: "
-            f"numbers of seeds {[len(row) for row in rows]} with paired=True. Use paired=False."
-        )
-    if not all(np.isfinite(row).all() for row in rows):
-        raise ValueError(
-            "`values` and `reference` must be finite numbers. Received: "
-            f"values={dict(values)}, reference={list(reference)}. Leave out the seeds that failed."
         )
     samples = PairedSamples(rows) if paired else IndependentSamples(rows)
     alpha = (1 - confidence) / 2
