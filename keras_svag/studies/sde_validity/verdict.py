@@ -7,7 +7,13 @@ from keras_svag import theory
 from keras_svag.engine.execution import DONE
 from keras_svag.studies.base.criteria import check_columns
 from keras_svag.studies.base.looks import look_number
-from keras_svag.studies.base.table import column, failed_runs, summarize_quantities
+from keras_svag.studies.base.table import (
+    column,
+    failed_runs,
+    read_rows,
+    summarize_quantities,
+)
+from keras_svag.studies.sde_validity.equilibrium import why_no_condition
 from keras_svag.theory import Interval, SDEVerdict
 
 WORST_FIRST = (theory.INVALID, theory.INCONCLUSIVE, theory.VALID)
@@ -26,7 +32,7 @@ def build_verdict(study, table, workdir):
         settings += [_summarize_cell(cell) for cell in cells.values()]
         looks[batch_size] = {f"{ell:g}": len(cell) for ell, cell in cells.items()}
         look = look_number(workdir, batch_size, looks[batch_size])
-        verdicts.append(_judge_batch_size(study, batch_size, cells, look))
+        verdicts.append(_judge_batch_size(study, batch_size, cells, look, workdir))
     worst = min(verdicts, key=lambda v: WORST_FIRST.index(v["verdict"]))
     return {
         "study": study.name,
@@ -51,7 +57,7 @@ def _summarize_cell(rows):
     return summary | summarize_quantities(rows) if summary["num_seeds"] else summary
 
 
-def _judge_batch_size(study, batch_size, cells, look):
+def _judge_batch_size(study, batch_size, cells, look, workdir):
     found = _judge(study, cells, look)
     sgd = cells.get(1.0, [])
     condition = theory.sde_condition(
@@ -59,6 +65,13 @@ def _judge_batch_size(study, batch_size, cells, look):
         column(sgd, "gradient_signal") or [math.nan],
         study.closeness,
     )
+    names = column(sgd, "name")
+    histories = [read_rows(workdir, name) for name in names]
+    not_applied = "No run of SGD finished."
+    if histories:
+        not_applied = why_no_condition(histories, study.facts, batch_size, study.window)
+    if not_applied:
+        condition = dataclasses.replace(condition, holds=None)
     return {
         "batch_size": batch_size,
         "learning_rate": study.facts.learning_rate_at(batch_size),
@@ -76,6 +89,7 @@ def _judge_batch_size(study, batch_size, cells, look):
         "finished": {f"{ell:g}": count for ell, count in found.finished.items()},
         "failed": {f"{ell:g}": count for ell, count in found.failed.items() if count},
         "necessary_condition": vars(condition),
+        "condition_not_applied": not_applied,
     }
 
 
