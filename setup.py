@@ -57,7 +57,7 @@ setup(
         "keras_svag._bin.configs": "configs",
         "keras_svag._bin.trainers": "trainers",
     },
-    package_data={"keras_svag": ["**/*.jinja"]},
+    package_data={"keras_svag": ["py.typed", "**/*.jinja"]},
     entry_points={
         "console_scripts": [
             "svag-compare = keras_svag.studies.commands:compare",
