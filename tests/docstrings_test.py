@@ -1,18 +1,13 @@
-"""Docstrings: complete for the public API, one line for the rest, and their examples run."""
+"""Docstrings: complete for the public API, with an example, and one line for the rest."""
 
 import ast
 import dataclasses
-import doctest
 import importlib
 import inspect
 import pathlib
 import re
 
-import keras
-import numpy as np
 import pytest
-
-import keras_svag
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "keras_svag"
 # What the API reference shows: the `__all__` of these modules.
@@ -101,26 +96,10 @@ def needs_example(value):
     return not is_record(value) and not (inspect.isclass(value) and issubclass(value, Exception))
 
 
-def small_recipe():
-    """The `recipe` of the examples: that of the docstring of `Recipe`."""
-    names = {"Recipe": keras_svag.Recipe, "keras": keras, "np": np}
-    for example in doctest.DocTestParser().get_examples(keras_svag.Recipe.__doc__):
-        exec(example.source, names)
-    return names["recipe"]
-
-
 @pytest.mark.parametrize("name", [name for name in OWN if needs_example(OWN[name])])
-def test_example_runs(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    value = OWN[name]
-    names = {**vars(inspect.getmodule(value)), "keras": keras, "np": np, "keras_svag": keras_svag}
-    if "(recipe" in value.__doc__:
-        names["recipe"] = small_recipe()
-    [example] = doctest.DocTestFinder(recurse=False).find(value, name, globs=names) or [None]
-    assert example and example.examples, "no example"
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    runner.run(example)
-    assert runner.summarize(verbose=False).failed == 0
+def test_has_an_example(name):
+    """tests/docs_test.py runs it."""
+    assert ">>> " in OWN[name].__doc__
 
 
 def documented_nodes():

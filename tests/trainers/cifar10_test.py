@@ -21,7 +21,7 @@ def data_dir(tmp_path_factory):
     images = (20 * labels[:, None, None, None] + noise).astype(np.uint8)
     folder = tmp_path_factory.mktemp("data") / "cifar10"
     parts = [images[:64], labels[:64], images[:32], labels[:32]]
-    write_arrays(folder, "cifar10", parts, {"version": "made up"})
+    write_arrays(folder, "cifar10", parts, {"version": "made up"}, num_classes=10)
     return folder
 
 

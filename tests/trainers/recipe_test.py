@@ -118,7 +118,7 @@ WRONG = {
     "function that raises": (["{file}:fail"], ["fail()", "RuntimeError", "no data today"]),
     "returns something else": (["{file}:number"], ["number", "int"]),
     "optimizer by name": (["{file}:make_by_name"], ["optimizer='adam'"]),
-    "seed is ignored": (["{file}:ignore_seed"], ["ignores its seed"]),
+    "seed is ignored": (["{file}:ignore_seed"], ["different initial weights for different seeds"]),
     "empty": ([""], ["recipe=''"]),
     "a whole config": (["{file}:make", "--config=configs/digits.py"], ["epochs=30.0", "recipe"]),
     "another length": (
