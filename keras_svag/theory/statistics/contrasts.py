@@ -160,11 +160,7 @@ class Difference(Comparison):
 
 
 def _crossing(excess: Callable[[float], float]) -> float:
-<<<<<<< HEAD
     """Smallest limit at which a function becomes negative; 0 if it is not positive there."""
-=======
-    """First point where a function that is positive at 0 turns negative; else 0."""
->>>>>>> t19
     if not excess(0.0) > 0:
         return 0.0
     low, high = 0.0, 1.0
