@@ -76,17 +76,22 @@ def has_errors(settings):
 
 def shaded_spans(settings, ratio):
     """Returns the ends of the batch sizes whose test error is over `ratio` times the best."""
+<<<<<<< HEAD
     # A span ends halfway, on a logarithmic axis, to the next batch size on either side. Where every
     # run failed there is no test error, and the batch size is shaded too.
+=======
+>>>>>>> p19-linear
     errors = [final_error(setting) for setting in settings]
     best = min((error.mean for error in errors if error), default=math.nan)
     sizes = [setting["batch_size"] for setting in settings]
+    # Halfway, on a logarithmic axis, to the next batch size.
     inner = [math.sqrt(a * b) for a, b in zip(sizes, sizes[1:])]
     if not inner:
         return []
     ends = [sizes[0] ** 2 / inner[0], *inner, sizes[-1] ** 2 / inner[-1]]
     spans = []
     for error, low, high in zip(errors, ends, ends[1:]):
+        # Where every run failed there is no test error, which is worse.
         if error is not None and not error.mean > ratio * best:
             continue
         if spans and spans[-1][1] == low:
