@@ -258,7 +258,11 @@ def test_with_momentum_the_prediction_is_a_guide(run_scaling, tmp_path):
     page = Page((tmp_path / "report.html").read_text()).text
     for text in (repr(result), page):
         assert "This is a guide and no bound, since the optimizer is not SGD without mom" in text
-        assert "at most 5" not in text.replace("at most 5 %", "") and "strictest" not in text and "violated" not in text
+        assert (
+            "at most 5" not in text.replace("at most 5 %", "")
+            and "strictest" not in text
+            and "violated" not in text
+        )
         # 5 x 0.1 and 8 x 0.1.
         assert "and below 1: 0.5 at the predicted kappa and 0.8 at the observed kappa" in text
     assert "the factor is about 5" in page
