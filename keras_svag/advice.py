@@ -39,10 +39,10 @@ UNKNOWN = {
     "equilibrium": "equilibrium cannot be tested",
 }
 _BOUND = (
-    "The bound is one-sided: training changes above it, and may change below it.",
-    "On the batch size, it is strictest from a small base batch.",
+    "The bound is one-sided: training changes above it and may change below it.",
+    "The bound on the batch size is strictest when measured at a small base batch.",
 )
-_GUIDE = ("The guide is no bound: training may stay the same above it, and may change below it.",)
+_GUIDE = ("The guide is not a bound: training may stay the same above it or change below it.",)
 # A long run has thousands of rows: the search for a window tries only so many starts.
 _MAX_STARTS = 8
 
@@ -108,7 +108,7 @@ class Advice:
             for name, holds in self.assumptions.items()
             if not holds
         ]
-        kind = "as a heuristic" if self.is_bound else "as a guide and no bound"
+        kind = "as a heuristic" if self.is_bound else "as a guide, not a bound"
         return f"{kind} ({', '.join(filter(None, reasons))})"
 
     def describe(self):
@@ -134,8 +134,7 @@ class Advice:
             value = self._momentum_product(self.kappa)
             requested = f" At the requested factor {self.kappa:g} it is {value:.2g}."
         return (
-            "With momentum, what limits the rule is kappa (1 - momentum), which must "
-            f"{condition}.{requested}"
+            f"For the rule to hold with momentum, kappa (1 - momentum) must {condition}.{requested}"
         )
 
     def to_json(self):

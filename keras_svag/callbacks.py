@@ -29,7 +29,7 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
 
     - `C^2 + (C^2 - 1) N/G` with its 95 % interval, for SGD without momentum an upper bound on the
       factor kappa on the batch size: training changes above it, and may change below it. For other
-      optimizers it is a guide and no bound; with momentum b, `kappa (1 - b)` is printed beside it,
+      optimizers it is a guide, not a bound; with momentum b, `kappa (1 - b)` is printed beside it,
       which must stay of order 1;
     - the scaling rule for the hyperparameters of this optimizer;
     - whether the bound is a theorem here (SGD without momentum, weight decay, a scale-invariant

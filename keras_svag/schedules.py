@@ -73,7 +73,7 @@ def keras_schedule(learning_rate, total, class_name, config, base_total):
 
 
 def warm_up(schedule, total, fraction=0.0, factor=0.01, gradual=False):
-    """Lowers a rate or a schedule during the first `fraction` of the run; see `WarmUp`."""
+    """Returns `schedule` with a warm-up over the first `fraction` of `total`; see `WarmUp`."""
     steps = _first_step_after(_fraction(fraction, "warm_up"), total)
     return WarmUp(schedule, steps, factor, gradual) if steps else schedule
 

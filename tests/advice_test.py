@@ -358,8 +358,8 @@ def test_bound_for_plain_sgd_and_guide_for_others(optimizer, is_bound):
     text = advise(records(), optimizer, batch_size=8, kappa=99).describe()
     assert ("at most" in text) == is_bound
     assert ("training changes above it" in text) == is_bound
-    assert ("strictest from a small base batch" in text) == is_bound
-    assert ("a guide and no bound" in text) == (not is_bound)
+    assert ("strictest when measured at a small base batch" in text) == is_bound
+    assert ("a guide, not a bound" in text) == (not is_bound)
     assert ("may stay the same above it" in text) == (not is_bound)
     assert f"exceeds the {'bound' if is_bound else 'guide'}" in text
     assert ("kappa (1 - momentum)" in text) == bool(getattr(optimizer, "momentum", 0))

@@ -26,7 +26,7 @@ def find_rule(optimizer, rule=AUTO):
 
 
 def _rules_of(optimizer):
-    """Returns the rules of an optimizer; the first one keeps its SDE."""
+    """Returns the scaling rules of an optimizer, the one that preserves its SDE first."""
     cls = type(optimizer)
     versions = (cls, *map(registry.svag_class_for, cls.__mro__))
     rules = (getattr(version, "scaling_rule", None) for version in versions)

@@ -105,8 +105,8 @@ def lsr_max_kappa(
 
     If R, G and B N (the noise per unit of time, which the rule keeps) agree within a factor C, then
     `kappa G + N <= C^2 (G + N)`. Beyond the bound training changes; below it nothing follows. It
-    makes the assumptions of `sde_condition`. With momentum it is a guide and no bound: training may
-    stay the same beyond it. The bound on the batch size is strictest from a small base batch.
+    makes the assumptions of `sde_condition`. With momentum it is a guide, not a bound: training
+    may stay the same beyond it. The bound on the batch size is strictest at a small base batch.
 
     Args:
         noise: N of the base run in equilibrium: one number per seed, or per `RunningMeans.batches`.

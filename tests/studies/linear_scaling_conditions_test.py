@@ -257,7 +257,7 @@ def test_with_momentum_the_prediction_is_a_guide(run_scaling, tmp_path):
     assert "for this optimizer N/G is no bound" in comparison["reason"]
     page = Page((tmp_path / "report.html").read_text()).text
     for text in (repr(result), page):
-        assert "This is a guide and no bound, since the optimizer is not SGD without mom" in text
+        assert "This is a guide, not a bound, since the optimizer is not SGD without mom" in text
         assert (
             "at most 5" not in text.replace("at most 5 %", "")
             and "strictest" not in text
@@ -280,7 +280,7 @@ def test_plain_sgd_in_equilibrium_has_a_bound(run_scaling, tmp_path):
     page = Page((tmp_path / "report.html").read_text()).text
     assert "the factor is at most 5" in page
     for text in (repr(result), page):
-        assert "strictest from a small base batch" in text and "a guide and no" not in text
+        assert "strictest when measured at a small" in text and "a guide, not" not in text
 
 
 def test_without_equilibrium_the_prediction_is_a_guide(run_scaling, tmp_path):
@@ -288,7 +288,7 @@ def test_without_equilibrium_the_prediction_is_a_guide(run_scaling, tmp_path):
     page = Page((tmp_path / "report.html").read_text()).text
     assert "the factor is about 5" in page
     for text in (repr(result), page):
-        assert "a guide and no bound, since the base runs are not in equilibrium" in text
+        assert "a guide, not a bound, since the base runs are not in equilibrium" in text
 
 
 # Runs whose N/G supports a condition.

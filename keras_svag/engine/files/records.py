@@ -22,7 +22,7 @@ class DamagedError(ValueError):
 
 @contextlib.contextmanager
 def writing(path):
-    """Context that turns an `OSError` into a `WriteError` with a remedy."""
+    """Context manager that re-raises an `OSError` as a `WriteError` with a remedy."""
     try:
         yield
     except WriteError:

@@ -13,7 +13,7 @@ _VIOLATED = {
 
 
 def why_guide(premises):
-    """Returns the reasons why N/G gives a guide and no bound, as words; empty for a bound."""
+    """Returns why N/G gives a guide, not a bound, in words; empty if it gives a bound."""
     reasons = [text for name, text in _VIOLATED.items() if premises[name] is False]
     if premises[BASE_EQUILIBRIUM] is None:
         reasons.append("equilibrium of the base runs could not be tested")
@@ -24,10 +24,10 @@ def describe_bound(facts, details):
     """Returns "at most" or "about", and sentences on what the predicted kappa is worth."""
     reasons = why_guide(details["premises"])
     qualifier = "at most"
-    sentences = ["The bound on the batch size is strictest from a small base batch."]
+    sentences = ["The bound on the batch size is strictest when measured at a small base batch."]
     if reasons:
         qualifier = "about"
-        sentences = [f"This is a guide and no bound, since {reasons}."]
+        sentences = [f"This is a guide, not a bound, since {reasons}."]
     if facts.momentum:
         kappas = {
             "at the predicted kappa": details["predicted_max_kappa"]["tight"]["mean"],
@@ -40,7 +40,7 @@ def describe_bound(facts, details):
         ]
         limit = " and below 1" if facts.rule == HEAVY_BALL else ""
         sentences.append(
-            "With momentum, what limits the rule is kappa (1 - momentum), which must stay of order "
+            "For the rule to hold with momentum, kappa (1 - momentum) must stay of order "
             f"1{limit}{': ' if values else ''}{english_list(values or [''])}."
         )
     return qualifier, sentences

@@ -41,15 +41,15 @@ def recommend(study, verdict):
             epochs = hyperparameter(study, "epochs", f"{2 * study.facts.epochs:g}")
             remedy = (
                 "so the means describe a transient. Train longer, for example with "
-                f"{epochs}, on another workdir."
+                f"{epochs}, in a new workdir."
             )
         else:
             remedy = "because without weight decay there is none. The bound is only a rough guide."
         steps.append(f"At {batch_sizes(sizes)}, equilibrium was not reached, {remedy}")
     if verdict["comparison"]["bound_holds"] is False:
         steps.append(
-            "The rule held beyond the bound, which is impossible if the assumptions of the theorem "
-            "hold. See below which ones do not."
+            "The rule held beyond the bound, so the assumptions of the theorem cannot all hold: "
+            "check the list below."
         )
     return steps + on_failed_runs(study, verdict)
 
@@ -57,8 +57,7 @@ def recommend(study, verdict):
 def _scale_by(kappa, settings, base, study):
     if kappa == 1:
         return (
-            f"Stay at batch size {base}: no larger batch size of this sweep was shown to train "
-            "like it."
+            f"Stay at batch size {base}: no larger batch size in this sweep was shown to match it."
         )
     before, after = (
         next(setting for setting in settings if setting["kappa"] == number) for number in (1, kappa)

@@ -1,4 +1,4 @@
-"""What the comparisons of several quantities come to, and how to say it."""
+"""Combines the comparisons of several quantities into one decision, and describes it."""
 
 import dataclasses
 import math

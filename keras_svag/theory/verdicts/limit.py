@@ -83,11 +83,11 @@ def estimate_limit(
 def comparisons_with_limit(
     samples: Mapping[float, np.ndarray], ells: Sequence[float], criterion: Criterion
 ) -> list[Comparison]:
-    """SGD against the limit of SVAG: the first is the estimate, and a claim must hold for all."""
-    # The estimate is the mean M of the last two extrapolations: with ells that double, the
-    # least-squares line in 1/l at 0. The limit may differ from M by what an error of any order
-    # between 1/2 and 2 would leave there, a known share of SGD's distance from M, and by 3/2 of
-    # what the extrapolations disagree about beyond one standard error (docs/theory_verdicts.md).
+    """Compares SGD with the estimated limit, then with extremes; a claim must hold for all."""
+    # The estimate is the mean M of the last two extrapolations: for ells that double, the
+    # intercept of the least-squares line in 1/l. The limit may differ from M by a known share of
+    # SGD's distance from M (for errors of orders 1/2 to 2), and by 3/2 of the disagreement
+    # of the extrapolations beyond one standard error (docs/theory_verdicts.md).
     ells = tuple(ells[-NUM_ELLS:])
     groups = IndependentSamples([samples[ell] for ell in (1.0, *ells)])
     sgd = np.array([1.0, 0.0, 0.0, 0.0])

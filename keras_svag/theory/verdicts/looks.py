@@ -6,7 +6,7 @@ from keras_svag._checks import finite_float, positive_int
 def spent_at(look: int, confidence: float = 0.95) -> float:
     """Error probability that a look may spend, so that all looks together err as one would.
 
-    A verdict that was inconclusive may be asked for again with more seeds, any number of times: the
+    An inconclusive verdict may be judged again with more seeds, any number of times: the
     k-th look spends `(1 - confidence) 2^-k`, and the sum over all k is `1 - confidence`.
 
     Args:

@@ -48,8 +48,8 @@ def judge_noisy_gradient_descent(
     """Judges whether two methods, run with the same seeds, lead to the same means.
 
     By one-sided tests on the seed-by-seed contrasts `Q_1 - (1 + margin) Q_2` and
-    `Q_1 - Q_2/(1 + margin)`, at the level `(1 - confidence) 2^-look`: limits that do not depend on
-    which method comes first. "equivalent": every quantity is shown to lie inside, and no run
+    `Q_1 - Q_2/(1 + margin)`, at the level `(1 - confidence) 2^-look`. The limits are symmetric in
+    the two methods. "equivalent": every quantity is shown to lie inside, and no run
     failed. "different": some quantity, corrected for their number, is shown to lie outside.
 
     Args:

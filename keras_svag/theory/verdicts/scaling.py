@@ -50,8 +50,8 @@ def judge_scaling(
     at the other batch size failed and none at the base. Else "inconclusive".
 
     Args:
-        base: dict from quantity to one number per seed, NaN for a run that failed. The gradient
-            noise is to be multiplied by the batch size, which the rule keeps.
+        base: dict from quantity to one number per seed, NaN for a run that failed. For the
+            gradient noise N pass B N, which the rule preserves.
         other: the same of the other batch size.
         closeness: C, a float > 1. Defaults to `sqrt(2)`.
         confidence: of all looks together, in (0, 1). Defaults to `0.95`.

@@ -66,8 +66,8 @@ def judge_sde(
 
     SGD's means are compared with the limit of SVAG by one-sided tests on the contrasts
     `Q_1 - C Q_inf` and `Q_1 - Q_inf/C`, at the level `(1 - confidence) 2^-look`. The limit is
-    extrapolated from the three largest ells, and counts as uncertain by what an error of another
-    order or a disagreement between the extrapolations would make of it. "valid": every quantity is
+    extrapolated from the three largest ells, with allowance for errors of other orders and for
+    disagreement between the extrapolations. "valid": every quantity is
     shown to lie inside `[1/C, C]`, and no run failed. "invalid": some quantity is shown to lie
     outside, Bonferroni-corrected, or every SGD run failed and no SVAG run did. Else "inconclusive".
     Derivation and error rates: docs/theory_verdicts.md.
@@ -152,7 +152,7 @@ def _decide(
     known_limit = decide(estimates, criteria, alpha)
     settled = known_limit.outside or not known_limit.undecided
     remedy, needed = (
-        (LARGER_ELL, "The limit is not known well enough: a larger ell would tell.")
+        (LARGER_ELL, "The limit is too uncertain: a larger ell would narrow it.")
         if settled
         else (MORE_SEEDS, "More seeds or longer runs would narrow this.")
     )
