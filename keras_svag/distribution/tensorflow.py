@@ -33,8 +33,8 @@ def multi_worker():
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
     else:
         raise ValueError(
-            "`strategy` 'multi_worker' needs the environment variable TF_CONFIG, or to be started "
-            "with `srun` under Slurm. Received: strategy='multi_worker' without either. "
+            "`strategy` 'multi_worker' requires the environment variable TF_CONFIG, or a launch "
+            "with `srun` under Slurm. Received: strategy='multi_worker' with neither. "
             "See docs/tpu.md."
         )
     # Heartbeats detect lost processes. `timeout_seconds` would keep one thread per operation until

@@ -33,7 +33,7 @@ def _rules_of(optimizer):
     rule = next((rule for rule in rules if rule is not None), None)
     if rule is None:
         raise ValueError(
-            f"`optimizer` must be one of {registry.known_optimizers()}, or of a subclass of one: "
+            f"`optimizer` must be an instance of {registry.known_optimizers()}, or of a subclass: "
             f"no scaling rule is known for others. Received: optimizer={optimizer!r}"
         )
     return rule(optimizer) if callable(rule) else (rule,)

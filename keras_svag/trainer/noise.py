@@ -75,8 +75,8 @@ def noise_and_signal_by_name(first, second, names):
     """Returns a dict from name to `(N, G)` of all gradients that have this name in `names`."""
     if not len(first) == len(second) == len(names):
         raise ValueError(
-            "`names` must have one name for each gradient of both lists. Received: "
-            f"{len(names)} names, {len(first)} and {len(second)} gradients."
+            "`names` must have one name per gradient, and `second` as many as `first`. Received: "
+            f"{len(names)} names, {len(first)} and {len(second)} gradients"
         )
     members = {name: [i for i, other in enumerate(names) if other == name] for name in names}
     return {

@@ -219,7 +219,7 @@ class LinearScaling(Study):
         return any(spec.batch_size == self.base_batch_size for spec in specs)
 
     def verdict_of(self, details):
-        """Returns `"fails"` if any larger batch size does, `"holds"` if all do."""
+        """Returns "fails" if any larger batch size fails, "holds" if all hold."""
         outcomes = {s["outcome"] for s in details["settings"] if s["kappa"] > 1} - {BASE}
         if FAILS in outcomes:
             return FAILS

@@ -142,7 +142,7 @@ def observed_max_kappa(settings):
 
 
 def compare_with_bound(settings, observed, tight, is_plain_sgd=True):
-    """Returns `bound_holds` (`None`: undecided, no bound), `ratio` of kappa to it, `reason`."""
+    """Returns `bound_holds` (`None` if undecided), `ratio` of kappa to the bound, and `reason`."""
     if observed["value"] is None or not math.isfinite(tight.mean):
         reason = "There is no bound to compare with: G of the base runs may be zero."
         if observed["value"] is None:
