@@ -188,7 +188,9 @@ def test_rules_that_do_not_fit():
         scale_optimizer(make("sgd"), 2, rule="cubic")
     with pytest.raises(ValueError, match="`rule` for Adam must be 'auto' or one of 'square_root'"):
         scale_optimizer(make("adam"), 2, rule="linear")
-    with pytest.raises(ValueError, match="`optimizer` must be an instance of SGD, .*Received: optimizer="):
+    with pytest.raises(
+        ValueError, match="`optimizer` must be an instance of SGD, .*Received: optimizer="
+    ):
         scale_optimizer(keras.optimizers.Ftrl(), 2)
     with pytest.raises(ValueError, match="`kappa` must be a finite number > 0. Received: kappa=0"):
         scale_optimizer(make("sgd"), 0)

@@ -60,6 +60,7 @@ def test_grid_and_judgement_may_change(claimed):
             "criteria": {"train_loss": {"ratio": 1.2}},
             "ells": [1.0, 16.0],
             "max_ell": 64.0,
+            "noise": "covariance",
         },
     }
     prepare_workdir(claimed, build(study_config(**grown)))
