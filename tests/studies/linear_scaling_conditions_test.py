@@ -10,7 +10,7 @@ import pytest
 
 from keras_svag import Recipe
 from keras_svag.engine.files import records
-from keras_svag.studies import LinearScaling
+from keras_svag.studies import LinearScaling, load
 from keras_svag.studies.sde_validity.equilibrium import why_no_condition
 from tests.studies.helpers import build, scaling_config
 from tests.studies.report_test import Page
@@ -247,6 +247,23 @@ def test_identity_with_momentum_is_that_of_the_velocity(scaling):
     # Records without velocity, as with Nesterov momentum: no identity.
     verdict = scaling(scaling_world({}), momentum_config())
     assert {setting["equilibrium"]["identity"] for setting in verdict["settings"]} == {None}
+
+
+def test_no_identity_where_some_runs_have_no_velocity(scaling, tmp_path):
+    # They were finished, or begun, by a version that did not record it.
+    config = momentum_config()
+    scaling(None, config, pool=with_velocity(scaling_world({}), lambda run: 1.0))
+    for name in ("b16_ell1_seed0", "b64_ell1_seed1"):
+        path = tmp_path / "runs" / name / "metrics.jsonl"
+        rows = records.read_jsonl(path)
+        del rows[0]["velocity_norm"]
+        records.write_jsonl(path, rows)
+    identities = {
+        setting["batch_size"]: setting["equilibrium"]["identity"]
+        for setting in load(tmp_path).details["settings"]
+    }
+    assert identities[16] is None and identities[64] is None
+    assert identities[8] is not None and identities[32] is not None
 
 
 def test_with_momentum_the_prediction_is_a_guide(run_scaling, tmp_path):

@@ -62,6 +62,16 @@ def test_ratio_of_errors_is_above_one(ratio):
         build(config_with(test_error_ratio=ratio), "linear_scaling")
 
 
+def test_accuracy_that_is_not_finite_is_that_of_a_failed_run(scaling, tmp_path):
+    scaling(scaling_world({}), config_with(criterion="test_accuracy"), accuracy=lambda run: 0.9)
+    assert set(outcomes(load(tmp_path).details).values()) == {"base", "holds"}
+    path = tmp_path / "runs" / "b16_ell1_seed0" / "metrics.jsonl"
+    # JSON holds NaN as null.
+    records.write_jsonl(path, [row | {"test_accuracy": None} for row in records.read_jsonl(path)])
+    expected = {0.5: "holds", 1: "base", 2: "inconclusive", 4: "holds", 8: "holds"}
+    assert outcomes(load(tmp_path).details) == expected
+
+
 def test_further_criteria(scaling, tmp_path):
     limit = {"final_test_accuracy": {"difference": 0.03}}
     verdict = scaling(scaling_world({}), config_with(criteria=limit), accuracy=accuracy_of)

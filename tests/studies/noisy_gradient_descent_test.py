@@ -9,6 +9,7 @@ import pytest
 from configs.digits import get_config
 from keras_svag.engine.execution import DONE, FAILED
 from keras_svag.engine.files import records
+from keras_svag.studies import load
 from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.noisy_gradient_descent.arms import attach_rows, build_arms
 from keras_svag.studies.noisy_gradient_descent.verdict import TITLES, build_verdict
@@ -145,6 +146,19 @@ def test_a_failed_run_is_never_equivalent(method, tmp_path):
     # What the finished runs show to be different is.
     details = judge(tmp_path, lambda study: made_up_table(study, 1.5, failed=failed))
     assert details["verdict"] == "different"
+
+
+def test_a_run_whose_test_loss_overflows_is_never_equivalent(tmp_path, use_pool):
+    # It finished, and JSON holds what is not finite as null.
+    use_pool(lambda run: (100.0, 2.0, 0.5))
+    run_study(ngd_config(noise_steps=(1.0,), num_seeds=4), NAME, tmp_path)
+    assert load(tmp_path).verdict == "equivalent"
+    path = tmp_path / "runs" / "b128_gauss1_seed1" / "metrics.jsonl"
+    records.write_jsonl(path, [row | {"test_loss": None} for row in records.read_jsonl(path)])
+    result = load(tmp_path)
+    assert result.verdict == "inconclusive"
+    assert "With 1 of 4 seeds, one of the two failed" in result.reason
+    assert {row["quantity"] for row in result.details["comparisons"]} == set(TITLES)
 
 
 def test_no_verdict_where_every_run_failed(tmp_path):

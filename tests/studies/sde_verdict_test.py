@@ -130,6 +130,15 @@ def test_no_ell_is_added_beyond_the_largest(synthetic):
     assert len(grids) == 1 and verdict["verdicts"][0]["remedy"] == "ell"
 
 
+def test_seeds_that_take_the_place_of_an_ell_are_no_matter_of_spread(synthetic):
+    grid = {"batch_sizes": [8], "ells": [1.0, 2.0, 4.0, 8.0], "max_ell": 8.0}
+    config = {"sde_validity": grid, "num_seeds": 2, "max_num_seeds": 4}
+    verdict = synthetic(slow, config, spread=lambda run: 0.001)
+    [sentence] = verdict["extensions"]
+    assert "4 seeds now" in sentence and "max_ell=8 allows no larger ell" in sentence
+    assert "spread" not in sentence
+
+
 def test_the_same_runs_are_the_same_look_and_more_seeds_another(use_pool, tmp_path):
     use_pool(lambda run: (1.0, 1.0, 1.0), spread=lambda run: 0.002)
     grid = {"batch_sizes": [8], "ells": [1.0, 2.0, 4.0, 8.0]}

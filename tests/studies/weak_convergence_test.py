@@ -2,12 +2,15 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 
 from configs.weak_convergence import get_config
 from keras_svag._json import to_json
+from keras_svag.engine.files import records
+from keras_svag.studies import load
 from keras_svag.studies.weak_convergence.linear_errors import cached_errors, exact_errors
 from keras_svag.studies.weak_convergence.linear_simulation import simulate
 from keras_svag.theory import Interval, LinearProblem, fit_errors
@@ -98,6 +101,17 @@ def test_errors_are_differences_of_the_runs_ends(study):
         assert (row["first"], row["second"]) == (fit.first, fit.second)
         strict = fit_errors(values, truth, paired=True, confidence=1 - 0.05 / 4)
         assert row["order"] == strict.order
+
+
+def test_a_run_whose_loss_overflows_counts_as_failed(study, tmp_path):
+    workdir = shutil.copytree(study[0], tmp_path / "copy")
+    path = workdir / "runs" / "b64_ell2_seed1" / "metrics.jsonl"
+    rows = records.read_jsonl(path)
+    rows[-1]["test_loss"] = None  # JSON holds what is not finite as null
+    records.write_jsonl(path, rows)
+    details = load(workdir).details
+    assert details["failed_runs"].keys() == {"b64_ell2_seed1"}
+    assert {row["num_seeds"] for row in details["network"]} == {2}
 
 
 def test_simulated_part_is_consistent(study):

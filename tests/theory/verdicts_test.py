@@ -235,6 +235,16 @@ def test_equivalence_does_not_depend_on_the_order():
         assert there.limits[0] * there.limits[1] == pytest.approx(1)
 
 
+def test_a_difference_shows_in_the_interval():
+    # Twice as large in every pair, but of a denominator whose interval reaches zero.
+    first, second = [0.629, 1.653, 1.286], [0.21, 0.847, 0.618]
+    ratio = Ratio(PairedSamples([first, second]), (1, 0), (0, 1))
+    assert ratio.is_above(1.05, 0.025) and ratio.interval(0.025).ci_low < 1.05
+    found = judge_noisy_gradient_descent({"loss": first}, {"loss": second}, margin=0.05)
+    assert found.verdict == "inconclusive"
+    assert found.ratios["loss"].ci_high == math.inf
+
+
 def test_criteria_take_the_place_of_closeness():
     base, other = {"accuracy": seeds(0.9)}, {"accuracy": seeds(0.7)}
     assert judge_scaling(base, other).verdict == "holds"  # a factor 1.29

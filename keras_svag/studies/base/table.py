@@ -36,7 +36,7 @@ def summarize_runs(specs, results, window, facts, workdir):
         if result["status"] == DONE:
             rows = read_rows(workdir, spec.name)
             row |= _window_row(spec, rows, window, facts)
-            row |= {f"final_{name}": rows[-1][name] for name in end_columns(rows[-1])}
+            row |= {f"final_{name}": _number(rows[-1][name]) for name in end_columns(rows[-1])}
         table.append(row)
     return table
 
@@ -51,6 +51,11 @@ def _window_row(spec, rows, window, facts):
         )
         ratio["noise_to_signal"] = noise / signal if signal > 0 else math.inf
     return ratio | {name: means.get(name, math.nan) for name in WINDOW_COLUMNS}
+
+
+def _number(value):
+    """Returns NaN for what JSON holds as null: a value that was not finite."""
+    return math.nan if value is None else value
 
 
 def end_columns(row):

@@ -3,6 +3,7 @@
 import math
 
 from keras_svag import theory
+from keras_svag.engine.execution import DONE
 from keras_svag.studies.base.looks import look_number
 from keras_svag.studies.base.table import WINDOW_COLUMNS, failed_runs, summarize_quantities
 from keras_svag.studies.linear_scaling.bound import BASE_EQUILIBRIUM
@@ -113,7 +114,8 @@ def _identity(cell, facts):
             theory.equilibrium_weight_norm(noise, signal, rate, decay)
             for noise, signal in zip(cell.column("bound_noise"), cell.column("bound_signal"))
         ]
-    elif any(VELOCITY_NORM in row for row in cell.rows):  # a heavy ball
+    # A heavy ball. Runs begun by a version without this record have none.
+    elif all(VELOCITY_NORM in row for row in cell.rows if row["status"] == DONE):
         momentum = facts.momentum_at(cell.batch_size)
         sustained = [
             theory.heavy_ball_weight_norm(velocity, rate, decay, momentum)

@@ -82,9 +82,10 @@ def _compare_arms(study, a, b, margin, look):
 
 
 def _recorded(study, rows):
-    """Returns the quantities that all finished runs have recorded, and those of criteria."""
+    """Returns the quantities that finished runs have recorded, and those of criteria."""
     done = [row for row in rows if row["status"] == DONE]
-    own = [q for q in TITLES if all(math.isfinite(row.get(q, math.nan)) for row in done)]
+    # A run in which one is not finite counts as failed: leaving it out would hide that.
+    own = [q for q in TITLES if not done or any(math.isfinite(_value(row, q)) for row in done)]
     return own + [q for q in study.criteria or {} if q not in own]
 
 

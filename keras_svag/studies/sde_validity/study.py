@@ -140,7 +140,10 @@ class SDEValidity(Study):
             what = f"ell = {ells[-1]:g} is added, since the limit is not known well enough"
             cost = num_seeds * ells[-1]
         else:
-            what = f"{num_seeds} seeds now ({self.max_num_seeds} at most), since they spread widely"
+            [entry] = [v for v in details["verdicts"] if v["batch_size"] == batch_size]
+            no_ell = f"max_ell={self.max_ell:g} allows no larger ell, which the limit takes"
+            reason = no_ell if entry["remedy"] == LARGER_ELL else "they spread widely"
+            what = f"{num_seeds} seeds now ({self.max_num_seeds} at most), since {reason}"
             cost = (num_seeds - old_seeds) * sum(ells)
         return (
             f"Batch size {batch_size} is inconclusive with {old_seeds} seeds and ell up to "

@@ -17,12 +17,29 @@ TITLES = {
 }
 
 
-def network_errors(study, table, workdir):
-    """Returns a dict per observable: its values and errors at the end of the run, by ell."""
-    last = {}
+def read_ends(table, workdir):
+    """Returns the last records of the runs that have a finite value of each observable.
+
+    By method, ell and seed; and a dict from the name of each other finished run to a message.
+    """
+    last, not_finite = {}, {}
     for row in table:
         if row["status"] == DONE:
-            last[row["method"], row["ell"], row["seed"]] = read_rows(workdir, row["name"])[-1]
+            record = read_rows(workdir, row["name"])[-1]
+            names = [n for n in TITLES if n in record and not _is_finite(record[n])]
+            if names:
+                not_finite[row["name"]] = f"{', '.join(names)} not finite at the end of the run."
+            else:
+                last[row["method"], row["ell"], row["seed"]] = record
+    return last, not_finite
+
+
+def _is_finite(value):
+    return value is not None and math.isfinite(value)  # JSON holds the others as null
+
+
+def network_errors(study, table, last):
+    """Returns a dict per observable: its values and errors at the end of the run, by ell."""
     methods = [(SVAG, ell) for ell in study.ells] + [(GAUSSIAN, m) for m in study.noise_steps]
     seeds = [
         seed

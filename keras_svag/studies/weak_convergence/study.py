@@ -15,6 +15,7 @@ from keras_svag.studies.weak_convergence.network_errors import (
     excludes_one,
     is_resolved,
     network_errors,
+    read_ends,
 )
 from keras_svag.theory.coefficients import validate_ell
 from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
@@ -138,12 +139,13 @@ class WeakConvergence(Study):
     def evaluate(self, specs, results, workdir):
         """Returns the dict of `verdict.json` and the rows of `results.csv`."""
         table = self.summarize(specs, results, workdir)
+        last, not_finite = read_ends(table, workdir)
         details = {
             "study": self.name,
             "exact": linear_errors.exact_errors(self),
             "simulated": linear_errors.cached_errors(self, workdir),
-            "network": network_errors(self, table, workdir),
-            "failed_runs": failed_runs(table),
+            "network": network_errors(self, table, last),
+            "failed_runs": failed_runs(table) | not_finite,
         }
         return details, table
 

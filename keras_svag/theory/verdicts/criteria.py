@@ -52,6 +52,10 @@ class Criterion:
         is_below = self._has_low and all(c.is_below(self.low, alpha) for c in comparisons)
         return is_below or all(c.is_above(self.high, alpha) for c in comparisons)
 
+    def excludes(self, interval: Interval) -> bool:
+        """Returns True if an interval of the ratio or difference lies outside."""
+        return (self._has_low and interval.ci_high < self.low) or interval.ci_low > self.high
+
     @property
     def _has_low(self) -> bool:
         return self.low > (0.0 if self.kind == "ratio" else -math.inf)

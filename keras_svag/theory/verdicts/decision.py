@@ -38,7 +38,13 @@ def decide(
     """Agreement by one-sided tests at `alpha` each; difference Bonferroni-corrected."""
     strict = alpha / len(comparisons)
     intervals = {q: hull(found, alpha) for q, found in comparisons.items()}
-    outside = [q for q, found in comparisons.items() if criteria[q].differs(found, strict)]
+    # Without a clearly positive denominator the ratios that a test excludes lie between others that
+    # it does not, and the interval is wider than what the test shows.
+    outside = [
+        q
+        for q, found in comparisons.items()
+        if criteria[q].differs(found, strict) and criteria[q].excludes(intervals[q])
+    ]
     undecided = [q for q, found in comparisons.items() if not criteria[q].agrees(found, alpha)]
     ratios = [q for q in comparisons if criteria[q].kind == "ratio"]
     # Any of the lower ends can err, hence Bonferroni.
