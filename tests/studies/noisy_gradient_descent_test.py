@@ -182,6 +182,16 @@ def test_seeds_added_by_hand_are_another_look(tmp_path):
         assert later["ratio"].ci_high > alone["ratio"].ci_high
 
 
+def test_methods_added_later_are_no_other_look(tmp_path, use_pool):
+    use_pool(lambda run: (100.0, 2.0, 0.5), spread=lambda run: 0.01)
+    found = []
+    for noise_steps in ((1.0,), (1.0, 2.0), (1.0, 2.0, 4.0)):
+        config = ngd_config(noise_steps=noise_steps, num_seeds=4)
+        details = run_study(config, NAME, tmp_path).details
+        found.append((details["verdicts"][0]["look"], details["comparisons"][0]["ratio"]))
+    assert found == [(1, found[0][1])] * 3
+
+
 def test_criteria_add_quantities(tmp_path):
     def table(study):
         return made_up_table(study, final_test_accuracy={"svag": 0.9, "gaussian": 0.8})
