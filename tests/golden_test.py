@@ -95,7 +95,7 @@ RUN = "runs/b32_ell2_seed1"
         ("results.csv/name", lambda names: [*names[:-1], "b128_ell4_seed3"]),
         ("verdict.json/verdict", lambda verdict: f"{verdict}."),
         ("verdict.json/verdicts/0/reason", lambda text: text.replace(" SDE ", " ODE ")),
-        ("verdict.json/verdicts/0/reason", lambda text: text.replace("1.41", "1.73")),
+        ("verdict.json/verdicts/0/reason", lambda text: text.replace("noise N", "noise M")),
         ("verdict.json/measured_closeness/mean", lambda value: value * 1.02),
         ("verdict.json/measured_closeness/mean", lambda value: None),
     ],

@@ -41,7 +41,7 @@ def test_two_workers_record_what_one_does(finished, tmp_path):
     result = run_study(study_config(num_workers=2), "sde_validity", tmp_path)
     assert result.details["failed_runs"] == {}
     names = {path.name for path in (expected / "runs").iterdir()}
-    assert len(names) == 6 and {path.name for path in (tmp_path / "runs").iterdir()} == names
+    assert len(names) == 8 and {path.name for path in (tmp_path / "runs").iterdir()} == names
     for name in names:
         got = records.read_jsonl(tmp_path / "runs" / name / "metrics.jsonl")
         wanted = records.read_jsonl(expected / "runs" / name / "metrics.jsonl")

@@ -117,7 +117,10 @@ def test_words_of_users_are_escaped(inputs):
     ("holds", "words"), [(True, "holds"), (False, "fails"), (None, "is undecided")]
 )
 def test_condition_in_words(inputs, holds, words):
-    inputs["details"]["verdicts"][0]["necessary_condition"]["holds"] = holds
+    entry = inputs["details"]["verdicts"][0]
+    entry["necessary_condition"]["holds"] = holds
+    assert "is not applied. Equilibrium" in Page(render(**inputs)).text
+    entry["condition_not_applied"] = None
     text = Page(render(**inputs)).text
     assert f"The necessary condition N/G ≥ 1 {words} (measured on SGD:" in text
 

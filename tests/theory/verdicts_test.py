@@ -267,6 +267,10 @@ def test_criteria_take_the_place_of_closeness():
         (lambda: judge_noisy_gradient_descent({"R": [1.0]}, {"R": [1.0, 2.0]}, 0.1), "seeds"),
         (lambda: judge_noisy_gradient_descent({"R": [1.0]}, {"R": [1.0]}, 0.0), "margin"),
         (lambda: judge_sde({"R": {1: [1.0]}}, confidence=1.0), "confidence"),
+        (
+            lambda: judge_scaling({"R": [1.0]}, {"R": [1.0]}, criteria={"G": Criterion(0.5, 2.0)}),
+            "criteria for G",
+        ),
     ],
 )
 def test_wrong_input(call, match):

@@ -185,7 +185,8 @@ class LinearScaling(Study):
 
     def decide(self, base, other, look):
         """Returns the `ScalingVerdict` on a batch size; a subclass may override the rule."""
-        return judge_scaling(base, other, self.closeness, look=look, criteria=limits_of(self))
+        limits = {name: limit for name, limit in limits_of(self).items() if name in base}
+        return judge_scaling(base, other, self.closeness, look=look, criteria=limits)
 
     def correction(self, details):
         """Describes how intervals account for several looks and quantities."""

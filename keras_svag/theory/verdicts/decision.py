@@ -61,7 +61,14 @@ def all_criteria(
 ) -> dict[str, Criterion]:
     """The criterion of each quantity: within a factor `closeness` unless another is given."""
     default = Criterion.within_factor(validate_closeness(closeness))
-    return {quantity: (criteria or {}).get(quantity, default) for quantity in quantities}
+    found = dict.fromkeys(quantities, default)
+    unknown = [name for name in criteria or {} if name not in found]
+    if unknown:
+        raise ValueError(
+            f"`criteria` must be about the given quantities, {english_list(list(found))}. "
+            f"Received: criteria for {english_list(unknown)}"
+        )
+    return found | dict(criteria or {})
 
 
 def validate_closeness(closeness: float) -> float:
