@@ -70,10 +70,8 @@ class SampledBatches(keras.utils.PyDataset):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        augmentation = as_augmentation(augmentation)
-        for_images = isinstance(augmentation, PadCropFlip) or isinstance(
-            normalization, Normalization
-        )
+        prepared: Any = as_augmentation(augmentation)
+        for_images = isinstance(prepared, PadCropFlip) or isinstance(normalization, Normalization)
         if for_images and tree.is_nested(x):
             raise ValueError(
                 "`x` must be one array of images for `PadCropFlip` and `Normalization`. "
@@ -82,7 +80,7 @@ class SampledBatches(keras.utils.PyDataset):
         self._data = (x, y)
         self._sampler = Sampler(len(tree.flatten(x)[0]), batch_size, mode, seed)
         self._epoch = positive_int("initial_epoch", initial_epoch, minimum=0)
-        self._augmentation = augmentation
+        self._augmentation = prepared
         self._normalization = normalization
         self._within_epoch = False
 

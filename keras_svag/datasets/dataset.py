@@ -1,7 +1,7 @@
 """Data sets for classification: arrays, number of classes, and preprocessing."""
 
 import dataclasses
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class Dataset:
         Raises:
             ValueError: if a class has too few examples.
         """
-        changes = {}
+        changes: dict[str, Any] = {}
         for split, count in (("train", num_train), ("test", num_test)):
             if count is None:
                 continue

@@ -54,4 +54,5 @@ class Normalization:
             )
         numpy = isinstance(pixels, np.ndarray)
         scaled = (pixels.astype(np.float32) if numpy else keras.ops.cast(pixels, "float32")) / 255
-        return (scaled - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return (scaled - mean) / std

@@ -3,6 +3,9 @@
 import importlib.util
 import pathlib
 import sys
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from typing import cast
 
 from keras_svag.recipe.recipe import Recipe
 
@@ -59,10 +62,10 @@ def import_file(name, file):
     if folder not in sys.path:
         sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(cast(ModuleSpec, spec))
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        cast(Loader, cast(ModuleSpec, spec).loader).exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -15,7 +15,7 @@ FLAG = re.compile(r"(--\S*\w)")
 
 def render(study, details, table, setting, figures, text):
     """Renders `report.html` from the template beside the study's module, or the shared one."""
-    folder = pathlib.Path(sys.modules[type(study).__module__].__file__).parent
+    folder = pathlib.Path(str(sys.modules[type(study).__module__].__file__)).parent
     shared = pathlib.Path(__file__).parent / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, shared]),

@@ -75,8 +75,8 @@ class Comparison:
     @functools.cached_property
     def differences(self) -> list[str]:
         """Fields in which the two configs differ, as `name: first -> second`."""
-        configs = [records.read_json(r.workdir / CONFIG) for r in (self.first, self.second)]
-        return differences(*configs, mutable=())
+        first, second = (records.read_json(r.workdir / CONFIG) for r in (self.first, self.second))
+        return differences(first, second, mutable=())
 
     @functools.cached_property
     def table(self) -> list[dict]:
@@ -162,7 +162,7 @@ class Comparison:
 
 
 def _by_cell(table):
-    cells = {}
+    cells: dict[tuple, list[dict]] = {}
     for row in finished(table):
         cells.setdefault((row["batch_size"], row["method"], row["ell"]), []).append(row)
     return cells

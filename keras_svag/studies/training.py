@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import cast
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.execution import DONE, FAILED
@@ -63,9 +64,9 @@ class Training(Study):
 
     def specs(self, plan):
         """The single run."""
-        return [self.make_spec(self.batch_size, self.ell)]
+        return [self.make_spec(cast(int, self.batch_size), self.ell)]
 
-    def run(
+    def run(  # type: ignore[override]
         self,
         workdir: str | pathlib.Path,
         show_progress: bool = True,

@@ -96,7 +96,9 @@ def _source(name, data_dir):
 
 
 def _read_folder(folder, name):
-    return Dataset(name, *read_arrays(folder, name), read_meta(folder)["num_classes"])
+    train_x, train_y, test_x, test_y = read_arrays(folder, name)
+    num_classes = read_meta(folder)["num_classes"]
+    return Dataset(name, train_x, train_y, test_x, test_y, num_classes)
 
 
 def _write_folder(folder, dataset, data_dir):
@@ -181,7 +183,9 @@ def _read_splits(name, data_dir, download):
         )
         images, labels = zip(*batches)
         arrays += [np.concatenate(images), np.concatenate(labels).astype(np.int32)]
-    return Dataset(name, *arrays, num_classes)  # validates before anything is cached
+    train_x, train_y, test_x, test_y = arrays
+    # Validates before anything is cached.
+    return Dataset(name, train_x, train_y, test_x, test_y, num_classes)
 
 
 def _builder(name, data_dir):

@@ -52,9 +52,10 @@ def tfds(
     """
     dataset = load_images(tfds_name, data_dir)
     channels = dataset.input_shape[-1]
-    mean, std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
     augmentation = PadCropFlip(flip=flip) if augment else None
-    normalization = Normalization(mean, std)
+    normalization = Normalization(
+        _per_channel("mean", mean, channels), _per_channel("std", std, channels)
+    )
     dataset = dataclasses.replace(dataset, normalization=normalization, augmentation=augmentation)
     return dataset.subset(num_train, num_test)
 

@@ -6,7 +6,7 @@ import functools
 import html
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -114,7 +114,8 @@ class Result:
     @property
     def report(self) -> pathlib.Path:
         """Path of the report, an HTML page, which is written if it does not exist."""
-        path = self.path.with_name(self.path.stem.replace("verdict", "report") + ".html")
+        verdict = cast(pathlib.Path, self.path)
+        path = verdict.with_name(verdict.stem.replace("verdict", "report") + ".html")
         if not path.exists():
             self._write_report(path, self.save_figures(folder=self.workdir / path.stem))
         return path

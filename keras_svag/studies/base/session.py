@@ -20,7 +20,7 @@ class Session:
 
     def run(self, study, environment):
         """Returns the `Result` of a study, or `None` if runs of other shards are not finished."""
-        plan, extensions = study.first_plan(), []
+        plan, extensions = study.first_plan(), list[str]()
         while True:
             specs = study.specs(plan)
             results = self.execute(study.stages(specs), study.on_stage)
@@ -46,7 +46,7 @@ class Session:
         specs = list(itertools.chain(*assigned))
         finished = [spec.name for spec in specs if is_finished(self.workdir, spec)]
         self._print_cost(specs, finished)
-        results = {}
+        results: dict[str, dict] = {}
         with Progress(specs, self._num_train, finished, self._show_progress) as progress:
             for index, stage in enumerate(assigned):
                 stage_results = self.pool.execute(stage, progress.advance)

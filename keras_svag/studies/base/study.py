@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.processes.pool import RunPool
@@ -223,11 +223,16 @@ class Study:
             return {"study": self.name, **self.config}
         common = {name: getattr(self, field) for name, field in COMMON_FIELDS.items()}
         own = {name: getattr(self, name) for name in self.own_fields}
-        return {"study": self.name, **common, self.name: own, "recipe": self.recipe.describe()}
+        return {
+            "study": self.name,
+            **common,
+            self.name: own,
+            "recipe": cast(Recipe, self.recipe).describe(),
+        }
 
     def describe_environment(self) -> dict[str, Any]:
         """The part of `environment.json` that is about data and network."""
-        recipe = self.recipe
+        recipe = cast(Recipe, self.recipe)
         model = {} if self.config is not None else {"model": recipe.describe_network()}
         data = {"name": recipe.data_name, "sha256": recipe.fingerprint()}
         return {"seed": self.seed, "data": data, **model, "facts": dataclasses.asdict(self.facts)}

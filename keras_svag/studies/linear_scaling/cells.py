@@ -1,6 +1,7 @@
 """The runs at one batch size, measured over their equilibrium."""
 
 import dataclasses
+from typing import cast
 
 from keras_svag.engine.execution import DONE
 from keras_svag.studies.base.table import column, read_rows, summarize_runs
@@ -42,11 +43,12 @@ def measure(study, specs, results, workdir):
     )
     kappa = spec.batch_size / study.base_batch_size
     sampled = (spec.batch_size, facts.num_train, facts.sampling)
-    rows = summarize_runs(specs, results, window.fractions, facts, workdir)
+    fractions = cast(tuple[float, float], window.fractions)
+    rows = summarize_runs(specs, results, fractions, facts, workdir)
     for row in rows:
         row["kappa"] = kappa
         if row["status"] == DONE:
-            means = window_means(histories[row["name"]], spec.total, window.fractions)
+            means = window_means(histories[row["name"]], spec.total, fractions)
             noise, signal = means["gradient_noise"], means["gradient_signal"]
             if VELOCITY_NORM in means:
                 row[VELOCITY_NORM] = means[VELOCITY_NORM]

@@ -86,7 +86,7 @@ def shaded_spans(settings, ratio):
     if not inner:
         return []
     ends = [sizes[0] ** 2 / inner[0], *inner, sizes[-1] ** 2 / inner[-1]]
-    spans = []
+    spans: list[tuple[float, float]] = []
     for error, low, high in zip(errors, ends, ends[1:]):
         # Where every run failed there is no test error, which is worse.
         if error is not None and not error.mean > ratio * best:

@@ -1,10 +1,11 @@
 """Points with intervals, in the styles of their outcomes."""
 
 import math
+from typing import Any
 
 from keras_svag.report.drawing import COLORS, SGD_COLOR
 
-OUTCOME_STYLES = {
+OUTCOME_STYLES: dict[str, dict[str, Any]] = {
     "base": {"marker": "D", "mfc": SGD_COLOR, "mec": SGD_COLOR},
     "holds": {"marker": "o", "mfc": COLORS[0], "mec": COLORS[0]},
     "inconclusive": {"marker": "o", "mfc": "white", "mec": COLORS[0]},

@@ -137,7 +137,7 @@ class LinearScaling(Study):
         """Returns the runs of every seed and batch size, including the base."""
         return [
             self.make_spec(batch_size, seed=seed)
-            for batch_size in sorted({self.base_batch_size, *self.batch_sizes})
+            for batch_size in sorted({self.base_batch_size, *(self.batch_sizes or ())})
             for seed in range(self.num_seeds)
         ]
 
@@ -165,7 +165,7 @@ class LinearScaling(Study):
                 f"Received: sampling={FIXED_ORDER!r}. Use sampling='with_replacement'."
             )
         super().check()
-        for batch_size in {self.base_batch_size, *self.batch_sizes}:
+        for batch_size in {self.base_batch_size, *(self.batch_sizes or ())}:
             correct_noise(1.0, batch_size, self.facts.num_train, self.facts.sampling)
 
     @staticmethod

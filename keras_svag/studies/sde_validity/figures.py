@@ -121,9 +121,10 @@ def _draw_limit(axis, rows, column, closeness, style):
         return
     # N of one example: the same at all batch sizes with the same SDE, by any scaling rule.
     factor = rows[0]["batch_size"] if column == "gradient_noise" else 1
-    values = {ell: [] for ell in sorted({row["ell"] for row in rows})}
-    for row in rows:
-        values[row["ell"]].append(factor * row[column])
+    values = {
+        ell: np.array([factor * row[column] for row in rows if row["ell"] == ell])
+        for ell in sorted({row["ell"] for row in rows})
+    }
     means = {ell: np.mean(of_ell) for ell, of_ell in values.items()}
     axis.plot(
         [1 / ell for ell in values],

@@ -32,7 +32,7 @@ def recommend(study, details):
             f"The SDE stops being valid between batch sizes {max(valid)} and {min(invalid)}. "
             f"{add_sizes('in between', study)} to see where."
         )
-    changes = {}
+    changes: dict[str, list[int]] = {}
     for entry in details["verdicts"]:
         if entry["verdict"] == INCONCLUSIVE and entry["ratios"] and entry["remedy"]:
             changes.setdefault(_change(study, entry), []).append(entry["batch_size"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from keras_svag._checks import finite_float, one_of, positive_int, sorted_values
 from keras_svag.engine.files import records
@@ -101,14 +102,14 @@ class SDEValidity(Study):
 
     def first_plan(self):
         """Returns `num_seeds` and `ells` for every batch size."""
-        return {size: (self.num_seeds, self.ells) for size in self.batch_sizes}
+        return {size: (self.num_seeds, self.ells) for size in self.batch_sizes or ()}
 
     def largest_plan(self):
         """Returns all seeds and ells that the study may come to."""
         ells = [*self.ells]
-        while 2 * ells[-1] <= self.max_ell:
+        while 2 * ells[-1] <= cast(float, self.max_ell):
             ells.append(2 * ells[-1])
-        return {size: (self.max_num_seeds, tuple(ells)) for size in self.batch_sizes}
+        return {size: (self.max_num_seeds, tuple(ells)) for size in self.batch_sizes or ()}
 
     def specs(self, plan):
         """Returns the runs of every batch size, ell and seed."""

@@ -18,10 +18,7 @@ TITLES = {
 
 
 def read_ends(table, workdir):
-    """Returns the last records of the runs that have a finite value of each observable.
-
-    By method, ell and seed; and a dict from the name of each other finished run to a message.
-    """
+    """Returns finite last records by method, ell and seed, and messages on the others by name."""
     last, not_finite = {}, {}
     for row in table:
         if row["status"] == DONE:

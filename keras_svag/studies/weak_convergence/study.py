@@ -129,7 +129,7 @@ class WeakConvergence(Study):
     def specs(self, plan):
         """Returns the network's runs: SVAG and Gaussian steps, over the same seeds."""
         methods = [(ell, SVAG) for ell in self.ells]
-        methods += [(m, GAUSSIAN) for m in self.noise_steps]
+        methods += [(m, GAUSSIAN) for m in self.noise_steps or ()]
         return [
             self.make_spec(self.facts.batch_size, ell, seed, method)
             for ell, method in methods

@@ -33,8 +33,8 @@ class ErrorFit:
 
 
 def fit_errors(
-    values: Mapping[float, Sequence[float]],
-    reference: Sequence[float],
+    values: Mapping[float, Sequence[float] | np.ndarray],
+    reference: Sequence[float] | np.ndarray,
     paired: bool = False,
     confidence: float = 0.95,
 ) -> ErrorFit:
