@@ -279,7 +279,7 @@ def test_parts_without_gradient_are_zero():
 
 
 def test_names_must_fit():
-    with pytest.raises(ValueError, match="`names` must have one name for each gradient.*2 names"):
+    with pytest.raises(ValueError, match="`names` must have one name per gradient.*2 names"):
         noise_and_signal_by_name([np.ones(1)], [np.ones(1)], ["a", "b"])
 
 
