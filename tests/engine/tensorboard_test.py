@@ -15,7 +15,7 @@ import pytest
 from keras_svag.engine.files import records
 
 SECONDS = 120  # that the server may live
-RUNS = {f"runs/b128_ell{ell}_seed{seed}/tensorboard" for ell in (1, 2, 4) for seed in (0, 1)}
+RUNS = {f"runs/b128_ell{ell}_seed{seed}/tensorboard" for ell in (1, 2, 4, 8) for seed in (0, 1)}
 FIGURES = {
     "Where amplification leads": "convergence",
     "Curves at batch size 128": "curves_b128",
@@ -112,7 +112,7 @@ def test_hyperparameters_group_the_seeds(server, recipe):
     }
     groups = server.json("plugin/hparams/session_groups", request)["sessionGroups"]
     found = {group["hparams"]["ell"]: group for group in groups}
-    assert set(found) == {1, 2, 4} and len(groups) == 3
+    assert set(found) == {1, 2, 4, 8} and len(groups) == 4
     for ell, group in found.items():
         assert group["hparams"] == {
             "batch_size": 128,
