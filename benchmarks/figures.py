@@ -6,9 +6,10 @@ import unittest.mock
 import keras
 
 import keras_svag
-from benchmarks import device_loop, memory, networks, programs, pytorch
+from benchmarks import memory, programs
 from benchmarks.processes import Peer
-from benchmarks.tensorflow import bare_loop_and_ours, gradient_side, step_side
+from benchmarks.sides import device_loop, networks, pytorch
+from benchmarks.sides.tensorflow import bare_loop_and_ours, gradient_side, step_side
 from benchmarks.timing import Side, alternate, compare, figure_of, timed
 from keras_svag.device_loop import DeviceTrainLoop
 from keras_svag.xla_policy import tensorflow as policy

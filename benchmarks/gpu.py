@@ -72,8 +72,8 @@ def flops_per_second(size):
 
 def check_same_steps(work):
     """Returns the distance of PyTorch's kernels from ours, relative to their movement."""
-    from benchmarks import device_loop, networks, pytorch
     from benchmarks.processes import in_fresh_process
+    from benchmarks.sides import device_loop, networks, pytorch
 
     rows = networks.row_table(networks.COUNT, CHECKED_STEPS, work.batch_size)
     theirs = in_fresh_process(pytorch.kernels_after, _setting(work), rows)
@@ -93,7 +93,7 @@ def check_same_steps(work):
 
 
 def _setting(work, **options):
-    from benchmarks import networks
+    from benchmarks.sides import networks
 
     data = networks.examples(NETWORK, networks.COUNT)
     return networks.pytorch_setting(NETWORK, data, device=work.device, **options, **work.options)
@@ -101,8 +101,8 @@ def _setting(work, **options):
 
 def measure(work, plan):
     """Times all sides; returns ours against each form of PyTorch and against noise off."""
-    from benchmarks import device_loop, networks, pytorch
     from benchmarks.processes import Peer
+    from benchmarks.sides import device_loop, networks, pytorch
 
     forms = {"PyTorch": {}, "PyTorch, channels last": {"channels_last": True}}
     if not plan.quick:  # torch.compile takes a minute
@@ -152,7 +152,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     # Several processes share the GPU; by default JAX preallocates three quarters of its memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    from benchmarks import networks
+    from benchmarks.sides import networks
     from keras_svag.engine.files.records import write_json
     from keras_svag.xla_policy import has_accelerator
 

@@ -9,8 +9,8 @@ import re
 import tempfile
 import unittest.mock
 
-from benchmarks import networks
 from benchmarks.processes import in_fresh_process
+from benchmarks.sides import networks
 from benchmarks.timing import Figure
 
 STATUS = pathlib.Path("/proc/self/status")
@@ -73,7 +73,7 @@ def peaks_of_steps(kind, name, batch_size, steps, options):
             f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder} --xla_dump_hlo_as_text "
             "--xla_dump_hlo_module_re=.*train_step.*"
         )
-        from benchmarks.tensorflow import step_side
+        from benchmarks.sides.tensorflow import step_side
 
         model = getattr(networks, kind)(name, **options)
         count = batch_size * (2 if kind == "svag" else 1)

@@ -14,7 +14,7 @@ from benchmarks.timing import Figure
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 FIRST_STEP = """
-from benchmarks import networks
+from benchmarks.sides import networks
 model = networks.{kind}("{name}")
 x, y = networks.examples("{name}", {count})
 model.fit(x, y, batch_size={count}, verbose=0)

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import gpu, pytorch
+from benchmarks import gpu
+from benchmarks.sides import pytorch
 from benchmarks.timing import Figure
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import networks, pytorch
 from benchmarks.figures import separate_measurement_batches
 from benchmarks.processes import in_fresh_process
-from benchmarks.tensorflow import bare_loop_and_ours, gradient_side
+from benchmarks.sides import networks, pytorch
+from benchmarks.sides.tensorflow import bare_loop_and_ours, gradient_side
 from keras_svag.device_loop import DeviceTrainLoop
 
 pytestmark = pytest.mark.requires_tensorflow

@@ -287,8 +287,7 @@ class Study:
         with pool:  # pickles the recipe, which may fail, before anything is written
             environment = prepare_workdir(workdir, self, command)
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
-            result = session.run(self, environment)
-            if result is not None:
+            if (result := session.run(self, environment)) is not None:
                 write_results(result, pool.call_all)
         return result
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import networks
+from benchmarks.sides import networks
 from benchmarks.timing import Side, timed
 from keras_svag import svag_coefficients
 from keras_svag.device_loop import DeviceTrainLoop

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 import keras_svag
-from benchmarks.pytorch import Setting
+from benchmarks.sides.pytorch import Setting
 from keras_svag.datasets import Sampler
 from keras_svag.models import mlp, preresnet
 from keras_svag.models.normalization import EPSILON, GROUPS, MOVING_AVERAGE_MOMENTUM

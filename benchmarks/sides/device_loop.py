@@ -1,6 +1,6 @@
 """Our side of comparisons with PyTorch, for a separate process."""
 
-from benchmarks import networks
+from benchmarks.sides import networks
 from keras_svag.device_loop import DeviceTrainLoop
 
 

@@ -1,0 +1,1 @@
+"""What is timed: our loops, and what they are compared with."""
