@@ -50,6 +50,11 @@ class TrainingFacts:
             return "SGD with momentum" if self.momentum else "SGD"
         return self.optimizer.removeprefix("SVAG")
 
+    @property
+    def judges_weight_norm(self):
+        """False if the loss is known not to be scale invariant, where R says nothing."""
+        return self.scale_invariant is not False
+
     def assumptions(self):
         """Status of the paper's assumptions, by name: True, False, or `None` if unknown."""
         return paper_assumptions(self.is_plain_sgd, self.weight_decay > 0, self.scale_invariant)

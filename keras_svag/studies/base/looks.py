@@ -1,8 +1,6 @@
 """Looks at the data: how often a study has been judged, with ever more runs."""
 
-import json
 import pathlib
-from typing import Any
 
 from keras_svag.engine.files import records
 from keras_svag.theory import spent_at
@@ -10,19 +8,21 @@ from keras_svag.theory import spent_at
 LOOKS = "looks.json"
 
 
-def look_number(workdir: pathlib.Path, key: object, runs: dict[str, Any]) -> int:
+def look_number(workdir: pathlib.Path, key: object, runs: dict[str, int]) -> int:
     """Number of this look at the runs of a cell; the same runs judged again are the same look."""
     seen = _read(workdir).get(str(key), [])
-    runs = _as_json(runs)
     return seen.index(runs) + 1 if runs in seen else len(seen) + 1
 
 
-def record_looks(workdir: pathlib.Path, looks: dict[object, dict[str, Any]]) -> None:
+def record_looks(workdir: pathlib.Path, looks: dict[object, dict[str, int]]) -> None:
     """Adds looks, a dict from cell to its runs, to those of the folder."""
     found = _read(workdir)
-    new = {key: runs for key, runs in _as_json(looks).items() if runs not in found.get(key, [])}
-    if new:
-        added = {key: [*found.get(key, []), runs] for key, runs in new.items()}
+    added = {}
+    for key, runs in looks.items():
+        seen = found.get(str(key), [])
+        if runs not in seen:
+            added[str(key)] = [*seen, runs]
+    if added:
         records.write_json(workdir / LOOKS, found | added)
 
 
@@ -32,10 +32,6 @@ def _read(workdir: pathlib.Path) -> dict[str, list]:
     if not isinstance(found, dict) or not all(isinstance(seen, list) for seen in found.values()):
         raise records.damaged(workdir / LOOKS, "it is not as it was written")
     return found
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(records.to_json(value)))
 
 
 def describe_look(look: int) -> str:

@@ -64,16 +64,15 @@ class Session:
         return own if is_last else [*own, *(spec for spec in specs if spec not in own)]
 
     def _print_cost(self, specs, finished):
-        if self._show_progress:
-            todo = [spec for spec in specs if spec.name not in finished]
-            line = describe_cost(todo, self._num_train)
-            if finished:
-                line += f" Finished before: {len(finished)}."
-            print(line, file=sys.stderr, flush=True)  # the stream of the progress bar
+        todo = [spec for spec in specs if spec.name not in finished]
+        line = describe_cost(todo, self._num_train)
+        if finished:
+            line += f" Finished before: {len(finished)}."
+        self._announce(line)
 
     def _announce(self, message):
         if self._show_progress:
-            print(message, file=sys.stderr, flush=True)
+            print(message, file=sys.stderr, flush=True)  # the stream of the progress bar
 
     def _add_other_shards(self, specs, results):
         others = [spec for spec in specs if spec.name not in results]

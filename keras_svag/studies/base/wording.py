@@ -58,6 +58,14 @@ def add_sizes(which, study):
     return f"Add sizes {which} to {flag(study, f'{study.name}.batch_sizes')}, on the same workdir,"
 
 
+def run_again(sizes, change, effect, verdict="verdict"):
+    """Recommends another run on the same workdir where the verdict is inconclusive."""
+    return (
+        f"At {batch_sizes(sizes)}, the {verdict} is inconclusive. Run the study again with "
+        f"{change} on the same workdir: finished runs are kept, and {effect}."
+    )
+
+
 def flag(study, name, value=None):
     """A field as users set it: `--config.name=value` of a trainer, `name=value` in Python."""
     if not _is_from_trainer(study):

@@ -17,7 +17,7 @@ FINAL_ACCURACY, TEST_ERROR = "final_test_accuracy", "test_error"
 def quantities_of(study):
     """Returns the names of what must agree, by the study's criterion and those of its user."""
     main = {
-        CLOSENESS: [n for n in COMPARED if n != WEIGHT_NORM or study.judges_weight_norm],
+        CLOSENESS: [n for n in COMPARED if n != WEIGHT_NORM or study.facts.judges_weight_norm],
         WEIGHT_NORM: [WEIGHT_NORM],
         TEST_ACCURACY: [FINAL_ACCURACY],
         TEST_ERROR_RATIO: [TEST_ERROR],

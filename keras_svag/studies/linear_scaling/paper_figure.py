@@ -76,8 +76,6 @@ def has_errors(settings):
 
 def shaded_spans(settings, ratio):
     """Returns the ends of the batch sizes whose test error is over `ratio` times the best."""
-    # A span ends halfway, on a logarithmic axis, to the next batch size on either side. Where every
-    # run failed there is no test error, and the batch size is shaded too.
     errors = [final_error(setting) for setting in settings]
     best = min((error.mean for error in errors if error), default=math.nan)
     sizes = [setting["batch_size"] for setting in settings]

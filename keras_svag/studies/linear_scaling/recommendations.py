@@ -8,6 +8,7 @@ from keras_svag.studies.base.wording import (
     flag,
     hyperparameter,
     on_failed_runs,
+    run_again,
 )
 
 
@@ -31,11 +32,7 @@ def recommend(study, verdict):
         flags = flag(study, "num_seeds", seeds)
         if seeds > study.max_num_seeds:
             flags += f" {flag(study, 'max_num_seeds', seeds)}"
-        steps.append(
-            f"At {batch_sizes(undecided)}, the outcome is inconclusive. Run the study again "
-            f"with {flags} on the same workdir: finished runs are kept, and more seeds narrow the "
-            "intervals."
-        )
+        steps.append(run_again(undecided, flags, "more seeds narrow the intervals", "outcome"))
     if sizes := verdict["not_in_equilibrium"]:
         if study.facts.weight_decay:
             epochs = hyperparameter(study, "epochs", f"{2 * study.facts.epochs:g}")

@@ -178,11 +178,6 @@ class LinearScaling(Study):
         """Returns the names of what must agree."""
         return quantities_of(self)
 
-    @property
-    def judges_weight_norm(self):
-        """False if the loss is known not to be scale invariant, where R says nothing."""
-        return self.facts.scale_invariant is not False
-
     def decide(self, base, other, look):
         """Returns the `ScalingVerdict` on a batch size; a subclass may override the rule."""
         limits = {name: limit for name, limit in limits_of(self).items() if name in base}

@@ -1,6 +1,6 @@
 """Recommendations that follow from the verdict."""
 
-from keras_svag.studies.base.wording import batch_sizes, flag, on_failed_runs
+from keras_svag.studies.base.wording import batch_sizes, flag, on_failed_runs, run_again
 from keras_svag.theory import DIFFERENT, EQUIVALENT, INCONCLUSIVE
 
 
@@ -23,9 +23,5 @@ def recommend(study, details):
         )
     if sizes := sizes_of(INCONCLUSIVE):
         seeds = flag(study, f"{study.name}.num_seeds", 2 * study.num_seeds)
-        steps.append(
-            f"At {batch_sizes(sizes)}, the verdict is inconclusive. Run the study again with "
-            f"{seeds} on the same workdir: finished runs are kept, and more seeds narrow the "
-            "intervals."
-        )
+        steps.append(run_again(sizes, seeds, "more seeds narrow the intervals"))
     return steps + on_failed_runs(study, details)

@@ -1,6 +1,12 @@
 """Recommendations that follow from the verdict."""
 
-from keras_svag.studies.base.wording import add_sizes, batch_sizes, flag, on_failed_runs
+from keras_svag.studies.base.wording import (
+    add_sizes,
+    batch_sizes,
+    flag,
+    on_failed_runs,
+    run_again,
+)
 from keras_svag.theory import INCONCLUSIVE, INVALID, VALID
 from keras_svag.theory.verdicts.sde import LARGER_ELL
 
@@ -37,11 +43,7 @@ def recommend(study, details):
         if entry["verdict"] == INCONCLUSIVE and entry["ratios"] and entry["remedy"]:
             changes.setdefault(_change(study, entry), []).append(entry["batch_size"])
     for change, sizes in changes.items():
-        steps.append(
-            f"At {batch_sizes(sizes)}, the verdict is inconclusive. Run the study again with "
-            f"{change} on the same workdir: finished runs are kept, and more are added until it is "
-            "clear."
-        )
+        steps.append(run_again(sizes, change, "more are added until it is clear"))
     if not_judged := sizes_of(INCONCLUSIVE, has_ratios=False):
         steps.append(
             f"At {batch_sizes(not_judged)}, there was nothing to compare. Fix the problem named in "

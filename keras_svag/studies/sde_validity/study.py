@@ -153,13 +153,10 @@ class SDEValidity(Study):
 
     def quantities(self):
         """Returns the names of what must agree: N and G, R if the loss is scale invariant."""
-        names = [name for name in QUANTITIES if name != WEIGHT_NORM or self.judges_weight_norm]
+        names = [
+            name for name in QUANTITIES if name != WEIGHT_NORM or self.facts.judges_weight_norm
+        ]
         return [*names, *(name for name in self.criteria or {} if name not in names)]
-
-    @property
-    def judges_weight_norm(self):
-        """False if the loss is known not to be scale invariant, where R says nothing."""
-        return self.facts.scale_invariant is not False
 
     def evaluate(self, specs, results, workdir):
         """Returns the dict of `verdict.json` and the rows of `results.csv`."""

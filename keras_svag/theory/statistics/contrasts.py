@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize
 
-from keras_svag.theory.statistics.intervals import Interval
+from keras_svag.theory.statistics.intervals import Interval, t_limit
 
 Coefficients = Sequence[float] | np.ndarray
 
@@ -171,8 +171,3 @@ def _crossing(excess: Callable[[float], float]) -> float:
     while low == 0 and excess(high / 4) <= 0:
         high /= 4
     return float(optimize.brentq(excess, low, high, rtol=1e-10))
-
-
-def t_limit(alpha: float, dof: float) -> float:
-    """Upper `alpha` quantile of Student's t distribution."""
-    return float(-special.ndtri(alpha) if math.isinf(dof) else -special.stdtrit(dof, alpha))

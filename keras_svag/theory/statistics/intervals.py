@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 
@@ -186,4 +186,9 @@ def standard_error(values: np.ndarray) -> float:
 
 def t_quantile(confidence: float, dof: float) -> float:
     """Half the width of a two-sided t interval, in standard errors."""
-    return float(stats.t.ppf(0.5 + confidence / 2, dof))
+    return t_limit((1 - confidence) / 2, dof)
+
+
+def t_limit(alpha: float, dof: float) -> float:
+    """Upper `alpha` quantile of Student's t distribution."""
+    return float(-special.ndtri(alpha) if math.isinf(dof) else -special.stdtrit(dof, alpha))

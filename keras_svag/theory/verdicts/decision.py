@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from keras_svag._checks import english_list, finite_float
+from keras_svag.theory.outcomes import INCONCLUSIVE
 from keras_svag.theory.quantities import DISPLAY_NAMES
 from keras_svag.theory.statistics.contrasts import Comparison
 from keras_svag.theory.statistics.intervals import Interval
@@ -22,6 +23,15 @@ class Decision:
     outside: list[str]
     undecided: list[str]
     measured_closeness: Interval
+
+    def outcome(
+        self, agrees: str, differs: str, failed: int, quantities: Iterable[str] | None = None
+    ) -> str:
+        """The word for some quantities, or all; with a failed run it is never `agrees`."""
+        tested = set(self.intervals if quantities is None else quantities)
+        if tested & set(self.outside):
+            return differs
+        return INCONCLUSIVE if failed or tested & set(self.undecided) else agrees
 
     def describe(self, quantities: Iterable[str]) -> str:
         """The quantities with what was measured, as a sentence lists them."""

@@ -95,10 +95,6 @@ def judge_noisy_gradient_descent(
     }
     decision = decide(comparisons, criteria, alpha)
     # The seeds that finished in both methods may be those that are alike.
-    best = INCONCLUSIVE if failed else EQUIVALENT
-    outcomes = {
-        q: DIFFERENT if q in decision.outside else INCONCLUSIVE if q in decision.undecided else best
-        for q in table
-    }
-    verdict = DIFFERENT if decision.outside else INCONCLUSIVE if decision.undecided else best
+    outcomes = {q: decision.outcome(EQUIVALENT, DIFFERENT, failed, [q]) for q in table}
+    verdict = decision.outcome(EQUIVALENT, DIFFERENT, failed)
     return NoiseVerdict(verdict, decision.intervals, outcomes, limits, num_pairs, failed)

@@ -92,9 +92,9 @@ def judge_scaling(
     }
     decision = decide(comparisons, limits, alpha)
     reason = f"{decision.describe(comparisons)}."
-    verdict = FAILS if decision.outside else INCONCLUSIVE if decision.undecided else HOLDS
-    if num_failed := sum(failed.values()):
-        verdict = INCONCLUSIVE if verdict == HOLDS else verdict
+    num_failed = sum(failed.values())
+    if num_failed:
         total = num_failed + sum(finished.values())
         reason = f"{num_failed} of {total} runs failed; of the others, {reason}"
+    verdict = decision.outcome(HOLDS, FAILS, num_failed)
     return ScalingVerdict(verdict, reason, decision.intervals, *counts)
