@@ -142,7 +142,8 @@ class SDEValidity(Study):
             cost = num_seeds * ells[-1]
         else:
             [entry] = [v for v in details["verdicts"] if v["batch_size"] == batch_size]
-            no_ell = f"max_ell={self.max_ell:g} allows no larger ell, although the limit calls for one"
+            largest = f"max_ell={self.max_ell:g}"
+            no_ell = f"{largest} allows no larger ell, although the limit calls for one"
             reason = no_ell if entry["remedy"] == LARGER_ELL else "they spread widely"
             what = f"{num_seeds} seeds now ({self.max_num_seeds} at most), since {reason}"
             cost = (num_seeds - old_seeds) * sum(ells)
