@@ -37,7 +37,7 @@ class SplitBatchStep:
 
         def scaled_loss():
             y_pred = _keras.call_for_training(self, x)
-            loss = _keras.loss_for_training(self, x, y, y_pred, sample_weight)
+            loss = _keras.compute_loss(self, x, y, y_pred, sample_weight)
             return self.optimizer.scale_loss(loss), (y_pred, loss)
 
         (y_pred, loss), gradients = self._differentiate(scaled_loss, lambda: self.trainable_weights)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_svag import SVAG, SVAGFunctional, SVAGModel, SVAGSequential, from_keras
-from keras_svag.trainer.model import SVAGWrapper
+from keras_svag.trainer import SVAGWrapper
 from tests.oracles import TanhNet, flatten
 from tests.trainer.exactness_test import cross_entropy, tanh_net
 
