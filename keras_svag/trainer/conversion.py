@@ -5,14 +5,39 @@ import keras
 from keras_svag import _keras
 from keras_svag.trainer.model import SVAGFunctional, SVAGModel, SVAGSequential
 
+# Overrides of these are used. What they hand to Keras' version, by `super()`, goes to the wrapper:
+# this is how a KerasHub task preprocesses its data.
+DELEGATED_METHODS = (
+    "compile",
+    "fit",
+    "evaluate",
+    "predict",
+    "train_on_batch",
+    "test_on_batch",
+    "predict_on_batch",
+)
+# Overrides of these would have to be mixed with the steps of the wrapper.
+REFUSED_METHODS = (
+    "train_step",
+    "test_step",
+    "predict_step",
+    "make_train_function",
+    "make_test_function",
+    "make_predict_function",
+)
+
 
 @keras.saving.register_keras_serializable(package="keras_svag")
 class SVAGWrapper(SVAGModel):
-    """An `SVAGModel` that wraps a subclassed model and uses its weights, loss and metrics."""
+    """An `SVAGModel` that wraps a subclassed model and uses its weights, loss and metrics.
+
+    Methods such as `fit` that the wrapped model overrides are called too.
+    """
 
     def __init__(self, model, **kwargs):
         super().__init__(**kwargs)
         self.model = model
+        self._fit_was_reached = False
         view = _view_trained_by(model, self)
         # In a function, because Keras would save the weights of the view beside those of the model.
         self._view = lambda: view
@@ -37,6 +62,52 @@ class SVAGWrapper(SVAGModel):
     @property
     def _logs_are_metric_results(self):
         return type(self.model).compute_metrics is keras.Model.compute_metrics
+
+    def compile(self, *args, **kwargs):
+        """Compiles the model, as the wrapped model does."""
+        self._view().compile(*args, **kwargs)
+
+    def compile_from_config(self, config):
+        """Compiles a model that was loaded from a file."""
+        if type(self.model).compile is not keras.Model.compile:
+            # Keras cannot know the arguments of an override: it warns, and does not compile.
+            super().compile_from_config(config)
+            return
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, *args, **kwargs):
+        """Trains the model on the data that the wrapped model's `fit` makes of its arguments."""
+        self._fit_was_reached = False
+        history = self._view().fit(*args, **kwargs)
+        if not self._fit_was_reached:
+            raise ValueError(
+                "The `fit` of `model` must call `super().fit`, whose train step `from_keras` "
+                f"replaces. Received: model={self.model!r} of {type(self.model)}, which trained "
+                "without. Override `compute_loss` instead, or subclass keras_svag.SVAGModel."
+            )
+        return history
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates the model, as the wrapped model does."""
+        return self._view().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        """Returns predictions, as the wrapped model does."""
+        return self._view().predict(*args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """Takes a step on one batch, as the wrapped model prepares it."""
+        return self._view().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        """Evaluates the model on one batch, as the wrapped model does."""
+        return self._view().test_on_batch(*args, **kwargs)
+
+    def predict_on_batch(self, *args, **kwargs):
+        """Returns predictions for one batch, as the wrapped model does."""
+        return self._view().predict_on_batch(*args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Computes the loss with the `compute_loss` of the wrapped model."""
@@ -67,18 +138,25 @@ class SVAGWrapper(SVAGModel):
 
 
 def _view_trained_by(model, wrapper):
-    """Returns a view of a model for its own methods, in which a wrapper has been compiled for it.
-
-    View and model have the same attributes, except for what `compile` sets: that is the wrapper's.
-    """
+    """Returns a view of a model for its own methods, which compile and train a wrapper instead."""
+    # View and model share their attributes, except for what `compile` sets: that is the wrapper's.
 
     def of_wrapper(name):
         return property(
             lambda view: getattr(wrapper, name), lambda view, value: setattr(wrapper, name, value)
         )
 
+    def redirected(name):
+        def method(view, *args, **kwargs):
+            wrapper._fit_was_reached |= name == "fit"
+            return getattr(SVAGModel, name)(wrapper, *args, **kwargs)
+
+        return method
+
+    # Second among the bases, so just before `keras.Model`, where `super()` leads in an override.
+    redirection = type("", (keras.Model,), {name: redirected(name) for name in DELEGATED_METHODS})
     compiled_state = {name: of_wrapper(name) for name in _keras.COMPILED_STATE}
-    view = object.__new__(type(type(model).__name__, (type(model),), compiled_state))
+    view = object.__new__(type(type(model).__name__, (type(model), redirection), compiled_state))
     object.__setattr__(view, "__dict__", model.__dict__)
     return view
 
@@ -90,16 +168,20 @@ def from_keras(model: keras.Model) -> SVAGModel:
     for example for export. The result is not compiled.
 
     Args:
-        model: A functional, `Sequential` or subclassed `keras.Model`. It must not define its own
-            `train_step`, `test_step` or `make_train_function`.
+        model: A functional, `Sequential` or subclassed `keras.Model`, such as a KerasHub task. It
+            must not define its own `train_step`, `test_step` or `predict_step`, nor
+            `make_train_function` and the like.
 
     Returns:
         An `SVAGFunctional`, an `SVAGSequential`, or for a subclassed model an `SVAGModel` that
-        wraps it and uses its `compute_loss` and `compute_metrics`. An `SVAGModel` is returned
-        unchanged.
+        wraps it and uses its `compute_loss` and `compute_metrics`. If it overrides `compile`,
+        `fit`, `evaluate` or `predict`, or those on one batch, these are called too, and what they
+        hand to `super()` reaches the new train step: the data of a KerasHub task pass through its
+        preprocessor. An `SVAGModel` is returned unchanged.
 
     Raises:
-        ValueError: If `model` is not a Keras model, or overrides one of these methods.
+        ValueError: If `model` is not a Keras model, or overrides one of the methods named above;
+            in `fit`, if its own `fit` does not call `super().fit`.
 
     Example:
 
@@ -111,7 +193,7 @@ def from_keras(model: keras.Model) -> SVAGModel:
         return model
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: model={model!r}")
-    for method in ("train_step", "test_step", "make_train_function"):
+    for method in REFUSED_METHODS:
         if getattr(type(model), method) is not getattr(keras.Model, method):
             raise ValueError(
                 f"`model` must not define its own `{method}`, which would be ignored. "
