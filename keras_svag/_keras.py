@@ -76,6 +76,16 @@ def has_decay_exclusions(optimizer):
     return any(getattr(optimizer, name, None) for name in names)
 
 
+def is_overwritten(variable):
+    """Returns True if Keras assigns a variable its gradient: scales and histories of float8."""
+    return getattr(variable, "overwrite_with_gradient", False)
+
+
+def learned_weights(model):
+    """Returns the trainable weights of a model that follow the gradient of the loss."""
+    return [weight for weight in model.trainable_weights if not is_overwritten(weight)]
+
+
 def has_training_argument(model):
     """Returns True if the model's `call` has an argument `training`."""
     return model._call_has_training_arg

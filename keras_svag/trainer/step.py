@@ -50,16 +50,17 @@ class SplitBatchStep:
         unscale = replicas / ops.cast(self.optimizer.scale_loss(1.0), "float32")
         penalties = self._penalty_gradients()
 
-        def loss_gradient(gradient, penalty):
-            if gradient is None:
+        def loss_gradient(weight, gradient, penalty):
+            if gradient is None or _keras.is_overwritten(weight):
                 return None
             gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
             gradient = gradient * ops.cast(unscale, gradient.dtype)
             return gradient if penalty is None else gradient - ops.cast(penalty, gradient.dtype)
 
+        weights = self.trainable_weights
         noise, signal = noise_and_signal(
-            [loss_gradient(g, p) for g, p in zip(gradients1, penalties)],
-            [loss_gradient(g, p) for g, p in zip(gradients2, penalties)],
+            list(map(loss_gradient, weights, gradients1, penalties)),
+            list(map(loss_gradient, weights, gradients2, penalties)),
             fold=self.jit_compile and not has_accelerator(),
         )
         # Each replica measures at B / replicas examples, where the noise is larger by that factor.
@@ -84,11 +85,21 @@ class SplitBatchStep:
         elif self._svag is not None:
             gradients = self._svag.combine(gradients1, gradients2)
             with self._svag.combined():
-                self._update(gradients)
+                self._update(self._with_overwritten(gradients, gradients1, gradients2))
         else:
             fraction = ops.cast(size1, "float32") / ops.cast(size1 + size2, "float32")
             pairs = zip(gradients1, gradients2)
-            self._update([None if a is None else _weighted_mean(a, b, fraction) for a, b in pairs])
+            means = [None if a is None else _weighted_mean(a, b, fraction) for a, b in pairs]
+            self._update(self._with_overwritten(means, gradients1, gradients2))
+
+    def _with_overwritten(self, gradients, first, second):
+        """Returns the gradients, but of weights that Keras overwrites with them the maxima."""
+        # These are scales and histories of the largest absolute values (float8). Keras takes
+        # maxima where it accumulates gradients; that of both halves is that of the whole batch.
+        return [
+            ops.maximum(a, b) if a is not None and _keras.is_overwritten(weight) else gradient
+            for weight, gradient, a, b in zip(self.trainable_weights, gradients, first, second)
+        ]
 
 
 def _weighted_mean(first, second, fraction):
