@@ -8,7 +8,6 @@ from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional as Functional
 from keras.src.models.model import functional_init_arguments as functional_init_arguments
-from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 # Methods of `keras.optimizers.Optimizer` that `AmplificationMixin` overrides.
 OPTIMIZER_HOOKS = (
@@ -26,6 +25,16 @@ OPTIMIZER_ATTRIBUTES = (
 )
 # Method of `keras.Model` that `SVAGModel` overrides on TensorFlow.
 MODEL_HOOK = "_maybe_symbolic_build"
+# What `keras.Model.compile` sets, as far as a model's own methods may read it.
+COMPILED_STATE = (
+    "compiled",
+    "optimizer",
+    "loss",
+    "stop_training",
+    "_compile_loss",
+    "_compile_metrics",
+    "_loss_tracker",
+)
 # Listed only: this file must not import TensorFlow, which may be missing.
 TENSORFLOW_NAMES = (
     "tensorflow.__internal__.distribute.strategy_supports_no_merge_call",
@@ -67,6 +76,16 @@ def has_decay_exclusions(optimizer):
     return any(getattr(optimizer, name, None) for name in names)
 
 
+def is_overwritten(variable):
+    """Returns True if Keras assigns a variable its gradient: scales and histories of float8."""
+    return getattr(variable, "overwrite_with_gradient", False)
+
+
+def learned_weights(model):
+    """Returns the trainable weights of a model that follow the gradient of the loss."""
+    return [weight for weight in model.trainable_weights if not is_overwritten(weight)]
+
+
 def has_training_argument(model):
     """Returns True if the model's `call` has an argument `training`."""
     return model._call_has_training_arg
@@ -103,9 +122,11 @@ def set_masks(structure, masks):
     return structure
 
 
-def loss_for_training(model, x, y, y_pred, sample_weight):
+def compute_loss(model, x, y, y_pred, sample_weight, training=True):
     """Returns the total loss, a scalar, also if `compute_loss` has no `training` argument."""
-    return model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
+    return model._compute_loss(
+        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
+    )
 
 
 def track_loss(model, loss, sample_weight):
@@ -113,10 +134,3 @@ def track_loss(model, loss, sample_weight):
     model._loss_tracker.update_state(
         unscale_loss_for_distribution(loss), sample_weight=sample_weight
     )
-
-
-@no_automatic_dependency_tracking
-def share_compiled_state(source, target):
-    """Lets `target.compute_loss` and `.compute_metrics` use what `source` was compiled with."""
-    target._compile_loss = source._compile_loss
-    target._compile_metrics = source._compile_metrics

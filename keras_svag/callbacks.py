@@ -8,6 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_svag._checks import finite_float, positive_int
+from keras_svag._keras import learned_weights
 from keras_svag.advice import Advice, advise
 from keras_svag.models.scale_invariance import is_scale_invariant
 from keras_svag.optimizers.scaling import check_kappa
@@ -165,7 +166,8 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
     def _read(self):
         """Returns sums of N and G over the epoch, R, the step and the learning rate."""
         model, optimizer = self.model, self._optimizer
-        squares = [ops.sum(ops.square(ops.cast(w, "float32"))) for w in model.trainable_variables]
+        weights = learned_weights(model)
+        squares = [ops.sum(ops.square(ops.cast(w, "float32"))) for w in weights]
         return {
             # Noise, signal and number of examples.
             "sums": np.array([float(v) for v in model._gradient_statistics.variables]),

@@ -98,8 +98,7 @@ def test_model_hooks_exist():
         "training",
     ]
     assert "data_batch" in inspect.signature(model._symbolic_build).parameters
-    assert hasattr(model, "_compile_loss")
-    assert hasattr(model, "_compile_metrics")
+    assert [name for name in _keras.COMPILED_STATE if not hasattr(model, name)] == []
     assert _keras.functional_init_arguments((1, 2), {})
     assert not _keras.functional_init_arguments((1,), {})
 

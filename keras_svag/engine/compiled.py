@@ -110,17 +110,20 @@ class CompiledTraining:
 
     def weight_norm(self):
         """R, the squared norm of the trainable weights, summed in float64."""
-        return _squared_norm(self.model.trainable_variables)
+        return _squared_norm(_keras.learned_weights(self.model))
 
     def velocity_norm(self):
         """The squared norm of the velocity of a heavy ball; `None` with any other optimizer."""
         optimizer = self.model._svag
         is_heavy_ball = isinstance(optimizer, keras.optimizers.SGD) and not optimizer.nesterov
-        return _squared_norm(optimizer.momentums) if is_heavy_ball and optimizer.momentum else None
+        if not is_heavy_ball or not optimizer.momentum:
+            return None
+        # Keras has none for variables that it overwrites.
+        return _squared_norm([m for m in optimizer.momentums if m is not None])
 
     def weight_function(self):
         """Mean of tanh(x)^2 over the trainable weights: a smooth, bounded test function."""
-        weights = values_of(self.model.trainable_variables)
+        weights = values_of(_keras.learned_weights(self.model))
         return float(np.mean(np.tanh(np.concatenate([w.ravel() for w in weights])) ** 2))
 
     def learning_rates(self, ell, start, stop):

@@ -15,6 +15,12 @@ _CHECK_TOLERANCE = 0.05
 
 def check_loss_per_example(model, prepared, data):
     """Raises a `ValueError` if the loss of a model is not a mean over independent examples."""
+    if any(map(_keras.is_overwritten, model.trainable_variables)):
+        raise ValueError(
+            "`model` must follow the gradient of its loss in all weights, for Gaussian noise to be "
+            f"added to it. Received: model={model.name!r}, quantized to float8, whose scales do "
+            "not. Leave out `model.quantize`."
+        )
     batch = prepared(_few_examples(data))
     count = len(first_leaf(batch))
     _check_outputs_independent(model, batch[0])

@@ -17,7 +17,7 @@ def weighted_gradients(model, x, y, sample_weight, weights, training=True):
     def loss_and_outputs():
         y_pred = _keras.call_for_training(model, x) if training else model(x)
         weighted = _weight_gradients(y_pred, weights)
-        loss = _keras.loss_for_training(model, x, y, weighted, sample_weight)
+        loss = _keras.compute_loss(model, x, y, weighted, sample_weight)
         return loss, (loss, y_pred)
 
     (loss, y_pred), gradients = differentiate(loss_and_outputs, lambda: variables, others)

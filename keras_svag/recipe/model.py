@@ -10,6 +10,8 @@ from keras import tree
 from keras_svag._keras import flatten_layers, training_argument
 from keras_svag.models import is_scale_invariant
 from keras_svag.recipe.canonical import canonical_form, short_digest, without_names
+from keras_svag.trainer import SVAGModel
+from keras_svag.trainer.conversion import REFUSED_METHODS
 
 
 def call_model_function(function, seed, inputs):
@@ -49,6 +51,7 @@ def check_model_function(function, build, batch, compile_arguments):
         )
     if _is_of_this_package(function):
         return network
+    _check_fit(function, network)
     same, other = build(0), build(1)
     remedy = "Call keras.utils.set_random_seed(seed) first in it."
     # All variables: the seed of dropout is a non-trainable one.
@@ -66,6 +69,20 @@ def check_model_function(function, build, batch, compile_arguments):
         )
     _check_loss(function, other, batch, compile_arguments)
     return network
+
+
+def _check_fit(function, network):
+    """Raises if a study would bypass what the `fit` of a network does."""
+    for method in ("fit", "evaluate", *REFUSED_METHODS):
+        own = getattr(type(network), method) is not getattr(keras.Model, method)
+        if own and not isinstance(network, SVAGModel):
+            raise ValueError(
+                f"`model` must return a network without its own `{method}`, since a study takes "
+                "steps of its own on the data as they are. Received: "
+                f"model={_name_of(function)}, whose network is of {type(network)}. If it is a "
+                "KerasHub task, pass data through its `preprocessor` first, and return "
+                "keras.Model(task.input, task.output)."
+            )
 
 
 def _check_loss(function, network, batch, compile_arguments):

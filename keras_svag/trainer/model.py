@@ -46,7 +46,8 @@ class SplitBatchMixin(BackendStep):
     @property
     def _logs_are_metric_results(self):
         """True if the logs of a step can be computed afterwards, from the metrics alone."""
-        return _logs_metrics(self, self)
+        own_step = type(self).train_step is not BackendStep.train_step
+        return not own_step and type(self).compute_metrics is keras.Model.compute_metrics
 
     def _noise_logs(self):
         return self._gradient_statistics.result() if self.measure_noise else {}
@@ -170,112 +171,9 @@ class SVAGSequential(SVAGModel, keras.Sequential):
     """
 
 
-@keras.saving.register_keras_serializable(package="keras_svag")
-class SVAGWrapper(SVAGModel):
-    """An `SVAGModel` that wraps a subclassed model and uses its weights, loss and metrics."""
-
-    def __init__(self, model, **kwargs):
-        super().__init__(**kwargs)
-        self.model = model
-
-    def build(self, *args, **kwargs):
-        """Does nothing: the wrapped model builds itself when it is called."""
-
-    def call(self, *args, training=None, **kwargs):
-        """Calls the wrapped model."""
-        # `training` is in the signature because Keras looks for it there.
-        if _keras.has_training_argument(self.model):
-            kwargs["training"] = training
-        return self.model(*args, **kwargs)
-
-    @property
-    def metrics(self):
-        """All metrics, including those that the wrapped model created itself."""
-        # Keras leaves out the metrics of nested models.
-        own = super().metrics
-        ids = set(map(id, own))
-        return own + [metric for metric in self.model.metrics if id(metric) not in ids]
-
-    @property
-    def _logs_are_metric_results(self):
-        return _logs_metrics(self, self.model)
-
-    def compute_loss(self, *args, **kwargs):
-        """Computes the loss with the `compute_loss` of the wrapped model."""
-        _keras.share_compiled_state(self, self.model)
-        return self.model.compute_loss(*args, **kwargs)
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Computes the metrics with the `compute_metrics` of the wrapped model."""
-        _keras.share_compiled_state(self, self.model)
-        own = self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return {**own, **self.get_metrics_result()}
-
-    def get_config(self):
-        """Returns the arguments of the constructor, for serialization."""
-        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Creates the wrapper and the wrapped model from a config."""
-        model = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects)
-        return cls(model, **config)
-
-
-def _logs_metrics(model, inner):
-    """Returns True if a model's step logs nothing but the results of the metrics of `inner`."""
-    own_step = type(model).train_step is not BackendStep.train_step
-    return not own_step and type(inner).compute_metrics is keras.Model.compute_metrics
-
-
 def _make_functional(cls):
     if cls is SVAGModel:
         return SVAGFunctional
     if issubclass(cls, SVAGModel):
         cls.__bases__ = tuple(_make_functional(base) for base in cls.__bases__)
     return cls
-
-
-def from_keras(model: keras.Model) -> SVAGModel:
-    """Converts a Keras model to one with the split-batch train step of `SVAGModel`.
-
-    The weights are shared: training the result also trains the original, which can still be used,
-    for example for export. The result is not compiled.
-
-    Args:
-        model: A functional, `Sequential` or subclassed `keras.Model`. It must not define its own
-            `train_step`, `test_step` or `make_train_function`.
-
-    Returns:
-        An `SVAGFunctional`, an `SVAGSequential`, or for a subclassed model an `SVAGModel` that
-        wraps it and uses its `compute_loss` and `compute_metrics`. An `SVAGModel` is returned
-        unchanged.
-
-    Raises:
-        ValueError: If `model` is not a Keras model, or overrides one of these methods.
-
-    Example:
-
-    >>> model = from_keras(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]))
-    >>> type(model).__name__
-    'SVAGSequential'
-    """
-    if isinstance(model, SVAGModel):
-        return model
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"`model` must be a keras.Model. Received: model={model!r}")
-    for method in ("train_step", "test_step", "make_train_function"):
-        if getattr(type(model), method) is not getattr(keras.Model, method):
-            raise ValueError(
-                f"`model` must not define its own `{method}`, which would be ignored. "
-                f"Received: model={model!r} of {type(model)}. Override `compute_loss` or "
-                "`compute_metrics` instead, or subclass keras_svag.SVAGModel."
-            )
-    if type(model) is keras.Sequential:
-        # `Sequential.layers` omits the input, without which the result would not be built.
-        inputs = (model.built and model.inputs) or []
-        inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in inputs]
-        return SVAGSequential([*inputs, *model.layers], name=model.name)
-    if type(model) is _keras.Functional:
-        return SVAGFunctional(model.input, model.output, name=model.name)
-    return SVAGWrapper(model, name=f"svag_{model.name}")

@@ -8,6 +8,7 @@ the mini-batch gradient and `G = <g1, g2>` the squared norm of the full gradient
 import keras
 from keras import ops
 
+from keras_svag import _keras
 from keras_svag.trainer.structures import first_leaf, map_arrays, split_batch
 
 # Parts of a matrix that are added up before its entries are summed, which XLA does sequentially.
@@ -88,7 +89,8 @@ def noise_and_signal_by_name(first, second, names):
 def radial_gradient(weights, gradients):
     """Returns `<weights, gradients>`, zero for a scale-invariant loss."""
     # The signal of two lists is their inner product.
-    return noise_and_signal([ops.convert_to_tensor(w) for w in weights], gradients)[1]
+    tensors = [None if _keras.is_overwritten(w) else ops.convert_to_tensor(w) for w in weights]
+    return noise_and_signal(tensors, gradients)[1]
 
 
 def measure_by_layer(model, batches):

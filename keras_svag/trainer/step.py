@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_svag import _keras
+from keras_svag.optimizers import AmplificationMixin
 from keras_svag.trainer.noise import noise_and_signal
 from keras_svag.trainer.structures import join_halves
 from keras_svag.xla_policy import has_accelerator
@@ -37,7 +38,7 @@ class SplitBatchStep:
 
         def scaled_loss():
             y_pred = _keras.call_for_training(self, x)
-            loss = _keras.loss_for_training(self, x, y, y_pred, sample_weight)
+            loss = _keras.compute_loss(self, x, y, y_pred, sample_weight)
             return self.optimizer.scale_loss(loss), (y_pred, loss)
 
         (y_pred, loss), gradients = self._differentiate(scaled_loss, lambda: self.trainable_weights)
@@ -50,16 +51,17 @@ class SplitBatchStep:
         unscale = replicas / ops.cast(self.optimizer.scale_loss(1.0), "float32")
         penalties = self._penalty_gradients()
 
-        def loss_gradient(gradient, penalty):
-            if gradient is None:
+        def loss_gradient(weight, gradient, penalty):
+            if gradient is None or _keras.is_overwritten(weight):
                 return None
             gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
             gradient = gradient * ops.cast(unscale, gradient.dtype)
             return gradient if penalty is None else gradient - ops.cast(penalty, gradient.dtype)
 
+        weights = self.trainable_weights
         noise, signal = noise_and_signal(
-            [loss_gradient(g, p) for g, p in zip(gradients1, penalties)],
-            [loss_gradient(g, p) for g, p in zip(gradients2, penalties)],
+            list(map(loss_gradient, weights, gradients1, penalties)),
+            list(map(loss_gradient, weights, gradients2, penalties)),
             fold=self.jit_compile and not has_accelerator(),
         )
         # Each replica measures at B / replicas examples, where the noise is larger by that factor.
@@ -84,11 +86,37 @@ class SplitBatchStep:
         elif self._svag is not None:
             gradients = self._svag.combine(gradients1, gradients2)
             with self._svag.combined():
-                self._update(gradients)
+                self._update(self._with_overwritten(gradients, gradients1, gradients2))
         else:
+            self._check_optimizers()
             fraction = ops.cast(size1, "float32") / ops.cast(size1 + size2, "float32")
             pairs = zip(gradients1, gradients2)
-            self._update([None if a is None else _weighted_mean(a, b, fraction) for a, b in pairs])
+            means = [None if a is None else _weighted_mean(a, b, fraction) for a, b in pairs]
+            self._update(self._with_overwritten(means, gradients1, gradients2))
+
+    def _check_optimizers(self):
+        """Raises if an SVAG optimizer is inside another one, where it would pair batches."""
+        if not self.optimizer.built:
+            # A `MultiOptimizer` may choose optimizers by variable.
+            self.optimizer.build(self.trainable_weights)
+        outer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        inner = getattr(outer, "optimizers", [])
+        if any(isinstance(optimizer, AmplificationMixin) for optimizer in inner):
+            names = [type(optimizer).__name__ for optimizer in inner]
+            raise ValueError(
+                "`optimizer` must not contain SVAG optimizers, because all weights take one step "
+                f"of one `ell` together. Received: {type(outer).__name__} of {names}. Compile "
+                "with a single SVAG optimizer."
+            )
+
+    def _with_overwritten(self, gradients, first, second):
+        """Returns the gradients, but of weights that Keras overwrites with them the maxima."""
+        # These are scales and histories of the largest absolute values (float8). Keras takes
+        # maxima where it accumulates gradients; that of both halves is that of the whole batch.
+        return [
+            ops.maximum(a, b) if a is not None and _keras.is_overwritten(weight) else gradient
+            for weight, gradient, a, b in zip(self.trainable_weights, gradients, first, second)
+        ]
 
 
 def _weighted_mean(first, second, fraction):
