@@ -15,7 +15,7 @@ from keras_svag.studies.weak_convergence.linear_errors import cached_errors, exa
 from keras_svag.studies.weak_convergence.linear_simulation import simulate
 from keras_svag.theory import Interval, LinearProblem, fit_errors
 from tests.oracles import linear_svag_moments
-from tests.studies.helpers import build, run_study
+from tests.studies.helpers import build, replace_records, run_study
 
 NAME = "weak_convergence"
 
@@ -108,7 +108,7 @@ def test_a_run_whose_loss_overflows_counts_as_failed(study, tmp_path):
     path = workdir / "runs" / "b64_ell2_seed1" / "metrics.jsonl"
     rows = records.read_jsonl(path)
     rows[-1]["test_loss"] = None  # JSON holds what is not finite as null
-    records.write_jsonl(path, rows)
+    replace_records(path, rows)
     details = load(workdir).details
     assert details["failed_runs"].keys() == {"b64_ell2_seed1"}
     assert {row["num_seeds"] for row in details["network"]} == {2}
