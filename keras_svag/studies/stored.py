@@ -83,18 +83,28 @@ def _version_tuple(text):
 def finished_runs(study, workdir, identity):
     """The finished runs of a study by name: results, and errors of damaged ones."""
     found, damaged = {}, {}
+    expected = {spec.name: spec for spec in grid_of(study)}
     for path in storage.find(workdir, "runs/*/result.json"):
         name = path.parent.name
         try:
             result = results.read(RunFolder(workdir, name), identity=identity)
             spec = results.spec_of(result)
-            expected = study.make_spec(spec.batch_size, spec.ell, spec.seed, spec.method)
-            if spec != expected:
+            if cell(spec) != expected.get(cell(spec).name, cell(spec)):
                 raise results.DamagedRunError(path, f"it is of another run, {spec}")
             found[name] = result
         except results.DamagedRunError as error:
             damaged[name] = error
     return found, damaged
+
+
+def cell(spec):
+    """The run of seed 0 with the same settings."""
+    return dataclasses.replace(spec, seed=0)
+
+
+def grid_of(study):
+    """All cells that a study may come to, in its order."""
+    return list(dict.fromkeys(map(cell, study.specs(study.largest_plan()))))
 
 
 def evaluate(study, workdir, identity):
@@ -116,12 +126,8 @@ def judge_finished(study, workdir, found):
             f"workdir={str(workdir)!r} of a single run. Read its result.json and metrics.jsonl."
         )
 
-    def cell(spec):
-        return dataclasses.replace(spec, seed=0)
-
-    grid = study.specs(study.largest_plan())
     # In the order of the grid, as in a study that has just run.
-    order = {c: i for i, c in enumerate(dict.fromkeys(map(cell, grid)))}
+    order = {spec: i for i, spec in enumerate(grid_of(study))}
     specs = [spec for spec in map(results.spec_of, found.values()) if cell(spec) in order]
     specs.sort(key=lambda spec: (order[cell(spec)], spec.seed))
     if not study.can_judge(specs):
