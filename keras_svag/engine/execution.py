@@ -4,7 +4,7 @@ import contextlib
 import time
 import warnings
 
-from keras_svag.engine.files import checkpoints, lock, records, results, storage
+from keras_svag.engine.files import lock, records, results, storage
 from keras_svag.engine.files.results import DONE, FAILED, LOCKED
 from keras_svag.engine.processes import preemption
 from keras_svag.engine.state import RunFolder, RunState, TrainingDivergedError
@@ -60,8 +60,8 @@ def finish(state, seconds, error=None):
     if error is not None:
         content |= {"status": FAILED, "failed_step": error.step, "message": str(error)}
     content |= {"identity": state.recording.identity, "versions": state.versions}
-    # Before the result, after which nobody looks for files to remove.
-    checkpoints.prune(state.folder.checkpoints)
+    # Before the result, after which nobody tidies up.
+    state.end()
     return results.write(state.folder, state.spec, content)
 
 

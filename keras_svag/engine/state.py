@@ -163,6 +163,11 @@ class RunState:
             facts["versions"] = self.versions
             checkpoints.save(self.folder.checkpoints, self._program.state(), **facts)
 
+    def end(self):
+        """Makes the event log survive a crash of the machine, and removes the older checkpoint."""
+        self._log.sync()
+        checkpoints.prune(self.folder.checkpoints)
+
     def _add_row(self, logs, weight_norm):
         rates = self._program.learning_rates(self.spec.ell, self._record_start, self._record_end)
         self._time += float(rates.sum()) / self.spec.ell

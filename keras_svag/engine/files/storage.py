@@ -117,10 +117,17 @@ def append(path, content):
     files.append(path, content)
 
 
+def sync(path):
+    """Flushes a file and its name to the disk."""
+    files.sync(path)
+    files.sync_folder(pathlib.Path(path).parent)
+
+
 def remove(path):
-    """Removes a file, if it exists."""
+    """Removes a file, if it exists; it does not come back after a crash of the machine."""
     with contextlib.suppress(FileNotFoundError):
         files.remove(path)
+        files.sync_folder(pathlib.Path(path).parent)
 
 
 def make_folder(folder, parents=False):

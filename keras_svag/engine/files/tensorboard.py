@@ -34,6 +34,11 @@ class EventLog:
         with records.writing(self._path):
             storage.append(self._path, _frames([_scalars(row)]))
 
+    def sync(self):
+        """Makes the file survive a crash of the machine."""
+        with records.writing(self._path):
+            storage.sync(self._path)
+
 
 def write_images(folder, images):
     """Writes PNG images (bytes by tag) to an event file, replacing it."""
@@ -43,13 +48,13 @@ def write_images(folder, images):
     ]
     # Without wall time, so that equal images give equal files.
     event = Event(step=0, summary=Summary(value=values)).SerializeToString()
-    _write_file(pathlib.Path(folder) / FILE_NAME, [event])
+    _write_file(pathlib.Path(folder) / FILE_NAME, [event], sync=True)
 
 
-def _write_file(path, events):
+def _write_file(path, events, sync=False):
     version = Event(file_version="brain.Event:2").SerializeToString()
     records.make_folder(path.parent)
-    records.write_bytes(path, _frames([version, *events]), sync=False)
+    records.write_bytes(path, _frames([version, *events]), sync)
 
 
 def _frames(events):
