@@ -1,6 +1,8 @@
 """Damaged folders: one sentence, and nothing of it is used, whatever the files hold."""
 
+import hashlib
 import shutil
+import warnings
 
 import keras
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from keras_svag import Recipe
 from keras_svag.engine.files import records
-from keras_svag.studies import SDEValidity, load
+from keras_svag.studies import SDEValidity, Training, load
 from keras_svag.studies.status import read_status
 from tests.studies.helpers import files_of
 
@@ -167,3 +169,28 @@ def test_settings(finished, tmp_path, name, text):
     for call in (load, read_status):
         with pytest.raises(ValueError, match="copy"):
             call(workdir)
+
+
+def train(workdir):
+    training = Training(study().recipe, num_records=4)
+    return training.run(workdir, show_progress=False)
+
+
+def test_damaged_network_is_saved_again(tmp_path):
+    result = train(tmp_path)
+    path = tmp_path / "runs" / RUN / "model.keras"
+    assert result["model_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = keras.saving.load_model(path).get_weights()
+    before = path.read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert train(tmp_path) == result and path.read_bytes() == before
+    path.write_bytes(before[:100] + bytes([before[100] ^ 8]) + before[101:])
+    with pytest.warns(UserWarning, match="model.keras` is damaged. It is saved again"):
+        train(tmp_path)
+    for a, b in zip(keras.saving.load_model(path).get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # A damaged summary is written again too.
+    (tmp_path / "result.json").write_text('{"status"')
+    assert train(tmp_path)["last_record"] == result["last_record"]
+    assert records.read_sealed(tmp_path / "result.json")["status"] == "done"
