@@ -125,8 +125,8 @@ class Study:
     @property
     def recording(self) -> Recording:
         """The `Recording` of the runs."""
-        names = [field.name for field in dataclasses.fields(Recording)]
-        return Recording(**{name: getattr(self, name) for name in names if name != "identity"})
+        names = {field.name for field in dataclasses.fields(Recording)} - {"identity"}
+        return Recording(**{name: getattr(self, name) for name in names})
 
     # What subclasses override.
 
@@ -285,8 +285,8 @@ class Study:
         workdir = pathlib.Path(workdir)
         environment = describe_environment(self, command)
         recording = dataclasses.replace(self.recording, identity=environment["identity"])
-        pool = RunPool(self.recipe, recording, workdir, num_workers, self.vectorize_seeds)
-        with pool:  # pickles the recipe, which may fail, before anything is written
+        # Pickles the recipe, which may fail, before anything is written.
+        with RunPool(self.recipe, recording, workdir, num_workers, self.vectorize_seeds) as pool:
             prepare_workdir(workdir, self, command, environment)
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
             if (result := session.run(self, environment)) is not None:
