@@ -97,9 +97,9 @@ def _fraction_done(workdir, spec, found):
         return 1.0
     try:
         rows = records.read_jsonl(RunFolder(workdir, spec.name).metrics)
-    except records.DamagedError:
+        return min(1.0, rows[-1]["step"] / spec.steps) if rows else 0.0
+    except (records.DamagedError, KeyError, TypeError):
         return 0.0
-    return rows[-1]["step"] / spec.steps if rows else 0.0
 
 
 def _has_changed_lately(workdir, name):

@@ -135,6 +135,15 @@ def test_e3_run_folder_of_another_study_is_refused(finished, tmp_path):
             run(workdir)
 
 
+def test_folder_in_place_of_the_records(finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "copy")
+    path = workdir / "runs" / RUN / "metrics.jsonl"
+    path.unlink()
+    path.mkdir()
+    with pytest.warns(UserWarning, match=f"{RUN}.*not a regular file"):
+        assert len(load(workdir).table) == 3
+
+
 def test_judge_names_the_damaged_runs(finished, tmp_path):
     workdir = shutil.copytree(finished, tmp_path / "copy")
     cut_records(workdir)

@@ -90,12 +90,18 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def _read_text(path):
+def read_bytes(path):
+    """Reads a file; `None` if there is none."""
     try:
-        content = storage.read(path)
-        return None if content is None else content.decode("utf-8")
+        return storage.read(path)
     except IsADirectoryError as error:
         raise damaged(path, error.strerror) from error
+
+
+def _read_text(path):
+    content = read_bytes(path)
+    try:
+        return None if content is None else content.decode("utf-8")
     except ValueError as error:
         raise damaged(path, error) from error
 

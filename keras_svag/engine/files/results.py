@@ -6,7 +6,7 @@ A result is valid or damaged, never in between: it has a SHA-256 of its own cont
 
 import dataclasses
 
-from keras_svag.engine.files import records, storage
+from keras_svag.engine.files import records
 from keras_svag.engine.spec import RunSpec
 
 # LOCKED is not in `result.json`: another process is executing the run.
@@ -31,7 +31,7 @@ class DamagedRunError(records.DamagedError):
 
 def write(folder, spec, content):
     """Writes `result.json` beside the records; returns its content."""
-    digest = records.sha256(storage.read(folder.metrics) or b"")
+    digest = records.sha256(records.read_bytes(folder.metrics) or b"")
     result = {**dataclasses.asdict(spec), "name": spec.name, **content, "records_sha256": digest}
     records.write_sealed(folder.result, result)
     return result
@@ -62,11 +62,11 @@ def _read(folder, spec=None, identity=None):
         if result is None:
             return None, b""
         problem = _find_problem(result, folder, spec, identity)
+        content = records.read_bytes(folder.metrics) or b""
     except records.DamagedError as error:
         raise DamagedRunError(error.path, error.problem) from error
     if problem:
         raise DamagedRunError(folder.result, problem)
-    content = storage.read(folder.metrics) or b""
     if records.sha256(content) != result["records_sha256"]:
         raise DamagedRunError(folder.metrics, "its SHA-256 is not the one in `result.json`")
     return result, content

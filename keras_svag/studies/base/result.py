@@ -117,7 +117,7 @@ class Result:
         """Path of the report, an HTML page, which is written if it does not exist."""
         verdict = cast(pathlib.Path, self.path)
         path = verdict.with_name(verdict.stem.replace("verdict", "report") + ".html")
-        if not path.exists():
+        if not storage.exists(path):
             self._write_report(path, self.save_figures(folder=self.workdir / path.stem))
         return path
 
