@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import hashlib
 import importlib.util
 import io
 import multiprocessing
@@ -179,6 +180,8 @@ def _run_under_strategy(study, config):
         with distribution.strategy_scope(_STRATEGY.value, _TPU.value):
             # Again: in a cluster JAX has installed its own handler of SIGTERM.
             preemption.install_handler()
+            # Before any variable is made, for which the processes wait for each other.
+            distribution.check_same_on_all("config", lambda: _describe_input(config))
             with distribution.process_workdir(_WORKDIR.value) as workdir:
                 # All processes have the same result; the chief prints it.
                 stdout = sys.stdout if distribution.is_chief() else io.StringIO()
@@ -188,6 +191,20 @@ def _run_under_strategy(study, config):
         print(error, file=sys.stderr, flush=True)
         # An orderly exit would wait for the lost process.
         os._exit(1)
+
+
+def _describe_input(config):
+    """The config, without what may differ between machines, and the text of the recipe's file."""
+    fields = config.to_dict()
+    fields.get("dataset", {}).pop("data_dir", None)
+    if _RECIPE.value is not None:
+        file, _, function = _RECIPE.value.rpartition(":")
+        fields["recipe"] = f"{function} of {hashlib.sha256(_read_if_file(file)).hexdigest()[:12]}"
+    return fields
+
+
+def _read_if_file(path):
+    return pathlib.Path(path).read_bytes() if pathlib.Path(path).is_file() else b""
 
 
 def _run_with_exit_codes(study, config):

@@ -6,7 +6,7 @@ from keras_svag.distribution.placement import (
     num_replicas,
     to_device,
 )
-from keras_svag.distribution.processes import any_process, is_chief
+from keras_svag.distribution.processes import any_process, check_same_on_all, is_chief
 from keras_svag.distribution.scope import STRATEGIES, ProcessLostError, strategy_scope
 from keras_svag.distribution.shared_folder import process_workdir
 
@@ -14,6 +14,7 @@ __all__ = [
     "STRATEGIES",
     "ProcessLostError",
     "check_batch_size",
+    "check_same_on_all",
     "is_chief",
     "is_distributed",
     "num_replicas",

@@ -2,6 +2,7 @@
 
 import jax
 import keras
+import numpy as np
 
 PROCESS_ERRORS = (jax.errors.JaxRuntimeError, ValueError)
 
@@ -77,12 +78,14 @@ def process_index():
 
 
 def gather(value):
-    """Returns a list with the integer of every process; each waits for all others."""
+    """Returns a list with the integer (or list of them) of every process; waits for all others."""
     from jax.experimental import multihost_utils
 
     # As two 16-bit numbers, because JAX has no int64 by default.
-    pair = jax.numpy.asarray([value >> 16, value & 0xFFFF])
-    return [(int(a) << 16) + int(b) for a, b in multihost_utils.process_allgather(pair)]
+    value = np.asarray(value, np.int64)
+    pair = jax.numpy.asarray(np.stack([value >> 16, value & 0xFFFF]).astype(np.int32))
+    gathered = np.asarray(multihost_utils.process_allgather(pair), np.int64)
+    return ((gathered[:, 0] << 16) + gathered[:, 1]).tolist()
 
 
 def sharded(arrays):

@@ -91,7 +91,7 @@ def process_index():
 
 
 def gather(value):
-    """Returns a list with the integer of every replica; each process waits for all others."""
+    """Returns a list with the integer (or list of them) of every replica; waits for all others."""
     program = _gathering_program(tf.distribute.get_strategy())
     return program(tf.constant(value, tf.int64)).numpy().tolist()
 
@@ -101,7 +101,8 @@ def _gathering_program(strategy):
     def contribute(value):
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
         # One position per replica, so that the sum is a list of all values.
-        return tf.one_hot(index, strategy.num_replicas_in_sync, dtype=tf.int64) * value
+        position = tf.one_hot(index, strategy.num_replicas_in_sync, dtype=tf.int64)
+        return tf.reshape(position, [-1] + [1] * value.shape.rank) * value
 
     return tf.function(
         lambda value: strategy.reduce("SUM", strategy.run(contribute, args=(value,)), axis=None),

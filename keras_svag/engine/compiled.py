@@ -1,6 +1,8 @@
 """Compiled training at one batch size; `ell`, seed and weights are data to the program."""
 
 import functools
+import pathlib
+import tempfile
 import weakref
 
 import keras
@@ -138,11 +140,14 @@ class CompiledTraining:
         """Full training state as lists of arrays, for `restore`."""
         return {name: values_of(variables) for name, variables in self._variables().items()}
 
-    def save_network(self, path):
-        """Saves the current network as a plain `.keras` model without optimizer."""
+    def serialize_network(self):
+        """The bytes of a `.keras` file with the current network, without optimizer."""
         network = self.recipe.build(seed=0)
         assign(network.variables, values_of(self.model.variables[: len(network.variables)]))
-        keras.saving.save_model(network, path)
+        with tempfile.TemporaryDirectory(prefix="keras_svag_") as folder:
+            path = pathlib.Path(folder) / "model.keras"
+            keras.saving.save_model(network, path)
+            return path.read_bytes()
 
     def restore(self, state):
         """Restores what `state` returned."""

@@ -1,17 +1,15 @@
 """Execution of one run: train it, resume it, or return its stored result."""
 
 import contextlib
-import dataclasses
 import time
 import warnings
 
-from keras_svag.engine.files import checkpoints, lock, records
+from keras_svag.engine.files import lock, records, results, storage
+from keras_svag.engine.files.results import DONE, FAILED, LOCKED
 from keras_svag.engine.processes import preemption
-from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder, RunState, TrainingDivergedError
 
-# LOCKED is not in `result.json`: another process is executing the run.
-DONE, FAILED, LOCKED = "done", "failed", "locked"
+__all__ = ["DONE", "FAILED", "LOCKED", "claim", "execute", "find_result", "finish"]
 
 
 def execute(spec, get_program, recording, workdir, on_steps=lambda steps: None):
@@ -23,9 +21,13 @@ def execute(spec, get_program, recording, workdir, on_steps=lambda steps: None):
             if not held:
                 return {"status": LOCKED}
             # Again, under the lock: another process may just have finished it.
-            result = find_result(spec, recording, folder)
-            if result is None:
-                return _execute(spec, get_program(), recording, folder, on_steps)
+            result = claim(spec, recording, folder)
+            is_new = result is None
+            if is_new:
+                result = _execute(spec, get_program(), recording, folder, on_steps)
+            release(folder)
+            if is_new:
+                return result
     on_steps(spec.steps)
     return result
 
@@ -45,42 +47,48 @@ def _execute(spec, program, recording, folder, on_steps):
                 raise preemption.PreemptedError()
     except TrainingDivergedError as diverged:
         error = diverged
-    return finish(spec, folder, time.perf_counter() - started, error)
+    return finish(state, time.perf_counter() - started, error)
 
 
-def finish(spec, folder, seconds, error=None):
+def finish(state, seconds, error=None):
     """Writes and returns the result of a run that finished or, with `error`, diverged."""
-    result = {**dataclasses.asdict(spec), "name": spec.name, "status": DONE}
+    # Where there are no locks, another process may have been faster.
+    found = find_result(state.spec, state.recording, state.folder)
+    if found is not None:
+        return found
+    content = {"status": DONE, "seconds": round(seconds, 3)}
     if error is not None:
-        result |= {"status": FAILED, "failed_step": error.step, "message": str(error)}
-    result["seconds"] = round(seconds, 3)
-    records.write_json(folder.result, result)
-    if result["status"] == DONE:
-        checkpoints.prune(folder.checkpoints)
-    return result
+        content |= {"status": FAILED, "failed_step": error.step, "message": str(error)}
+    content |= {"identity": state.recording.identity, "versions": state.versions}
+    # Before the result, after which nobody tidies up.
+    state.end()
+    return results.write(state.folder, state.spec, content)
+
+
+def release(folder):
+    """Removes the lock file of a finished run; the caller holds the lock."""
+    with contextlib.suppress(OSError):  # on Windows, where it is open
+        storage.remove(folder.lock)
 
 
 def find_result(spec, recording, folder):
-    """Returns the stored result, or `None` if there is none or its records are incomplete."""
-    result = read_result(folder)
-    if result is None or result["status"] != DONE:
-        return result
-    with contextlib.suppress(records.DamagedError):
-        if len(records.read_jsonl(folder.metrics)) == len(recording.points(spec)):
-            return result
-    warnings.warn(
-        f"`{folder.metrics}` is damaged or incomplete. The run resumes from its last checkpoint.",
-        stacklevel=3,
-    )
+    """Returns the stored result, or `None` if there is none or it is damaged."""
+    with contextlib.suppress(results.DamagedRunError):
+        return results.read(folder, spec, recording.identity)
     return None
 
 
-def read_result(folder):
-    """Returns the content of `result.json`, or `None` if there is none."""
-    result = records.read_json(folder.result)
-    if result is None:
+def claim(spec, recording, folder):
+    """Returns the stored result; removes it if it is damaged. The caller holds the lock."""
+    try:
+        return results.read(folder, spec, recording.identity)
+    except results.DamagedRunError as error:
+        warnings.warn(
+            f"`{error.path}` is damaged: {error.problem}. The run is restored from its last "
+            "checkpoint, or trained again.",
+            stacklevel=3,
+        )
+        # First, so that a result never stands beside fewer records.
+        with records.writing(folder.result):
+            storage.remove(folder.result)
         return None
-    names = {"status", "seconds", *(field.name for field in dataclasses.fields(RunSpec))}
-    if not isinstance(result, dict) or not names <= result.keys():
-        raise records.damaged(folder.result, "not the result of a run")
-    return result

@@ -14,7 +14,8 @@ class Recording:
 
     `num_records` counts the rows of `metrics.jsonl`, `num_checkpoints` the checkpoints of a run,
     unless `checkpoint_steps` sets the effective steps between them. `evaluation_size` is the number
-    of examples of each split to evaluate on, 0 for all.
+    of examples of each split to evaluate on, 0 for all. `identity` is a digest of what all runs
+    have in common, which each result and checkpoint holds.
     """
 
     seed: int = 0
@@ -22,6 +23,7 @@ class Recording:
     num_checkpoints: int = 10
     checkpoint_steps: int | None = None
     evaluation_size: int = 0
+    identity: str = ""
 
     def __post_init__(self):
         for name, minimum in _MINIMA.items():

@@ -10,11 +10,13 @@ import dataclasses
 import math
 import pathlib
 
+import keras
 import numpy as np
 
-from keras_svag.engine.files import checkpoints, records
+from keras_svag.engine.files import checkpoints, records, storage
 from keras_svag.engine.files.tensorboard import EventLog
 from keras_svag.engine.spec import SECOND_MOMENT
+from keras_svag.version import BACKENDS, merge_versions, package_versions
 
 STATE_GROUPS = ("model", "optimizer", "metrics")
 
@@ -53,17 +55,20 @@ class RunState:
 
     def __init__(self, spec, program, recording, folder, on_steps):
         self.spec, self.folder, self.on_steps = spec, folder, on_steps
-        self._program, self._recording = program, recording
+        self._program, self.recording = program, recording
         self._seed = _stream_seed(recording.seed, spec)
-        self._identity = {**dataclasses.asdict(spec), "stream": self._seed}
+        study = {"study": recording.identity, "stream": self._seed}
+        self._identity = {**dataclasses.asdict(spec), **study}
+        backend = BACKENDS[keras.backend.backend()]
+        self.versions = package_versions(("keras", "numpy", *backend))
         self._points = recording.points(spec)
         self._record_ends = [spec.steps_until(point) for point in self._points]
         self._checkpoint_steps = recording.checkpoints(spec)
 
     def resume(self):
         """Restores the program from the last checkpoint, or initializes it."""
-        records.remove_temporaries(self.folder.path)
-        self._program.start(self.spec.ell, self._recording.seed + self.spec.seed)
+        storage.remove_temporaries(self.folder.path)
+        self._program.start(self.spec.ell, self.recording.seed + self.spec.seed)
         self._rows, self.step = self._restore() or ([], 0)
 
     def _restore(self):
@@ -79,8 +84,14 @@ class RunState:
                 raise checkpoints.mismatch(path, f"{name} {found!r} instead of {value!r}")
         checkpoints.check_state(path, state, self._program.state())
         self._program.restore(state)
-        records.write_jsonl(self.folder.metrics, facts["rows"])
+        self.versions = merge_versions(facts["versions"], self.versions)
+        self._write_rows(facts["rows"])
         return facts["rows"], facts["step"]
+
+    def _write_rows(self, rows, sync=False):
+        """Writes rows, unless a process that shares no lock with this one has finished the run."""
+        if not storage.exists(self.folder.result):
+            records.write_jsonl(self.folder.metrics, rows, sync)
 
     def begin(self):
         """Reports the steps of the checkpoint, and opens the event log."""
@@ -137,7 +148,7 @@ class RunState:
         """Records a segment: checks for divergence, writes a row and a checkpoint if due."""
         weight_norm = self._program.weight_norm()
         if not (math.isfinite(logs["loss"]) and math.isfinite(weight_norm)):
-            records.write_jsonl(self.folder.metrics, self._rows)
+            self._write_rows(self._rows)
             raise TrainingDivergedError(self.spec.name, self.step + steps_done - 1)
         start, end = self.step, self._segment_end
         save = save or end == self._next_checkpoint
@@ -147,9 +158,15 @@ class RunState:
         self.step = end
         if save:
             # Rows first, so that a checkpoint never exists without its rows.
-            records.write_jsonl(self.folder.metrics, self._rows)
+            self._write_rows(self._rows, sync=self.is_done)
             facts = {"run": self._identity, "step": self.step, "rows": self._rows}
+            facts["versions"] = self.versions
             checkpoints.save(self.folder.checkpoints, self._program.state(), **facts)
+
+    def end(self):
+        """Makes the event log survive a crash of the machine, and removes the older checkpoint."""
+        self._log.sync()
+        checkpoints.prune(self.folder.checkpoints)
 
     def _add_row(self, logs, weight_norm):
         rates = self._program.learning_rates(self.spec.ell, self._record_start, self._record_end)

@@ -107,7 +107,7 @@ def _lock_unfinished(run, recording, workdir, locks):
         return False
     held = locks.enter_context(lock.acquire(folder.lock))
     # Again, under the lock: another process may just have finished it.
-    return held and execution.find_result(run, recording, folder) is None
+    return held and execution.claim(run, recording, folder) is None
 
 
 def _stack_largest(run_states, loop):
@@ -132,7 +132,8 @@ def _train(run_states, loop):
 
     def finish(state, error=None):
         seconds = (time.perf_counter() - started) / len(run_states)
-        results[state.spec.name] = execution.finish(state.spec, state.folder, seconds, error)
+        results[state.spec.name] = execution.finish(state, seconds, error)
+        execution.release(state.folder)
 
     # By index in the loop, where a diverged run keeps its slot.
     active = dict(enumerate(run_states))

@@ -10,6 +10,7 @@ from keras_svag._checks import finite_float, positive_int, shortest_float
 from keras_svag._keras import get_learning_rate
 from keras_svag.datasets import PadCropFlip, Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
+from keras_svag.distribution import check_same_on_all
 from keras_svag.optimizers.registry import live_config, svag_version
 from keras_svag.optimizers.scaling import AUTO, find_rule, scale_optimizer
 from keras_svag.recipe import arrays, compile_arguments, identity
@@ -19,6 +20,7 @@ from keras_svag.recipe.facts import TrainingFacts, effective_steps
 from keras_svag.recipe.rates import tabulate
 from keras_svag.schedules import RescaledSchedule
 from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
+from keras_svag.version import BACKENDS, package_versions
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -160,6 +162,8 @@ class Recipe:
     @functools.cached_property
     def network(self):
         """The network of seed 0, with the model function checked."""
+        # First, since processes with other variables or steps would wait for each other forever.
+        check_same_on_all("recipe and versions", self._describe_everything)
         x, *rest = arrays.take(self.train_data, slice(2))
         network = model_checks.check_model_function(
             self.model, self.build, (self.inputs(x), *rest), self.compile_arguments()
@@ -249,6 +253,19 @@ class Recipe:
             "sampling": self.sampling,
         }
         return {**parts, "digest": short_digest(sorted(parts.items()))}
+
+    def _describe_everything(self):
+        """Describes what the processes of a strategy must have in common, as a dict."""
+        recipe = {k: v for k, v in self.describe().items() if k not in ("source", "digest")}
+        backend = keras.backend.backend()
+        return {
+            **recipe,
+            "model": identity.describe_function(self.model),
+            "data": self.fingerprint(),
+            "backend": backend,
+            "dtype_policy": keras.config.dtype_policy().name,
+            "versions": package_versions(("keras", "numpy", *BACKENDS[backend])),
+        }
 
     def describe_network(self):
         """Describes the network of seed 0 for `environment.json`, as a dict."""

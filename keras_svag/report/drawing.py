@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 
 from keras_svag.engine.execution import DONE
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, results
 from keras_svag.engine.state import RunFolder
 
 STYLE: typing.Any = {
@@ -63,15 +63,15 @@ def save(path, draw, style=None):
     """Saves the figure that `draw()` returns, in the format of the extension of `path`."""
     path = pathlib.Path(path)
     content = render(draw, path.suffix.removeprefix("."), style)
-    with records.atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    records.make_folder(path.parent)
+    records.write_bytes(path, content)
 
 
 def load_curves(workdir, rows, column, axis="effective_step"):
     """Returns a recorded axis, and a column as an array with a row per run; gaps are NaN."""
     curves, steps = [], []
     for row in rows:
-        recorded = records.read_jsonl(RunFolder(workdir, row["name"]).metrics)
+        recorded = results.read_rows(RunFolder(workdir, row["name"]))
         steps = [r[axis] for r in recorded]
         curves.append([math.nan if r.get(column) is None else r[column] for r in recorded])
     return np.array(steps), np.array(curves, float)

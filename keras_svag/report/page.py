@@ -8,6 +8,7 @@ import sys
 
 import jinja2
 
+from keras_svag.engine.files import storage
 from keras_svag.theory.statistics.intervals import drop_rounding_error
 
 FLAG = re.compile(r"(--\S*\w)")
@@ -46,7 +47,7 @@ def render(study, details, table, setting, figures, text):
 
 
 def _base64(file):
-    return base64.b64encode(pathlib.Path(file).read_bytes()).decode("ascii")
+    return base64.b64encode(storage.read(file)).decode("ascii")
 
 
 def _flatten(config, prefix=""):

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 
 
 def status(argv=None):
@@ -75,11 +76,13 @@ def _fractions(text):
 
 @contextlib.contextmanager
 def _short_errors():
-    """Prints invalid input as one sentence, without a traceback, and exits with status 1."""
+    """Prints warnings, and invalid input, as one sentence; the latter ends with status 1."""
     # TensorFlow, which the body imports, logs CPU features at this level and below.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
+            yield
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)

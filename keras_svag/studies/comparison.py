@@ -75,7 +75,7 @@ class Comparison:
     @functools.cached_property
     def differences(self) -> list[str]:
         """Fields in which the two configs differ, as `name: first -> second`."""
-        first, second = (records.read_json(r.workdir / CONFIG) for r in (self.first, self.second))
+        first, second = (records.read_sealed(r.workdir / CONFIG) for r in (self.first, self.second))
         return differences(first, second, mutable=())
 
     @functools.cached_property

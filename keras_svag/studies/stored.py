@@ -2,15 +2,15 @@
 
 import dataclasses
 import pathlib
+import warnings
 
-from keras_svag.engine.execution import DONE, FAILED, read_result
-from keras_svag.engine.files import records
-from keras_svag.engine.spec import RunSpec
+from keras_svag.engine.files import records, results, storage
 from keras_svag.engine.state import RunFolder
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies.base.checks import check_records
 from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.base.result import VERDICT, Result
+from keras_svag.studies.base.session import judge_runs
 from keras_svag.studies.base.study import STUDIES
 from keras_svag.studies.base.workdir import CONFIG, ENVIRONMENT
 from keras_svag.version import __version__
@@ -38,7 +38,7 @@ def load(workdir: str | pathlib.Path) -> Result:
     """
     workdir = pathlib.Path(workdir).expanduser()
     study, environment = read_study(workdir)
-    details, table = evaluate(study, workdir)
+    details, table = evaluate(study, workdir, environment["identity"])
     return Result(study, workdir, details, table, environment)
 
 
@@ -52,7 +52,7 @@ def read_study(workdir):
             f"Received: workdir={str(workdir)!r} of version {version}. Upgrade keras_svag."
         )
     name = config.pop("study", None)
-    if name not in list(STUDIES) or "facts" not in environment:
+    if name not in list(STUDIES) or not {"facts", "identity"} <= environment.keys():
         raise ValueError(
             f"`workdir` must be the folder of a study ({', '.join(STUDIES)}). Received: "
             f"workdir={str(workdir)!r} of study {name!r}"
@@ -67,8 +67,8 @@ def read_study(workdir):
 
 
 def _read_settings(workdir, name):
-    content = records.read_json(workdir / name) if workdir.is_dir() else None
-    if not isinstance(content, dict):
+    content = records.read_sealed(workdir / name) if workdir.is_dir() else None
+    if content is None:
         raise ValueError(
             f"`workdir` must be the folder of a study, with {CONFIG} and {ENVIRONMENT}. "
             f"Received: workdir={str(workdir)!r}, which has no {name}"
@@ -80,35 +80,55 @@ def _version_tuple(text):
     return tuple(int(part) if part.isdigit() else -1 for part in text.split("."))
 
 
-def finished_runs(workdir):
-    """The finished runs of a folder: a list of `RunSpec`, and their results by name."""
-    specs, results = [], {}
-    names = [field.name for field in dataclasses.fields(RunSpec)]
-    for path in sorted((pathlib.Path(workdir) / "runs").glob("*/result.json")):
-        result = read_result(RunFolder(workdir, path.parent.name))
-        if result["status"] in (DONE, FAILED):
-            spec = RunSpec(**{name: result[name] for name in names})
-            specs.append(spec)
-            results[spec.name] = result
-    return specs, results
+def finished_runs(study, workdir, identity):
+    """The finished runs of a study by name: results, and errors of damaged ones."""
+    found, damaged = {}, {}
+    expected = {spec.name: spec for spec in grid_of(study)}
+    for path in storage.find(workdir, "runs/*/result.json"):
+        name = path.parent.name
+        try:
+            result = results.read(RunFolder(workdir, name), identity=identity)
+            spec = results.spec_of(result)
+            if cell(spec) != expected.get(cell(spec).name, cell(spec)):
+                raise results.DamagedRunError(path, f"it is of another run, {spec}")
+            found[name] = result
+        except results.DamagedRunError as error:
+            damaged[name] = error
+    return found, damaged
 
 
-def evaluate(study, workdir):
-    """Verdict and table from all finished runs of a study's grid, whatever their seeds."""
+def cell(spec):
+    """The run of seed 0 with the same settings."""
+    return dataclasses.replace(spec, seed=0)
+
+
+def grid_of(study):
+    """All cells that a study may come to, in its order."""
+    return list(dict.fromkeys(map(cell, study.specs(study.largest_plan()))))
+
+
+def evaluate(study, workdir, identity):
+    """Verdict and table from all finished runs of a study's grid; warns of damaged runs."""
+    found, damaged = finished_runs(study, workdir, identity)
+    for error in damaged.values():
+        warnings.warn(f"{error} Until then it is left out.", stacklevel=3)
+    details, table = judge_finished(study, workdir, found)
+    if damaged:
+        details["damaged_runs"] = sorted(damaged)
+    return details, table
+
+
+def judge_finished(study, workdir, found):
+    """Verdict and table from those results that are of a study's grid, whatever their seeds."""
     if not study.is_judged:
         raise ValueError(
             "`workdir` must be the folder of a study with a verdict. Received: "
             f"workdir={str(workdir)!r} of a single run. Read its result.json and metrics.jsonl."
         )
 
-    def cell(spec):
-        return dataclasses.replace(spec, seed=0)
-
-    specs, results = finished_runs(workdir)
-    grid = study.specs(study.largest_plan())
     # In the order of the grid, as in a study that has just run.
-    order = {c: i for i, c in enumerate(dict.fromkeys(map(cell, grid)))}
-    specs = [spec for spec in specs if cell(spec) in order]
+    order = {spec: i for i, spec in enumerate(grid_of(study))}
+    specs = [spec for spec in map(results.spec_of, found.values()) if cell(spec) in order]
     specs.sort(key=lambda spec: (order[cell(spec)], spec.seed))
     if not study.can_judge(specs):
         raise ValueError(
@@ -117,7 +137,7 @@ def evaluate(study, workdir):
             "run the study."
         )
     check_records(specs, study.recording, study.window)
-    return study.evaluate(specs, results, workdir)
+    return judge_runs(study, specs, {spec.name: found[spec.name] for spec in specs}, workdir)
 
 
 def judge(result, closeness=None, window=None, criterion=None):
@@ -130,7 +150,7 @@ def judge(result, closeness=None, window=None, criterion=None):
             f"Received: criterion={criterion!r} with study {result.study.name!r}"
         )
     study = dataclasses.replace(result.study, recipe=result.study.facts, **changes)
-    details, table = evaluate(study, result.workdir)
+    details, table = evaluate(study, result.workdir, result.environment["identity"])
     record_looks(result.workdir, details.get("looks", {}))
     details = {**details, "judged": {**changes, "correction": study.correction(details)}}
     suffix = "_".join(f"{name}-{_in_file_name(value)}" for name, value in changes.items())

@@ -1,13 +1,15 @@
 """A single run that keeps records, checkpoints and the trained network."""
 
+import contextlib
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
 from keras_svag._checks import positive_int
 from keras_svag.engine.execution import DONE, FAILED
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, storage
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
@@ -17,7 +19,7 @@ from keras_svag.studies.base.table import read_rows
 from keras_svag.studies.base.workdir import prepare_workdir
 from keras_svag.theory.coefficients import validate_ell
 
-MODEL_FILE = "model.keras"
+MODEL_FILE, RESULT = "model.keras", "result.json"
 # Columns of the last record that are printed first and last.
 MAIN_COLUMNS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "weight_norm")
 NOISE_COLUMNS = ("gradient_noise", "gradient_signal", "noise_to_signal")
@@ -90,16 +92,31 @@ class Training(Study):
         self.check()
         (spec,) = self.specs({})
         workdir = pathlib.Path(workdir)
-        prepare_workdir(workdir, self, command)
+        environment = prepare_workdir(workdir, self, command)
+        recording = dataclasses.replace(self.recording, identity=environment["identity"])
         # A single program, which uses the whole machine.
-        with RunPool(self.recipe, self.recording, workdir, num_workers=1) as pool:
+        with RunPool(self.recipe, recording, workdir, num_workers=1) as pool:
             session = Session(pool, self.facts.num_train, workdir, show_progress=show_progress)
             result = session.execute([[spec]])[spec.name]
             if result["status"] == DONE:
-                pool.save_network(spec, RunFolder(workdir, spec.name).path / MODEL_FILE)
                 result = {**result, "last_record": read_rows(workdir, spec.name)[-1]}
-        records.write_json(workdir / "result.json", result)
+                result["model_sha256"] = _save_network(pool, spec, workdir)
+        records.write_sealed(workdir / RESULT, result)
         return result
+
+
+def _save_network(pool, spec, workdir):
+    """Saves the network, unless it is saved and intact; returns the SHA-256 of its file."""
+    path = RunFolder(workdir, spec.name).path / MODEL_FILE
+    saved = None
+    with contextlib.suppress(records.DamagedError):
+        saved = (records.read_sealed(workdir / RESULT) or {}).get("model_sha256")
+    content = storage.read(path)
+    if content is None or saved != records.sha256(content):
+        if content is not None and saved is not None:
+            warnings.warn(f"`{path}` is damaged. It is saved again.", stacklevel=3)
+        pool.save_network(spec, path)
+    return records.sha256(storage.read(path))
 
 
 def format_result(result):

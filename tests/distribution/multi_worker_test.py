@@ -57,21 +57,21 @@ def cluster_variables(addresses, index):
 
 
 @contextlib.contextmanager
-def two_processes(folder, *arguments, workdirs):
-    """Context with both processes; they do not outlive it."""
+def two_processes(folder, *arguments, workdirs, second=()):
+    """Context with both processes, `second` for one of them; they do not outlive it."""
     addresses = [f"localhost:{port}" for port in free_ports(2)]
     folder.mkdir(exist_ok=True)
     processes = []
     for index in range(2):
         variables = {"KERAS_BACKEND": keras.backend.backend(), "CUDA_VISIBLE_DEVICES": ""}
-        variables |= cluster_variables(addresses, index)
+        variables |= cluster_variables(addresses, index) | {"PROCESS_INDEX": str(index)}
         log = open(folder / f"process{index}.log", "w")
         command = [sys.executable, "-m", "trainers.train", "--strategy=multi_worker"]
         processes.append(
             subprocess.Popen(
-                [*command, *arguments, f"--workdir={workdirs[index]}"],
+                [*command, *arguments, *(second * index), f"--workdir={workdirs[index]}"],
                 cwd=ROOT,
-                env={**os.environ, **variables},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -211,3 +211,90 @@ def test_processes_that_see_different_folders_are_refused(tmp_path):
         output = said(tmp_path / "logs", index)
         assert "`workdir` must have the same files" in output
         assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--config.learning_rate=0.3"], ["learning_rate=0.2 in one process and 0.3 in another"]),
+        (["--config.epochs=3"], ["epochs=2.0 in one process and 3.0 in another"]),
+        (["--config.model.width=32"], ["model.width=64 in one process and 32 in another"]),
+        (["--config.seed=5"], ["seed=0 in one process and 5 in another"]),
+    ],
+    ids=lambda value: value[0].split("=")[0] if value[0].startswith("--") else "",
+)
+def test_e1_processes_with_other_settings_are_refused(tmp_path, change, words):
+    workdir, logs = tmp_path / "workdir", tmp_path / "logs"
+    with two_processes(logs, *OPTIONS, workdirs=[workdir] * 2, second=change) as processes:
+        assert_both_refused(processes, logs, words)
+    assert not workdir.exists()
+
+
+def assert_both_refused(processes, logs, words):
+    for index, process in enumerate(processes):
+        assert process.wait(MOST_SECONDS_ALONE) == 1, said(logs, index)
+    for index in range(2):
+        output = said(logs, index)
+        assert "'multi_worker' must have the same" in output and "Traceback" not in output, output
+        for word in words:
+            assert word in output, output
+
+
+# The same file on both machines, where something else differs.
+RECIPE = """
+import importlib.metadata
+import os
+
+import keras
+import numpy as np
+
+from keras_svag import Recipe
+
+INDEX = int(os.environ["PROCESS_INDEX"])
+version = importlib.metadata.version
+X = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+DECAY, UNITS = 0.1, 1
+{change}
+
+def build(seed):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(UNITS), keras.layers.Dense(1)])
+
+def make():
+    optimizer = keras.optimizers.SGD(0.1, weight_decay=DECAY)
+    return Recipe(build, (X, X[:, :1]), optimizer, "mse", 8, epochs=2)
+"""
+CHANGES = {
+    "X = X + INDEX": ["data='"],
+    "DECAY = 0.1 + INDEX": ["optimizer.weight_decay=0.1 in one process and 1.1 in another"],
+    "UNITS = 1 + INDEX": ["model='build "],
+    "keras.config.set_dtype_policy(['float32', 'mixed_bfloat16'][INDEX])": [
+        "dtype_policy='float32' in one process and 'mixed_bfloat16' in another"
+    ],
+    "importlib.metadata.version = lambda name: 'other' if INDEX else version(name)": [
+        "versions.numpy='",
+        "and 'other' in another",
+    ],
+}
+
+
+def test_e1_processes_with_another_file_of_the_recipe_are_refused(tmp_path):
+    # On TensorFlow a variable gets the value of the first process, a learning rate for instance.
+    for name, rate in (("first", 0.1), ("second", 0.2)):
+        text = RECIPE.format(change="").replace("SGD(0.1", f"SGD({rate}")
+        (tmp_path / f"{name}.py").write_text(text)
+    arguments, second = ([f"--recipe={tmp_path / name}.py:make"] for name in ("first", "second"))
+    workdir, logs = tmp_path / "workdir", tmp_path / "logs"
+    with two_processes(logs, *arguments, workdirs=[workdir] * 2, second=second) as processes:
+        assert_both_refused(processes, logs, ["recipe='make of "])
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_e1_processes_with_another_recipe_are_refused(tmp_path, change):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(RECIPE.format(change=change))
+    arguments = [f"--recipe={recipe}:make"]
+    workdir, logs = tmp_path / "workdir", tmp_path / "logs"
+    with two_processes(logs, *arguments, workdirs=[workdir] * 2) as processes:
+        assert_both_refused(processes, logs, CHANGES[change])
+    assert not workdir.exists()

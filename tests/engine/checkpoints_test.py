@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from keras_svag.engine.files import checkpoints, records
+from keras_svag.engine.files import checkpoints, records, storage
 
 GROUPS = ("model", "optimizer")
 
@@ -48,11 +48,11 @@ def test_failure_while_writing_leaves_both(tmp_path, monkeypatch):
         checkpoints.save(tmp_path, state(step), step=step)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
-    def full(file, **arrays):
-        file.write(b"PK\x03\x04 half")
+    def full(path, content):
+        path.write_bytes(b"PK\x03\x04 half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(storage.files, "write", full)
     with pytest.raises(records.WriteError, match="No space left.* Free some space"):
         checkpoints.save(tmp_path, state(2), step=2)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

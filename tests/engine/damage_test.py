@@ -104,7 +104,7 @@ def test_truncated_records_of_a_finished_run(program, recording, uninterrupted, 
     content = metrics.read_bytes()
     lines = b"".join(content.splitlines(keepends=True)[:-1])
     metrics.write_bytes({"cut": content[:-7], "fewer lines": lines, "none": b""}[left])
-    with pytest.warns(UserWarning, match="metrics.jsonl` is damaged or incomplete"):
+    with pytest.warns(UserWarning, match="metrics.jsonl` is damaged.*restored"):
         result = execute(RUN, program, recording, tmp_path)
     assert result["status"] == execution.DONE and metrics.read_bytes() == content
     assert_same_end(tmp_path, uninterrupted, RUN)
@@ -136,7 +136,7 @@ def test_checkpoint_of_another_model_is_refused(recording, uninterrupted, tmp_pa
     assert "latest.npz` must be one of this run and this model" in message
     assert "array 0 of 'model' float32[64, 64] instead of float32[64, 128]" in message
     assert "Use another --workdir, or move the run's folder away" in message
-    assert files_of(tmp_path) == before
+    assert files_of(tmp_path, f"runs/{RUN.name}/lock") == before
 
 
 def test_run_that_another_process_is_at_is_left_alone(recording, tmp_path):
@@ -175,7 +175,7 @@ def test_nan_names_its_step_and_keeps_the_last_good_checkpoint(
     assert f"Run {run.name} diverged" in result["message"]
     assert f"after step {expected}. Lower `learning_rate`" in result["message"]
     folder = RunFolder(tmp_path, run.name)
-    assert records.read_json(folder.result) == result
+    assert records.read_sealed(folder.result) == result
     # All records before the step stand, and are finite. Checkpoints follow records 3, 6, 9.
     ends = [run.steps_until(p) for p in run.record_points(10)]
     recorded = sum(end <= expected for end in ends)

@@ -1,8 +1,10 @@
 """Tests of keras_svag/engine/execution.py: what a run records."""
 
 import dataclasses
+import hashlib
 import itertools
 
+import keras
 import numpy as np
 import pytest
 
@@ -118,11 +120,21 @@ def test_records_are_those_of_a_run_in_numpy(program, recipe, recording, dataset
 
 def test_files_of_a_run(uninterrupted):
     folder = RunFolder(uninterrupted, RUN.name)
-    names = {"metrics.jsonl", "checkpoint/latest.npz", "result.json", "lock"}
+    names = {"metrics.jsonl", "checkpoint/latest.npz", "result.json"}
     assert set(files_of(folder.path)) == names | {f"tensorboard/{FILE_NAME}"}
-    result = records.read_json(folder.result)
+    result = records.read_sealed(folder.result)
     assert result.pop("seconds") > 0
-    assert result == {**dataclasses.asdict(RUN), "name": "b128_ell2_seed1", "status": "done"}
+    versions = result.pop("versions")
+    assert versions["keras"] == keras.__version__ and versions["numpy"] == np.__version__
+    assert {"python", "keras_svag", *versions} & {"jax", "tensorflow", "tensorflow-cpu"}
+    digest = hashlib.sha256(folder.metrics.read_bytes()).hexdigest()
+    assert result == {
+        **dataclasses.asdict(RUN),
+        "name": "b128_ell2_seed1",
+        "status": "done",
+        "identity": "",
+        "records_sha256": digest,
+    }
 
 
 def test_finished_run_is_not_repeated(uninterrupted, recording):

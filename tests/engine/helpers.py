@@ -66,7 +66,7 @@ def assert_same_end(workdir, expected, spec):
         assert sorted(a.files) == sorted(b.files)
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-    assert records.read_json(got.result)["status"] == execution.DONE
+    assert records.read_sealed(got.result)["status"] == execution.DONE
 
 
 def final_state(workdir, spec):

@@ -1,35 +1,53 @@
 """Tests of keras_svag/engine/files/records.py: files are whole or not there."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, storage
 from keras_svag.theory import Interval
+from tests.trainers.command import ROOT
 
 
-def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "folder" / "verdict.json"
+@pytest.mark.parametrize("operation", ["write", "sync", "replace"])
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, operation):
+    path = tmp_path / "verdict.json"
     records.write_json(path, {"verdict": "valid"})
-    with pytest.raises(RuntimeError, match="disk full"):
-        with records.atomic_path(path) as temporary:
-            temporary.write_text('{"verdict": "inv')
-            raise RuntimeError("disk full")
+    succeed = getattr(storage.files, operation)
+
+    def fail(target, *arguments):
+        if operation == "write":  # half of it
+            succeed(target, arguments[0][:5])
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(storage.files, operation, fail)
+    with pytest.raises(records.WriteError, match="verdict.json.*No space left"):
+        records.write_json(path, {"verdict": "invalid"})
     assert [p.name for p in path.parent.iterdir()] == ["verdict.json"]
     assert records.read_json(path) == {"verdict": "valid"}
 
 
-def test_readers_never_see_a_half_written_file(tmp_path):
-    path = tmp_path / "a.txt"
+def test_readers_never_see_a_half_written_file(tmp_path, monkeypatch):
+    path, seen = tmp_path / "a.txt", []
     records.write_text(path, "old")
-    with records.atomic_path(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old" and temporary.parent == path.parent
-    assert path.read_text() == "new"
+    for name in ("sync", "replace"):
+        act = getattr(storage.files, name)
+
+        def look(*arguments, act=act):
+            seen.append(path.read_text())
+            act(*arguments)
+
+        monkeypatch.setattr(storage.files, name, look)
+    records.write_text(path, "new")
+    assert seen == ["old", "old"] and path.read_text() == "new"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
@@ -93,12 +111,8 @@ def test_jsonl_comes_back_exactly(tmp_path):
 
 
 def test_replaced_file_becomes_the_backup(tmp_path):
-    for text in ("1", "2", "3"):
-        with records.atomic_path(tmp_path / "a.txt", tmp_path / "b.txt") as temporary:
-            temporary.write_text(text)
-            # The newest stays where it is until the next one is whole.
-            if text != "1":
-                assert (tmp_path / "a.txt").read_text() == str(int(text) - 1)
+    for text in (b"1", b"2", b"3"):
+        records.write_bytes(tmp_path / "a.txt", text, backup=tmp_path / "b.txt")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.txt": "3", "b.txt": "2"}
 
 
@@ -126,9 +140,54 @@ def test_damaged_json_is_told(tmp_path, content):
         records.read_json(tmp_path / "a.json")
 
 
-def test_what_killed_processes_were_writing_is_removed(tmp_path):
-    records.write_json(tmp_path / "runs" / "a" / "result.json", {})
-    left = tmp_path / "runs" / "a" / f".12.ab{records.TEMPORARY}result.json"
-    left.write_text("half")
-    records.remove_temporaries(tmp_path)
-    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["result.json"]
+def leave_temporary(folder, process):
+    """Has a process die in the middle of a write; returns its file."""
+    code = (
+        "import os, sys, time; from keras_svag.engine.files import storage\n"
+        "storage.files.replace = lambda *_: print('now', flush=True) or time.sleep(600)\n"
+        f"storage.write({str(folder / 'result.json')!r}, b'half')"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    assert child.stdout.readline() == b"now\n"
+    process.append(child)
+    [left] = [path for path in folder.iterdir() if storage.TEMPORARY in path.name]
+    return left
+
+
+def test_e4_e9_only_what_killed_processes_were_writing_is_removed(tmp_path):
+    processes = []
+    folder = tmp_path / "runs" / "a"
+    folder.mkdir(parents=True)
+    left = leave_temporary(folder, processes)
+    try:
+        storage.remove_temporaries(tmp_path)
+        assert left.exists()  # its process may go on
+    finally:
+        processes[0].kill()
+        processes[0].communicate()
+    # Of another machine: nobody knows, until it is old.
+    foreign = left.with_name(f".00000000{left.name[9:]}")
+    foreign.write_text("half")
+    storage.remove_temporaries(tmp_path)
+    assert not left.exists() and foreign.exists()
+    two_days_ago = time.time() - 2 * storage.ABANDONED_SECONDS
+    os.utime(foreign, (two_days_ago, two_days_ago))
+    storage.remove_temporaries(tmp_path)
+    assert list(folder.iterdir()) == []
+
+
+def test_sealed_file_comes_back_or_is_damaged(tmp_path):
+    path = tmp_path / "config.json"
+    content = {"a": 1.5, "b": {"c": [1, None]}}
+    records.write_sealed(path, content)
+    assert records.read_sealed(path) == content
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            assert records.read_sealed(path) == content  # a blank elsewhere
+        except records.DamagedError as error:
+            assert "config.json` is damaged" in str(error)
+    records.write_json(path, content)  # without a digest
+    with pytest.raises(records.DamagedError, match="config.json"):
+        records.read_sealed(path)

@@ -68,7 +68,9 @@ def test_killed_between_records_and_checkpoint(
         with pytest.raises(Interrupted):
             execute(RUN, program, recording, tmp_path)
     folder = RunFolder(tmp_path, RUN.name)
-    (folder.checkpoints / ".1.ab.tmp.latest.npz").write_bytes(b"half")
+    old = folder.checkpoints / ".1234abcd.1.ab.tmp.latest.npz"
+    old.write_bytes(b"half")
+    os.utime(old, (0, 0))
     assert len(records.read_jsonl(folder.metrics)) == 6
     assert saved_step(tmp_path, RUN) == 14  # that of record 3
     execute(RUN, program, recording, tmp_path)

@@ -75,8 +75,10 @@ def assert_same_end(workdir, expected, run, close=CLOSE):
     got, wanted = (RunFolder(folder, run.name) for folder in (workdir, expected))
     assert files_of(got.path).keys() == files_of(wanted.path).keys()
     assert_same_rows(workdir, expected, run, close)
-    results = [records.read_json(folder.result) for folder in (got, wanted)]
-    assert all(result.pop("seconds") > 0 for result in results) and results[0] == results[1]
+    results = [records.read_sealed(folder.result) for folder in (got, wanted)]
+    assert all(result.pop("seconds") > 0 for result in results)
+    assert all(result.pop("records_sha256") for result in results)  # of records that are close
+    assert results[0] == results[1]
     states = [final_state(folder, run) for folder in (workdir, expected)]
     assert states[0][1]["run"] == states[1][1]["run"] and states[0][1]["step"] == run.steps
     for name in ("model", "optimizer"):
@@ -99,7 +101,7 @@ def test_group_leaves_what_its_runs_leave_alone(program, recording, alone, tmp_p
     assert set(told.values()) == {44}
     for run in GROUP:
         assert_same_end(tmp_path, alone, run)
-        assert records.read_json(RunFolder(tmp_path, run.name).result) == results[run.name]
+        assert records.read_sealed(RunFolder(tmp_path, run.name).result) == results[run.name]
     # Another ell is data to the same program.
     traces = program.vmapped_loop.num_traces
     others = [dataclasses.replace(run, ell=1.0) for run in GROUP]

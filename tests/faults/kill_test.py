@@ -71,7 +71,7 @@ def left_behind(workdir):
             for name in file.files:
                 left[folder.name, name] = file[name].tobytes()
         result = json.loads((folder / "result.json").read_text())
-        left[folder.name, "result"] = {**result, "seconds": None}
+        left[folder.name, "result"] = {**result, "seconds": None, "sha256": None}
         left[folder.name, "files"] = sorted(
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
         )

@@ -12,18 +12,16 @@
 - `note`: not killed, but the file `NUMBER` gets a line for each run that this process trains.
 """
 
-import io
 import itertools
 import json
 import os
 import signal
 import sys
 
-import numpy as np
-
 from keras_svag.config import build_study
 from keras_svag.device_loop import limit_threads
 from keras_svag.engine import execution
+from keras_svag.engine.files import checkpoints, storage
 from keras_svag.engine.progress import Progress
 from tests.studies.helpers import study_config
 
@@ -33,18 +31,15 @@ def kill():
 
 
 def kill_in_write(number):
-    save, count = np.savez, itertools.count(1)
+    write, count = storage.files.write, itertools.count(1)
 
-    def half(file, **arrays):
-        if next(count) < number:
-            return save(file, **arrays)
-        whole = io.BytesIO()
-        save(whole, **arrays)
-        file.write(whole.getvalue()[: whole.tell() // 2])
-        file.flush()
+    def half(path, content):
+        if not path.name.endswith(checkpoints.LATEST) or next(count) < number:
+            return write(path, content)
+        write(path, content[: len(content) // 2])
         kill()
 
-    np.savez = half
+    storage.files.write = half
 
 
 def kill_before_rename(number):
@@ -73,10 +68,10 @@ def tell_when_training():
 def note_runs(path):
     finish = execution.finish
 
-    def note(spec, *arguments):
+    def note(state, *arguments):
         with open(path, "a") as file:
-            file.write(f"{spec.name}\n")
-        return finish(spec, *arguments)
+            file.write(f"{state.spec.name}\n")
+        return finish(state, *arguments)
 
     execution.finish = note
 

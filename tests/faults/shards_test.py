@@ -3,7 +3,7 @@
 import pytest
 
 from configs.digits import get_config
-from keras_svag.engine.files import records
+from keras_svag.engine.files import results
 from keras_svag.engine.state import RunFolder
 from keras_svag.studies import SDEValidity
 from keras_svag.studies.base import study as study_module
@@ -26,8 +26,8 @@ def counting_pool(trained):
             path = RunFolder(self._workdir, run.name).result
             if not path.exists():
                 trained.append(run.name)
-                records.write_json(path, super()._execute(run))
-            return records.read_json(path)
+                super()._execute(run)
+            return results.read(RunFolder(self._workdir, run.name))
 
     return CountingPool
 

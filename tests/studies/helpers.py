@@ -13,6 +13,8 @@ from scipy import stats
 
 from configs.digits import get_config
 from keras_svag.config import build_study
+from keras_svag.engine.files import records, results
+from keras_svag.engine.state import RunFolder
 
 
 def study_config(**changes):
@@ -44,6 +46,14 @@ def files_of(folder, *ignored):
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     return {name: path.read_bytes() for name, path in names.items() if name not in ignored}
+
+
+def replace_records(path, rows):
+    """Replaces the records of a finished run, with a result that says so."""
+    records.write_jsonl(path, rows)
+    folder = RunFolder(path.parents[2], path.parent.name)
+    result = records.read_sealed(folder.result)
+    results.write(folder, results.spec_of(result), result)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ def test_stopped_and_resumed(use_pool, tmp_path, at):
         run(use_pool, stopped, at)
     assert not (stopped / "verdict.json").exists()
     # Looks are on record before anything is added, so that none is counted twice.
-    looks, all_looks = (records.read_json(w / "looks.json")["8"] for w in (stopped, whole))
+    looks, all_looks = (records.read_sealed(w / "looks.json")["8"] for w in (stopped, whole))
     assert looks == all_looks[: len(looks)] and len(looks) == (2 if "32" in at else 1)
     before = files_of(stopped)
     assert load(stopped).verdict == "inconclusive" and files_of(stopped) == before

@@ -12,7 +12,7 @@ from keras_svag import Recipe
 from keras_svag.engine.files import records
 from keras_svag.studies import LinearScaling, load
 from keras_svag.studies.sde_validity.equilibrium import why_no_condition
-from tests.studies.helpers import build, scaling_config
+from tests.studies.helpers import build, replace_records, scaling_config
 from tests.studies.report_test import Page
 from tests.studies.synthetic import make_pool, scaling_world
 
@@ -98,7 +98,7 @@ def test_long_runs_are_averaged_from_their_equilibrium_on(scaling):
             for row in rows:
                 if row["effective_step"] > math.ceil(0.8 * run.total):
                     row["learning_rate"] /= 10
-            records.write_jsonl(path, rows)
+            replace_records(path, rows)
             return result
 
     config = scaling_config(batch_sizes=(16,), epochs=20.0, num_records=60)
@@ -124,7 +124,7 @@ def test_learning_rate_that_changes_at_every_step(scaling):
             rows = records.read_jsonl(path)
             for row in rows:
                 row["learning_rate"] /= row["step"]
-            records.write_jsonl(path, rows)
+            replace_records(path, rows)
             return result
 
     verdict = scaling(None, config, pool=Rates)
@@ -221,7 +221,7 @@ def with_velocity(truth, velocity):
             result = super()._execute(run)
             path = self._workdir / "runs" / run.name / "metrics.jsonl"
             rows = [{**row, "velocity_norm": velocity(run)} for row in records.read_jsonl(path)]
-            records.write_jsonl(path, rows)
+            replace_records(path, rows)
             return result
 
     return Velocity
@@ -257,7 +257,7 @@ def test_no_identity_where_some_runs_have_no_velocity(scaling, tmp_path):
         path = tmp_path / "runs" / name / "metrics.jsonl"
         rows = records.read_jsonl(path)
         del rows[0]["velocity_norm"]
-        records.write_jsonl(path, rows)
+        replace_records(path, rows)
     identities = {
         setting["batch_size"]: setting["equilibrium"]["identity"]
         for setting in load(tmp_path).details["settings"]

@@ -7,7 +7,14 @@ import pytest
 
 from keras_svag.engine.files import records
 from keras_svag.studies import load
-from tests.studies.helpers import build, one_sided_level, read_table, run_study, scaling_config
+from tests.studies.helpers import (
+    build,
+    one_sided_level,
+    read_table,
+    replace_records,
+    run_study,
+    scaling_config,
+)
 from tests.studies.report_test import Page
 from tests.studies.synthetic import scaling_world
 
@@ -67,7 +74,7 @@ def test_accuracy_that_is_not_finite_is_that_of_a_failed_run(scaling, tmp_path):
     assert set(outcomes(load(tmp_path).details).values()) == {"base", "holds"}
     path = tmp_path / "runs" / "b16_ell1_seed0" / "metrics.jsonl"
     # JSON holds NaN as null.
-    records.write_jsonl(path, [row | {"test_accuracy": None} for row in records.read_jsonl(path)])
+    replace_records(path, [row | {"test_accuracy": None} for row in records.read_jsonl(path)])
     expected = {0.5: "holds", 1: "base", 2: "inconclusive", 4: "holds", 8: "holds"}
     assert outcomes(load(tmp_path).details) == expected
 
@@ -145,7 +152,7 @@ def test_each_look_spends_half_of_what_is_left(run_scaling, tmp_path):
         # found to 1e-10 of themselves, which the level, over some 0.01 of spread, shows 100 times.
         assert levels == pytest.approx([0.05 / 2**number] * 2, rel=1e-6)
         assert result.details["looks"][32] == {"8": num_seeds, "32": num_seeds}
-    assert records.read_json(tmp_path / "looks.json")["32"] == [
+    assert records.read_sealed(tmp_path / "looks.json")["32"] == [
         {"8": n, "32": n} for n in (3, 6, 7)
     ]
     assert setting_at(result.details, 8)["look"] is None

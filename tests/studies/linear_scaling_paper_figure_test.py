@@ -7,7 +7,7 @@ import pytest
 from keras_svag.engine.files import records
 from keras_svag.studies.linear_scaling.paper_figure import PUBLISHED, shaded_spans, signal_to_noise
 from keras_svag.theory import Interval
-from tests.studies.helpers import scaling_config
+from tests.studies.helpers import replace_records, scaling_config
 from tests.studies.synthetic import make_pool, scaling_world
 
 ERRORS = {4: 0.119, 8: 0.10, 16: 0.11, 32: 0.13, 64: 0.2}
@@ -49,7 +49,7 @@ def test_without_accuracy_there_is_one_panel(run_scaling):
             rows = records.read_jsonl(path)
             for row in rows:
                 del row["test_accuracy"]
-            records.write_jsonl(path, rows)
+            replace_records(path, rows)
             return result
 
     result = run_scaling(None, pool=Pool, draw=True)

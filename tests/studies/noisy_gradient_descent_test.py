@@ -14,7 +14,7 @@ from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.noisy_gradient_descent.arms import attach_rows, build_arms
 from keras_svag.studies.noisy_gradient_descent.verdict import TITLES, build_verdict
 from keras_svag.theory import judge_noisy_gradient_descent
-from tests.studies.helpers import build, run_study
+from tests.studies.helpers import build, replace_records, run_study
 
 NAME = "noisy_gradient_descent"
 
@@ -154,7 +154,7 @@ def test_a_run_whose_test_loss_overflows_is_never_equivalent(tmp_path, use_pool)
     run_study(ngd_config(noise_steps=(1.0,), num_seeds=4), NAME, tmp_path)
     assert load(tmp_path).verdict == "equivalent"
     path = tmp_path / "runs" / "b128_gauss1_seed1" / "metrics.jsonl"
-    records.write_jsonl(path, [row | {"test_loss": None} for row in records.read_jsonl(path)])
+    replace_records(path, [row | {"test_loss": None} for row in records.read_jsonl(path)])
     result = load(tmp_path)
     assert result.verdict == "inconclusive"
     assert "With 1 of 4 seeds, one of the two failed" in result.reason

@@ -56,7 +56,7 @@ def inputs(finished, study):
         "study": study,
         "details": copy.deepcopy(records.read_json(workdir / "verdict.json")),
         "figures": files,
-        "setting": records.read_json(workdir / "environment.json"),
+        "setting": records.read_sealed(workdir / "environment.json"),
         "table": result.table,
         "text": repr(result),
     }

@@ -49,7 +49,7 @@ def test_files(finished):
         f"b128_ell{ell}_seed{seed}" for ell in ELLS for seed in (0, 1)
     }
     assert not [name for name in files_of(workdir) if ".tmp" in name]
-    environment = records.read_json(workdir / "environment.json")
+    environment = records.read_sealed(workdir / "environment.json")
     assert environment["seed"] == 0 and environment["command"][-1] == "--workdir=/tmp/two words"
 
 
@@ -140,7 +140,7 @@ def times_of(workdir):
 
 def test_second_call_repeats_nothing(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
-    command = records.read_json(tmp_path / "environment.json")["command"]
+    command = records.read_sealed(tmp_path / "environment.json")["command"]
     before, times = files_of(tmp_path), times_of(tmp_path)
     again = run(study_config(), tmp_path, command)
     assert records.to_json(again.details) == records.to_json(finished[1].details)
@@ -160,7 +160,7 @@ def test_more_seeds_keep_the_finished_runs(finished, tmp_path, monkeypatch):
     assert [setting["num_seeds"] for setting in verdict["settings"]] == [3, 3, 3, 3]
     table = read_table(tmp_path)
     assert [row for row in table if row["seed"] < 2] == old_table
-    assert records.read_json(tmp_path / "config.json")["num_seeds"] == 3
+    assert records.read_sealed(tmp_path / "config.json")["num_seeds"] == 3
     # Judged anew: a wide closeness, no run.
     wide = run(study_config(num_seeds=3, max_num_seeds=3, closeness=1e6), tmp_path).details
     assert wide["closeness"] == 1e6 and read_table(tmp_path) == table
@@ -248,7 +248,7 @@ def test_diverging_runs_are_reported_and_the_others_go_on(tmp_path):
     for name, row in table.items():
         assert row["status"] == ("failed" if name in failed else "done")
         if name in failed:
-            failure = records.read_json(tmp_path / "runs" / name / "result.json")
+            failure = records.read_sealed(tmp_path / "runs" / name / "result.json")
             assert f"step {failure['failed_step']}." in row["message"]
             assert row["message"] == verdict["failed_runs"][name]
             assert row["gradient_noise"] == ""

@@ -9,7 +9,7 @@ from keras_svag import theory
 from keras_svag.engine.files import records
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies import SDEValidity, load
-from tests.studies.helpers import build, read_table, run_study, study_config
+from tests.studies.helpers import build, read_table, replace_records, run_study, study_config
 from tests.studies.synthetic import make_pool
 
 FACTS = TrainingFacts(
@@ -316,7 +316,7 @@ def test_signal_that_is_not_positive(use_pool, tmp_path):
             for row in rows:
                 row["gradient_signal"] = -0.1 * run.seed
                 row["noise_to_signal"] = math.inf
-            records.write_jsonl(path, rows)
+            replace_records(path, rows)
             return result
 
     use_pool(pool=Pool, draw=True)

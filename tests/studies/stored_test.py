@@ -1,5 +1,6 @@
 """Studies on disk: loaded and judged again, without the model and without changing a file."""
 
+import dataclasses
 import json
 import shutil
 
@@ -139,11 +140,13 @@ def test_judged_twice_leaves_both(sixteen):
 def test_more_seeds_judged_by_hand_are_another_look(tmp_path, use_pool):
     use_pool(truth, spread=spread)
     run_study(study_config(), "sde_validity", tmp_path)
-    assert list(records.read_json(tmp_path / "looks.json")) == ["128"]
+    assert list(records.read_sealed(tmp_path / "looks.json")) == ["128"]
     # Other seeds of a study that is not finished, such as those of a shard.
     more = build(study_config(num_seeds=5, max_num_seeds=5))
     grid = [spec for spec in more.specs(more.first_plan()) if spec.seed >= 2]
-    make_pool(truth, spread=spread)(None, more.recording, tmp_path, 1, None).execute(grid, None)
+    identity = records.read_sealed(tmp_path / "environment.json")["identity"]
+    recording = dataclasses.replace(more.recording, identity=identity)
+    make_pool(truth, spread=spread)(None, recording, tmp_path, 1, None).execute(grid, None)
     before = files_of(tmp_path)
     loaded = load(tmp_path)
     assert loaded.details["verdicts"][0]["look"] == 2
@@ -154,11 +157,11 @@ def test_more_seeds_judged_by_hand_are_another_look(tmp_path, use_pool):
     assert "97.5 % at the second look" in judged.details["judged"]["correction"]
     ells = ("1", "2", "4", "8")
     looks = [dict.fromkeys(ells, 2), dict.fromkeys(ells, 5)]
-    assert records.read_json(tmp_path / "looks.json") == {"128": looks}
+    assert records.read_sealed(tmp_path / "looks.json") == {"128": looks}
     # The same runs, by another rule: not a third look.
     again = load(tmp_path).judge(closeness=1.2)
     assert again.details["verdicts"][0]["look"] == 2
-    assert records.read_json(tmp_path / "looks.json") == {"128": looks}
+    assert records.read_sealed(tmp_path / "looks.json") == {"128": looks}
 
 
 def test_report_of_a_judgement_is_its_own(sixteen):
@@ -244,8 +247,8 @@ def test_no_study(tmp_path):
 
 
 def change(workdir, name, **fields):
-    content = records.read_json(workdir / name)
-    records.write_json(workdir / name, {**content, **fields})
+    content = records.read_sealed(workdir / name)
+    records.write_sealed(workdir / name, {**content, **fields})
 
 
 @pytest.mark.parametrize("study", ["train", "lottery", None, ["sde_validity"]])
@@ -266,14 +269,14 @@ def test_study_of_a_newer_version(sixteen, version):
 
 def test_study_without_facts(sixteen):
     workdir, _ = sixteen
-    setting = records.read_json(workdir / "environment.json")
+    setting = records.read_sealed(workdir / "environment.json")
     del setting["facts"]
-    records.write_json(workdir / "environment.json", setting)
+    records.write_sealed(workdir / "environment.json", setting)
     with pytest.raises(ValueError, match="workdir"):
         load(workdir)
 
 
-@pytest.mark.parametrize("name", ["config.json", "environment.json", "result.json"])
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
 def test_damaged_files(sixteen, name):
     workdir, _ = sixteen
     next(workdir.rglob(name)).write_text('{"seed')

@@ -1,13 +1,12 @@
 """Studies without training: records written from a known truth."""
 
-import dataclasses
 import pickle
 import zlib
 
 import numpy as np
 
-from keras_svag.engine.execution import DONE, FAILED
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, results
+from keras_svag.engine.files.results import DONE, FAILED
 from keras_svag.engine.state import RunFolder
 
 COLUMNS = ("loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -49,12 +48,12 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
 
         def _execute(self, run):
             folder = RunFolder(self._workdir, run.name)
-            result = {**dataclasses.asdict(run), "name": run.name}
+            records.make_folder(folder.path, parents=True)
+            shared = {"identity": self._recording.identity, "versions": {"keras": "3"}}
             if run.name in failed:
                 message = f"{run.name} <diverged>"
-                result |= {"status": FAILED, "failed_step": 3, "message": message, "seconds": 1.0}
-                records.write_json(folder.result, result)
-                return result
+                content = {"status": FAILED, "failed_step": 3, "message": message, "seconds": 1.0}
+                return results.write(folder, run, content | shared)
             rng = np.random.default_rng(zlib.crc32(run.name.encode()))
             logs = np.log(truth(run)) + (spread(run) if spread else 0) * rng.normal(size=3)
             weight_norm, noise, signal = np.exp(logs).tolist()
@@ -74,9 +73,7 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
                 for point in self._recording.points(run)
             ]
             records.write_jsonl(folder.metrics, rows)
-            result |= {"status": DONE, "seconds": 2.0}
-            records.write_json(folder.result, result)
-            return result
+            return results.write(folder, run, {"status": DONE, "seconds": 2.0, **shared})
 
     return SyntheticPool
 

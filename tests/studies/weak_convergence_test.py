@@ -11,11 +11,12 @@ from configs.weak_convergence import get_config
 from keras_svag._json import to_json
 from keras_svag.engine.files import records
 from keras_svag.studies import load
+from keras_svag.studies.weak_convergence import linear_errors
 from keras_svag.studies.weak_convergence.linear_errors import cached_errors, exact_errors
 from keras_svag.studies.weak_convergence.linear_simulation import simulate
 from keras_svag.theory import Interval, LinearProblem, fit_errors
 from tests.oracles import linear_svag_moments
-from tests.studies.helpers import build, run_study
+from tests.studies.helpers import build, replace_records, run_study
 
 NAME = "weak_convergence"
 
@@ -111,10 +112,24 @@ def test_a_run_whose_loss_overflows_counts_as_failed(study, tmp_path):
     path = workdir / "runs" / "b64_ell2_seed1" / "metrics.jsonl"
     rows = records.read_jsonl(path)
     rows[-1]["test_loss"] = None  # JSON holds what is not finite as null
-    records.write_jsonl(path, rows)
+    replace_records(path, rows)
     details = load(workdir).details
     assert details["failed_runs"].keys() == {"b64_ell2_seed1"}
     assert {row["num_seeds"] for row in details["network"]} == {2}
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"parameters": {}, "rows": []}'])
+def test_damaged_simulation_is_done_again(tmp_path, monkeypatch, text):
+    study = build(get_config("quick"), NAME)
+    order = Interval(1.0, 0.9, 1.1)
+    rows = [{"quantity": "mean", "first": order, "second": order, "order": order}]
+    monkeypatch.setattr(linear_errors, "simulated_errors", lambda study: rows)
+    assert cached_errors(study, tmp_path) == rows
+    before = (tmp_path / "simulated.json").read_bytes()
+    (tmp_path / "simulated.json").write_text(text)
+    with pytest.warns(UserWarning, match="simulated.json` is damaged.*simulated again"):
+        assert cached_errors(study, tmp_path) == rows
+    assert (tmp_path / "simulated.json").read_bytes() == before
 
 
 def test_simulated_part_is_consistent(study):

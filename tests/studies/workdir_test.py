@@ -36,9 +36,9 @@ def test_new_folder_gets_the_resolved_config(tmp_path):
     study = build(study_config())
     workdir = tmp_path / "a" / "b"
     setting = prepare_workdir(workdir, study)
-    config = records.read_json(workdir / "config.json")
+    config = records.read_sealed(workdir / "config.json")
     assert config == records.to_json({"study": "sde_validity", **study.config})
-    assert records.read_json(workdir / "environment.json") == records.to_json(setting)
+    assert records.read_sealed(workdir / "environment.json") == records.to_json(setting)
     assert {path.name for path in workdir.iterdir()} <= {".lock", "config.json", "environment.json"}
 
 
@@ -64,7 +64,7 @@ def test_grid_and_judgement_may_change(claimed):
         },
     }
     prepare_workdir(claimed, build(study_config(**grown)))
-    config = records.read_json(claimed / "config.json")
+    config = records.read_sealed(claimed / "config.json")
     assert {name: config[name] for name in grown} == grown
 
 
@@ -126,9 +126,9 @@ def test_workdir_that_is_a_file(tmp_path):
 
 def test_other_backend_is_refused(claimed):
     path = claimed / "environment.json"
-    setting = records.read_json(path)
+    setting = records.read_sealed(path)
     other = {"tensorflow": "jax", "jax": "tensorflow"}[setting["backend"]]
-    records.write_json(path, setting | {"backend": other})
+    records.write_sealed(path, setting | {"backend": other})
     assert_refused(claimed, build(study_config()), f"KERAS_BACKEND={other}", setting["backend"])
 
 
@@ -164,14 +164,14 @@ def test_two_processes_cannot_claim_one_folder_for_two_configs(tmp_path, monkeyp
     @contextlib.contextmanager
     def late(path, wait):
         config = {"study": "sde_validity", **study.config, "epochs": 99.0}
-        records.write_json(tmp_path / "config.json", config)
+        records.write_sealed(tmp_path / "config.json", config)
         with acquire(path, wait) as held:
             yield held
 
     monkeypatch.setattr(lock, "acquire", late)
     with pytest.raises(ValueError, match="epochs: 99.0 -> 2.0"):
         prepare_workdir(tmp_path, study)
-    assert records.read_json(tmp_path / "config.json")["epochs"] == 99.0
+    assert records.read_sealed(tmp_path / "config.json")["epochs"] == 99.0
 
 
 # The environment.

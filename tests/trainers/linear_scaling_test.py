@@ -62,7 +62,7 @@ def test_files(study):
     for batch_size in SIZES:
         for seed in (0, 1):
             folder = f"runs/b{batch_size}_ell1_seed{seed}"
-            names = ("metrics.jsonl", "result.json", "checkpoint/latest.npz", "lock")
+            names = ("metrics.jsonl", "result.json", "checkpoint/latest.npz")
             names += ("tensorboard/events.out.tfevents.0.keras_svag",)
             expected |= {f"{folder}/{name}" for name in names}
     assert files == expected

@@ -46,7 +46,7 @@ def test_what_it_prints(trained):
 def test_files(trained):
     workdir, _ = trained
     names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
-    run = ("metrics.jsonl", "result.json", "model.keras", "checkpoint/latest.npz", "lock")
+    run = ("metrics.jsonl", "result.json", "model.keras", "checkpoint/latest.npz")
     run += ("tensorboard/events.out.tfevents.0.keras_svag",)
     assert names == {".lock", "config.json", "environment.json", "result.json"} | {
         f"{RUN}/{name}" for name in run

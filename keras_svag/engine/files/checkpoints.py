@@ -6,6 +6,7 @@ always an intact one.
 """
 
 import hashlib
+import io
 import itertools
 import json
 import pathlib
@@ -14,7 +15,7 @@ import warnings
 import numpy as np
 
 from keras_svag._json import to_json
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, storage
 
 LATEST, PREVIOUS = "latest.npz", "previous.npz"
 FACTS, CHECKSUM = "facts", "sha256"
@@ -31,16 +32,17 @@ def save(folder, groups, **facts):
     text = json.dumps(to_json(facts), allow_nan=False)
     arrays[FACTS] = np.frombuffer(text.encode("utf-8"), np.uint8)
     checksum = np.frombuffer(_digest(arrays), np.uint8)
-    backup = folder / PREVIOUS
-    with records.atomic_path(folder / LATEST, backup) as path, open(path, "wb") as file:
-        np.savez(file, **arrays, **{CHECKSUM: checksum})
+    content = io.BytesIO()
+    np.savez(content, **arrays, **{CHECKSUM: checksum})
+    records.make_folder(folder)
+    records.write_bytes(folder / LATEST, content.getbuffer(), backup=folder / PREVIOUS)
 
 
 def load(folder, names):
     """Returns `(groups, facts)` of the newest intact checkpoint, if any; warns of damaged ones."""
     for name in (LATEST, PREVIOUS):
         path = pathlib.Path(folder) / name
-        if not path.exists():
+        if not storage.exists(path):
             continue
         try:
             return read(path, names)
@@ -55,7 +57,7 @@ def load(folder, names):
 def read(path, names):
     """Returns `(groups, facts)` of one checkpoint."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         checksum = arrays.pop(CHECKSUM).tobytes()
         if checksum != _digest(arrays):
@@ -75,7 +77,8 @@ def read(path, names):
 
 def prune(folder):
     """Deletes all but the newest checkpoint."""
-    (pathlib.Path(folder) / PREVIOUS).unlink(missing_ok=True)
+    with records.writing(folder):
+        storage.remove(pathlib.Path(folder) / PREVIOUS)
 
 
 def check_state(path, groups, expected):

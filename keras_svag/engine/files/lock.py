@@ -11,7 +11,7 @@ import warnings
 
 import filelock
 
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, storage
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
@@ -24,7 +24,7 @@ def acquire(path, wait=False):
     lock = filelock.FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     with contextlib.ExitStack() as stack:
         with records.writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            storage.make_folder(path.parent, parents=True)
             try:
                 stack.enter_context(lock)
                 held = True

@@ -1,15 +1,13 @@
 """Files of a study, written atomically, and read without executing anything."""
 
 import contextlib
+import hashlib
 import json
-import os
-import pathlib
-import secrets
 
 from keras_svag._json import to_json
+from keras_svag.engine.files import storage
 
-# Marks files that are being written; killed processes leave them behind.
-TEMPORARY = ".tmp."
+SEAL = "sha256"
 
 
 class WriteError(OSError):
@@ -17,7 +15,9 @@ class WriteError(OSError):
 
 
 class DamagedError(ValueError):
-    """Raised when a file of a study is corrupt."""
+    """Raised when a file of a study is corrupt; `problem` says how."""
+
+    path = problem = None
 
 
 @contextlib.contextmanager
@@ -35,40 +35,21 @@ def writing(path):
         ) from error
 
 
-@contextlib.contextmanager
-def atomic_path(path, backup=None, sync=True):
-    """Yields a temporary path, moved to `path` on success; the old file is moved to `backup`."""
-    path = pathlib.Path(path)
-    # Not `tempfile`, whose files only their owner can read. The random part is for processes of
-    # two machines with one pid. The suffix stays last: Keras chooses the format by it.
-    unique = f"{os.getpid()}.{secrets.token_hex(4)}"
-    temporary = path.with_name(f".{unique}{TEMPORARY}{path.name}")
+def write_bytes(path, content, sync=True, backup=None):
+    """Writes a file atomically; `sync` and `backup` as in `storage.write`."""
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            if sync:  # so that the file also survives a crash of the machine
-                with open(temporary, "rb+") as file:
-                    os.fsync(file.fileno())
-            if backup is not None and path.exists():
-                os.replace(path, backup)
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        storage.write(path, content, sync, backup)
 
 
-def remove_temporaries(folder):
-    """Removes temporary files of killed processes in a folder that this process has locked."""
-    for path in pathlib.Path(folder).glob(f"**/.*{TEMPORARY}*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+def make_folder(folder, parents=False):
+    """Makes a folder, unless it exists."""
+    with writing(folder):
+        storage.make_folder(folder, parents)
 
 
 def write_text(path, text, sync=True):
-    """Writes a text file atomically; `sync` as in `atomic_path`."""
-    with atomic_path(path, sync=sync) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Writes a text file atomically."""
+    write_bytes(path, text.encode("utf-8"), sync)
 
 
 def write_json(path, value):
@@ -78,19 +59,64 @@ def write_json(path, value):
 
 def read_json(path):
     """Reads a JSON file; `None` if there is none."""
-    path = pathlib.Path(path)
-    if not path.exists():
+    text = _read_text(path)
+    return None if text is None else _parse(path, text)
+
+
+def write_sealed(path, content):
+    """Writes a dict to a JSON file, with the SHA-256 of all other entries."""
+    content = to_json(content)
+    write_json(path, content | {SEAL: _seal(content)})
+
+
+def read_sealed(path):
+    """Reads what `write_sealed` wrote; `None` if there is no file."""
+    content = read_json(path)
+    if content is None:
         return None
+    if not isinstance(content, dict) or SEAL not in content:
+        raise damaged(path, f"it is not as it was written, with a {SEAL}")
+    if content.pop(SEAL) != _seal(content):
+        raise damaged(path, f"its {SEAL} is not that of its content")
+    return content
+
+
+def _seal(content):
+    return sha256(json.dumps(content, sort_keys=True).encode())
+
+
+def sha256(content):
+    """SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_bytes(path):
+    """Reads a file; `None` if there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return storage.read(path)
+    except IsADirectoryError as error:
+        raise damaged(path, error.strerror) from error
+
+
+def _read_text(path):
+    content = read_bytes(path)
+    try:
+        return None if content is None else content.decode("utf-8")
     except ValueError as error:
         raise damaged(path, error) from error
 
 
-def write_jsonl(path, rows):
+def _parse(path, text):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+
+
+def write_jsonl(path, rows, sync=False):
     """Writes one JSON object per line, atomically."""
-    # No fsync: checkpoints hold the rows too, and are synced.
-    write_text(path, to_jsonl(rows), sync=False)
+    # By default no fsync: checkpoints hold the rows too, and are synced.
+    write_text(path, to_jsonl(rows), sync)
 
 
 def to_jsonl(rows):
@@ -100,21 +126,22 @@ def to_jsonl(rows):
 
 def read_jsonl(path):
     """Reads one JSON object per line; an empty list if there is no file."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        return []
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise damaged(path, error) from error
+    return parse_jsonl(path, _read_text(path) or "")
+
+
+def parse_jsonl(path, text):
+    """Parses one JSON object per line of the text of a file."""
+    rows = [_parse(path, line) for line in text.splitlines()]
     if not all(isinstance(row, dict) for row in rows):
         raise damaged(path, "a line is not a JSON object")
     return rows
 
 
-def damaged(path, error):
+def damaged(path, problem):
     """The error for a corrupt file."""
-    return DamagedError(
-        f"`{path}` is damaged: {error}. Restore it, or move it away and repeat the command, which "
-        "writes it again."
+    error = DamagedError(
+        f"`{path}` is damaged: {problem}. Restore it, or move it away and repeat the command, "
+        "which writes it again."
     )
+    error.path, error.problem = path, problem
+    return error

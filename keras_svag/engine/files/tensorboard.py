@@ -1,5 +1,6 @@
 """TensorBoard logs of a study, without TensorFlow: scalars, hyperparameters, figures."""
 
+import io
 import math
 import pathlib
 import time
@@ -9,7 +10,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, storage
 
 FILE_NAME = "events.out.tfevents.0.keras_svag"
 # Not scalars of their own: the x axis.
@@ -30,8 +31,13 @@ class EventLog:
 
     def append(self, row):
         """Appends a record: scalars by name, with `effective_step`."""
-        with records.writing(self._path), open(self._path, "ab") as file:
-            RecordWriter(file).write(_scalars(row))
+        with records.writing(self._path):
+            storage.append(self._path, _frames([_scalars(row)]))
+
+    def sync(self):
+        """Makes the file survive a crash of the machine."""
+        with records.writing(self._path):
+            storage.sync(self._path)
 
 
 def write_images(folder, images):
@@ -42,15 +48,22 @@ def write_images(folder, images):
     ]
     # Without wall time, so that equal images give equal files.
     event = Event(step=0, summary=Summary(value=values)).SerializeToString()
-    _write_file(pathlib.Path(folder) / FILE_NAME, [event])
+    _write_file(pathlib.Path(folder) / FILE_NAME, [event], sync=True)
 
 
-def _write_file(path, events):
-    version = Event(file_version="brain.Event:2")
-    with records.atomic_path(path, sync=False) as temporary, open(temporary, "wb") as file:
-        writer = RecordWriter(file)
-        for event in (version.SerializeToString(), *events):
-            writer.write(event)
+def _write_file(path, events, sync=False):
+    version = Event(file_version="brain.Event:2").SerializeToString()
+    records.make_folder(path.parent)
+    records.write_bytes(path, _frames([version, *events]), sync)
+
+
+def _frames(events):
+    """Serialized events with their lengths and checksums, as in an event file."""
+    content = io.BytesIO()
+    writer = RecordWriter(content)
+    for event in events:
+        writer.write(event)
+    return content.getvalue()
 
 
 def _scalars(row):

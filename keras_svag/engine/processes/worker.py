@@ -44,13 +44,10 @@ class Worker:
         )
 
     def save_network(self, run, path):
-        """Saves the network of a finished run, unless the file exists."""
-        if path.exists():
-            return
+        """Saves the network of a finished run."""
         program = self._program(*run.program)
         restore_last(run, program, self._workdir)
-        with records.atomic_path(path) as temporary:
-            program.save_network(temporary)
+        records.write_bytes(path, program.serialize_network())
 
 
 _worker_state = {}

@@ -23,13 +23,13 @@ def record_looks(workdir: pathlib.Path, looks: dict[object, dict[str, int]]) -> 
         if runs not in seen:
             added[str(key)] = [*seen, runs]
     if added:
-        records.write_json(workdir / LOOKS, found | added)
+        records.write_sealed(workdir / LOOKS, found | added)
 
 
 def _read(workdir: pathlib.Path) -> dict[str, list]:
-    found = records.read_json(workdir / LOOKS)
+    found = records.read_sealed(workdir / LOOKS)
     found = {} if found is None else found
-    if not isinstance(found, dict) or not all(isinstance(seen, list) for seen in found.values()):
+    if not all(isinstance(seen, list) for seen in found.values()):
         raise records.damaged(workdir / LOOKS, "it is not as it was written")
     return found
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import matplotlib
 from matplotlib.figure import Figure
 
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, storage
 from keras_svag.engine.files.tensorboard import write_images
 from keras_svag.report import page
 from keras_svag.report.drawing import STYLE, render, save
@@ -106,6 +106,7 @@ class Result:
             ValueError: If matplotlib does not support the format.
         """
         folder = self.workdir / "figures" if folder is None else pathlib.Path(folder)
+        records.make_folder(folder, parents=folder.parent != self.workdir)
         paths = [folder / f"{name}.{format}" for name in self.figures]
         for name, path in zip(self.figures, paths):
             save(path, functools.partial(self.plot, name), style or {})
@@ -116,7 +117,7 @@ class Result:
         """Path of the report, an HTML page, which is written if it does not exist."""
         verdict = cast(pathlib.Path, self.path)
         path = verdict.with_name(verdict.stem.replace("verdict", "report") + ".html")
-        if not path.exists():
+        if not storage.exists(path):
             self._write_report(path, self.save_figures(folder=self.workdir / path.stem))
         return path
 
@@ -175,6 +176,6 @@ def write_results(result, call_all):
     drawings = list(result._drawings.values())
     files = [workdir / "figures" / f"{drawing.name}.png" for drawing in drawings]
     call_all([functools.partial(save, file, d.draw) for file, d in zip(files, drawings)])
-    images = {drawing.title: file.read_bytes() for drawing, file in zip(drawings, files)}
+    images = {drawing.title: storage.read(file) for drawing, file in zip(drawings, files)}
     write_images(workdir / "tensorboard", images)
     result._write_report(workdir / REPORT, files)

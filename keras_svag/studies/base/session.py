@@ -4,11 +4,13 @@ import itertools
 import sys
 
 from keras_svag.engine.execution import FAILED
+from keras_svag.engine.files import storage
 from keras_svag.engine.progress import Progress
 from keras_svag.engine.spec import describe_cost
 from keras_svag.engine.state import RunFolder
 from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.base.result import Result
+from keras_svag.studies.base.table import mixed_versions
 
 
 class Session:
@@ -26,7 +28,7 @@ class Session:
             results = self.execute(study.stages(specs), study.on_stage)
             if results is None:
                 return None
-            details, table = study.evaluate(specs, results, self.workdir)
+            details, table = judge_runs(study, specs, results, self.workdir)
             # Before anything is added, so that a resumed study counts the same looks.
             record_looks(self.workdir, details.get("looks", {}))
             more = study.extend_plan(details, plan)
@@ -84,6 +86,14 @@ class Session:
         return results | self.pool.execute(others, lambda spec, steps: None)
 
 
+def judge_runs(study, specs, results, workdir):
+    """Verdict and table of finished runs, with the versions in which they differ."""
+    details, table = study.evaluate(specs, results, workdir)
+    if versions := mixed_versions(results):
+        details["mixed_versions"] = versions
+    return details, table
+
+
 def is_finished(workdir, spec):
     """Returns True if the run has a result."""
-    return RunFolder(workdir, spec.name).result.exists()
+    return storage.exists(RunFolder(workdir, spec.name).result)

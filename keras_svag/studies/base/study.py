@@ -17,7 +17,7 @@ from keras_svag.studies.base import checks
 from keras_svag.studies.base.result import Result, write_results
 from keras_svag.studies.base.session import Session
 from keras_svag.studies.base.table import summarize_runs
-from keras_svag.studies.base.workdir import prepare_workdir
+from keras_svag.studies.base.workdir import describe_environment, prepare_workdir
 from keras_svag.theory import DEFAULT_CLOSENESS
 from keras_svag.theory.verdicts.decision import validate_closeness
 
@@ -125,7 +125,7 @@ class Study:
     @property
     def recording(self) -> Recording:
         """The `Recording` of the runs."""
-        names = [field.name for field in dataclasses.fields(Recording)]
+        names = {field.name for field in dataclasses.fields(Recording)} - {"identity"}
         return Recording(**{name: getattr(self, name) for name in names})
 
     # What subclasses override.
@@ -283,9 +283,11 @@ class Study:
             )
         self.check()
         workdir = pathlib.Path(workdir)
-        pool = RunPool(self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds)
-        with pool:  # pickles the recipe, which may fail, before anything is written
-            environment = prepare_workdir(workdir, self, command)
+        environment = describe_environment(self, command)
+        recording = dataclasses.replace(self.recording, identity=environment["identity"])
+        # Pickles the recipe, which may fail, before anything is written.
+        with RunPool(self.recipe, recording, workdir, num_workers, self.vectorize_seeds) as pool:
+            prepare_workdir(workdir, self, command, environment)
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
             if (result := session.run(self, environment)) is not None:
                 write_results(result, pool.call_all)

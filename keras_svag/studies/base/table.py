@@ -1,12 +1,13 @@
 """The table of a study, a row per run."""
 
+import collections
 import csv
 import io
 import math
 
 from keras_svag import theory
 from keras_svag.engine.execution import DONE
-from keras_svag.engine.files import records
+from keras_svag.engine.files import records, results
 from keras_svag.engine.state import RunFolder
 from keras_svag.theory import correct_signal
 from keras_svag.theory.equilibrium.measurement import window_means
@@ -15,11 +16,11 @@ from keras_svag.theory.equilibrium.measurement import window_means
 WINDOW_COLUMNS = ("weight_norm", "gradient_noise", "gradient_signal", "train_loss", "test_loss")
 
 
-def summarize_runs(specs, results, window, facts, workdir):
+def summarize_runs(specs, found, window, facts, workdir):
     """A row per run: its cell of the grid, window means, final values; less for failed runs."""
     table = []
     for spec in specs:
-        result = results[spec.name]
+        result = found[spec.name]
         row = {
             "name": spec.name,
             "batch_size": spec.batch_size,
@@ -71,12 +72,8 @@ def final_columns(table):
 
 
 def read_rows(workdir, name):
-    """The records of a finished run; raises a `DamagedError` if there are none."""
-    path = RunFolder(workdir, name).metrics
-    rows = records.read_jsonl(path)
-    if not rows:
-        raise records.damaged(path, "it has no records of a finished run")
-    return rows
+    """The records of a finished run; raises a `DamagedRunError` unless they are its own."""
+    return results.read_rows(RunFolder(workdir, name))
 
 
 def column(rows, name):
@@ -101,6 +98,20 @@ def summarize_quantities(rows, columns=WINDOW_COLUMNS):
 def failed_runs(table):
     """Error messages of the failed runs, by name."""
     return {row["name"]: row["message"] for row in table if row["status"] != DONE}
+
+
+def mixed_versions(results):
+    """Packages of which the runs had several versions: the number of runs by version."""
+    counts: dict[str, collections.Counter] = {}
+    for result in results.values():
+        for package, version in result.get("versions", {}).items():
+            counts.setdefault(package, collections.Counter())[version] += 1
+    # "3.14.0, 3.15.1" is a run that was resumed under another version.
+    return {
+        package: dict(sorted(count.items()))
+        for package, count in counts.items()
+        if len(count) > 1 or any(", " in version for version in count)
+    }
 
 
 def write_csv(path, table):

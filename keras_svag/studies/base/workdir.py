@@ -1,6 +1,6 @@
 """The folder of a study: which study it belongs to, and what its run was made with."""
 
-import importlib.metadata
+import json
 import math
 import os
 import pathlib
@@ -9,8 +9,9 @@ import sys
 
 import keras
 
-from keras_svag.engine.files import lock, records
-from keras_svag.version import __version__
+from keras_svag.distribution import check_same_on_all
+from keras_svag.engine.files import lock, records, storage
+from keras_svag.version import package_versions
 
 PACKAGES = (
     *("tensorflow", "tensorflow-cpu", "tensorflow-datasets", "jax", "jaxlib", "keras"),
@@ -19,11 +20,19 @@ PACKAGES = (
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
 
 
-def prepare_workdir(workdir, study, command=None):
+def describe_environment(study, command=None):
+    """The content of `environment.json`: process, data, network, and the identity of the study."""
+    environment = {**describe_process(command), **study.describe_environment()}
+    return {**environment, "identity": identify(study, environment)}
+
+
+def prepare_workdir(workdir, study, command=None, environment=None):
     """Writes `config.json` and `environment.json`, unless the folder belongs to another study."""
     workdir = pathlib.Path(workdir)
     config = records.to_json(study.describe())
-    environment = {**describe_process(command), **study.describe_environment()}
+    environment = environment or describe_environment(study, command)
+    shared = {**_identifying(config), "identity": environment["identity"]}
+    check_same_on_all("study", lambda: shared)
 
     def check():
         if workdir.exists() and not workdir.is_dir():
@@ -31,29 +40,35 @@ def prepare_workdir(workdir, study, command=None):
                 "`workdir` must be a folder, or not exist yet. "
                 f"Received: workdir={str(workdir)!r}, a file. Use another workdir."
             )
-        old_config = records.read_json(workdir / CONFIG) or config
+        old_config = records.read_sealed(workdir / CONFIG) or config
         check_same_config(workdir, old_config, config, study.mutable_fields)
-        check_same_environment(workdir, records.read_json(workdir / ENVIRONMENT) or {}, environment)
+        old_environment = records.read_sealed(workdir / ENVIRONMENT) or {}
+        check_same_environment(workdir, old_environment, environment)
 
     check()
     with lock.acquire(workdir / ".lock", wait=True):
         check()  # again: another process may have written the files in the meantime
-        records.write_json(workdir / CONFIG, config)
-        records.write_json(workdir / ENVIRONMENT, environment)
+        records.write_sealed(workdir / CONFIG, config)
+        records.write_sealed(workdir / ENVIRONMENT, environment)
+        clean_up(workdir)
     return environment
+
+
+def clean_up(workdir):
+    """Removes what killed processes left; the caller holds the lock of the workdir."""
+    storage.remove_temporaries(workdir)
+    for path in storage.find(workdir, "runs/*/lock"):
+        if storage.exists(path.with_name("result.json")):
+            with lock.acquire(path) as held:
+                if held:
+                    storage.remove(path)
 
 
 def describe_process(command=None):
     """Versions, devices, precision and command of this process."""
-    versions = {"python": platform.python_version(), "keras_svag": __version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "command": command or default_command(),
-        "versions": versions,
+        "versions": package_versions(PACKAGES),
         "backend": keras.backend.backend(),
         "dtype_policy": keras.config.dtype_policy().name,
         "devices": keras.distribution.list_devices(),
@@ -98,6 +113,29 @@ def differences(old, new, mutable=MUTABLE_FIELDS, prefix=""):
         elif a != b and not (a != a and b != b):  # NaN is the same as NaN
             changed.append(f"{prefix}{name}: {a!r} -> {b!r}")
     return changed
+
+
+def identify(study, environment):
+    """Digest of what all runs of a study have in common, whatever may change set aside."""
+    parts = {name: environment[name] for name in ("data", "backend", "dtype_policy")}
+    model = environment.get("model", {})
+    parts["model"] = {name: model.get(name) for name in EXACT_FIELDS}
+    mutable = (*MUTABLE_FIELDS, *study.mutable_fields)
+    parts["config"] = _identifying(records.to_json(study.describe()), mutable)
+    return records.sha256(json.dumps(parts, sort_keys=True).encode())[:16]
+
+
+def _identifying(value, mutable=(), prefix=""):
+    """The part of a config that `differences` compares; equal numbers have one form."""
+    if isinstance(value, dict):
+        return {
+            name: _identifying(item, prefix=f"{prefix}{name}.")
+            for name, item in value.items()
+            if item is not None and name not in mutable and f"{prefix}{name}" not in IGNORED_FIELDS
+        }
+    if isinstance(value, list):
+        return [_identifying(item, prefix=prefix) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def check_same_config(workdir, old, new, mutable):

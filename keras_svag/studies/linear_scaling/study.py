@@ -4,6 +4,7 @@ The outcomes compare what the proof (docs/theory_conditions.md, 4.2) assumes: `R
 `G' >= G/C` and `kappa N' >= N/C`. Hence R and G themselves, but N times the batch size.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -154,7 +155,10 @@ class LinearScaling(Study):
             values_of(base, self.quantities())  # fails here rather than after all runs
             prediction = records.to_json(verdict.predict(self, base))
             # Left alone if unchanged: its date shows that it came before the other runs.
-            if records.read_json(path) != prediction:
+            found = None
+            with contextlib.suppress(records.DamagedError):
+                found = records.read_json(path)
+            if found != prediction:
                 records.write_json(path, prediction)
 
     def check(self):

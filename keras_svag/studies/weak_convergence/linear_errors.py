@@ -1,6 +1,7 @@
 """Weak errors on the linear problem: by exact moments, and through the real train step."""
 
 import math
+import warnings
 
 import numpy as np
 
@@ -75,14 +76,18 @@ def cached_errors(study, workdir):
     path = workdir / CACHE
     parameters = {name: getattr(study, name) for name in ("seed", *SIMULATION_FIELDS)}
     parameters["fit"] = FIT
-    cached = records.read_json(path) or {}
+    try:
+        cached = records.read_sealed(path) or {}
+    except records.DamagedError as error:
+        warnings.warn(f"`{path}` is damaged: {error.problem}. It is simulated again.", stacklevel=2)
+        cached = {}
     if cached.get("parameters") == records.to_json(parameters):
         return [
             row | {name: read_interval(row[name]) for name in ("first", "second", "order")}
             for row in cached["rows"]
         ]
     rows = simulated_errors(study)
-    records.write_json(path, {"parameters": parameters, "rows": rows})
+    records.write_sealed(path, {"parameters": parameters, "rows": rows})
     return rows
 
 
