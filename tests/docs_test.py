@@ -18,8 +18,7 @@ MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(keras_svag.__path__, "keras_svag.")
     # Nor what imports the other backend, which need not be installed.
-    if "_bin" not in module.name
-    and module.name.rpartition(".")[2] not in {"tensorflow", "jax"} - {keras.backend.backend()}
+    if module.name.rpartition(".")[2] not in {"tensorflow", "jax"} - {keras.backend.backend()}
 )
 
 

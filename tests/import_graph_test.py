@@ -56,7 +56,7 @@ def violations(package=PACKAGE):
     for path in files(package):
         place = path.relative_to(package)
         part = place.with_suffix("").parts[0]
-        if part in ("__init__", "_bin"):
+        if part == "__init__":
             continue
         for module in imports_of(path, package):
             other = part_of(module)
@@ -78,7 +78,7 @@ def test_no_import_points_upwards():
 
 def test_every_part_of_the_package_has_a_layer():
     parts = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in files()}
-    assert parts - {"__init__", "_bin"} == set(RANKS)
+    assert parts - {"__init__"} == set(RANKS)
 
 
 @pytest.mark.parametrize(

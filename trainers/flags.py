@@ -6,17 +6,22 @@ import importlib.util
 import io
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import pathlib
-import signal
 import sys
+import tempfile
 import traceback
 
 from absl import app, flags
 from ml_collections import config_flags
 
+from . import startup
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RECIPE_CONFIG = "configs/recipe.py"
+# Paths of sockets have at most 107 characters; some 40 come after the folder.
+MAX_SOCKET_FOLDER = 60
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -131,14 +136,19 @@ def _start_fork_server():
     if sys.platform != "linux":
         return  # other platforms have libraries that do not survive a fork
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(["keras_svag.engine.processes.worker"])
-    # The server inherits ignored signals. A SIGTERM to the whole process group must not end it:
-    # workers that are still writing checkpoints would look dead.
-    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    multiprocessing.set_forkserver_preload(
+        [f"{__package__}.fork_server", "keras_svag.engine.processes.worker"]
+    )
+    folder = tempfile.tempdir
+    if len(tempfile.gettempdir()) > MAX_SOCKET_FOLDER:
+        tempfile.tempdir = "/tmp"
     try:
+        # It inherits blocked signals. Those to the whole process group must not end it.
+        multiprocessing.resource_tracker.ensure_running()
+        startup.block_signals()  # unblocked by the line before
         multiprocessing.forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        tempfile.tempdir = folder
 
 
 def _check_strategy(config, distributed):
@@ -173,12 +183,9 @@ def _run_under_strategy(study, config):
         study(config, _WORKDIR.value)
         return
     from keras_svag import distribution
-    from keras_svag.engine.processes import preemption
 
     try:
         with distribution.strategy_scope(_STRATEGY.value, _TPU.value):
-            # Again: in a cluster JAX has installed its own handler of SIGTERM.
-            preemption.install_handler()
             with distribution.process_workdir(_WORKDIR.value) as workdir:
                 # All processes have the same result; the chief prints it.
                 stdout = sys.stdout if distribution.is_chief() else io.StringIO()
@@ -196,12 +203,12 @@ def _run_with_exit_codes(study, config):
 
     # Imported modules live to the end; garbage collection of them would take a second.
     gc.freeze()
-    preemption.install_handler()
+    startup.forward_signals(preemption.request)
     try:
         _run_under_strategy(study, config)
     except preemption.PreemptedError as error:
         print(f"{error} The same command resumes from the checkpoints.", file=sys.stderr)
-        sys.exit(preemption.EXIT_CODE)
+        sys.exit(error.code)
     except records.WriteError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
@@ -209,10 +216,10 @@ def _run_with_exit_codes(study, config):
 
 def _is_raised_by_us(error):
     """Returns False for errors of other libraries, which need their traceback."""
-    if type(error).__module__.startswith("keras_svag."):  # maybe raised in a worker process
-        return True
     package = pathlib.Path(importlib.util.find_spec("keras_svag").origin).parent
-    raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    # Of an error in a worker process its cause tells where it was raised.
+    file = getattr(error.__cause__, "file", traceback.extract_tb(error.__traceback__)[-1].filename)
+    raised_in = pathlib.Path(file).resolve()
     folders = (package, ROOT / "trainers", ROOT / "configs")
     return any(raised_in.is_relative_to(folder.resolve()) for folder in folders)
 

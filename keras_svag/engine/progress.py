@@ -1,10 +1,51 @@
 """Progress of a study, in gradients of single examples (the unit of its cost)."""
 
+import contextlib
+import sys
+import threading
 import time
 
 from tqdm import tqdm
 
 ESTIMATE_AFTER = 60.0  # seconds
+
+
+def announce(message):
+    """Prints a line to the stream of the progress bar."""
+    print(message, file=_Stream("stderr"), flush=True)
+
+
+class _Stream:
+    """A standard stream that may be closed, or lose its reader, without ending the study."""
+
+    def __init__(self, name):
+        self._name = name
+
+    @property
+    def _current(self):
+        return getattr(sys, self._name)  # `None` if it was closed from the start
+
+    def write(self, text):
+        if self._current is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._current.write(text)
+
+    def flush(self):
+        if self._current is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._current.flush()
+
+    def __getattr__(self, name):
+        return getattr(self._current, name)
+
+    def __eq__(self, other):  # tqdm treats the standard streams differently
+        return other is self._current
+
+
+class _Bar(tqdm):
+    """A progress bar without the semaphore of tqdm, which would outlive a killed process."""
+
+    _lock = threading.RLock()
 
 
 class Progress:
@@ -15,8 +56,14 @@ class Progress:
         total = sum(run.steps * self._per_step[run.name] for run in runs)
         # Smoothing 0: the mean rate over all runs. miniters=1: otherwise tqdm adapts to the large
         # first updates of finished runs and then shows nothing for long.
-        self._bar = tqdm(
-            total=total, unit="gradient", unit_scale=True, smoothing=0, miniters=1, disable=not show
+        self._bar = _Bar(
+            total=total,
+            unit="gradient",
+            unit_scale=True,
+            smoothing=0,
+            miniters=1,
+            disable=not show,
+            file=_Stream("stderr"),
         )
         self._finished = frozenset(finished)
         self._show, self._has_estimated = show, False
@@ -48,7 +95,7 @@ class Progress:
 
     def write(self, message):
         """Prints a line above the bar."""
-        self._bar.write(message)
+        self._bar.write(message, file=_Stream("stdout"))
 
 
 def describe_seconds(seconds):

@@ -1,11 +1,11 @@
 """Tests of keras_svag/engine/processes: runs side by side are the runs one after the other."""
 
-import concurrent.futures
 import copy
 import functools
 import multiprocessing
 import os
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from keras_svag.engine import execution
 from keras_svag.engine.files import lock, records
 from keras_svag.engine.processes.handle import WorkerProcess
 from keras_svag.engine.processes.pool import RunPool, default_num_workers
+from keras_svag.engine.processes.worker import Outcome
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
@@ -135,29 +136,37 @@ def test_workers_end_after_a_checkpoint_if_this_process_fails(recipe, recording,
     assert folder.checkpoint.exists() and not folder.result.exists()
 
 
-class Talkative(concurrent.futures.ThreadPoolExecutor):
+class Talkative(threading.Thread):
     """Stands for a process whose run says more than a pipe holds."""
 
-    def __init__(self, said):
-        super().__init__(1)
-        self._said = said
+    def __init__(self, connection):
+        super().__init__(daemon=True)
+        self._connection = connection
 
-    def submit(self, function, spec):
-        return super().submit(self._talk)
+    def run(self):
+        with self._connection:
+            self._connection.recv()
+            for _ in range(50_000):
+                self._connection.send(1)
+            self._connection.send(Outcome({"status": execution.DONE}))
 
-    def _talk(self):
-        for _ in range(50_000):
-            self._said.send(1)
-        return {"status": execution.DONE}
+
+def start_talkative():
+    ours, theirs = multiprocessing.Pipe()
+    process = Talkative(theirs)
+    process.start()
+    return process, ours
 
 
 def test_worker_that_ends_is_still_listened_to():
-    steps, said = multiprocessing.Pipe(duplex=False)
-    worker = WorkerProcess(lambda: (Talkative(said), steps))
-    worker.submit(RunSpec(128, 3.2, 1.0, 0, 22))
-    worker.stop()
-    assert worker.is_done
-    said.close()
+    worker = WorkerProcess(start_talkative)
+    assert worker.submit(RunSpec(128, 3.2, 1.0, 0, 22))
+    steps = []
+    while not steps:
+        worker.receive(lambda run, count: steps.append(count))
+    worker.ask_to_stop()
+    worker.join()
+    assert not worker._process.is_alive()
 
 
 def build_or_die(build, folder, deaths, seed):
