@@ -1,12 +1,14 @@
 """Flags and error handling of all trainers."""
 
 import contextlib
+import faulthandler
 import gc
 import importlib.util
 import io
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
 import pathlib
 import sys
@@ -19,9 +21,8 @@ from ml_collections import config_flags
 from . import startup
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+EXIT_SECONDS = 20.0
 RECIPE_CONFIG = "configs/recipe.py"
-# Paths of sockets have at most 107 characters; some 40 come after the folder.
-MAX_SOCKET_FOLDER = 60
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -53,6 +54,12 @@ _STRATEGY = flags.DEFINE_enum(
 )
 _TPU = flags.DEFINE_string(
     "tpu", None, "Name of the TPU, for --strategy=tpu. Default: the TPU of this machine."
+)
+_JOIN_TIMEOUT = flags.DEFINE_float(
+    "join_timeout",
+    30.0,
+    "Seconds in which the processes of --strategy=multi_worker must find each other.",
+    lower_bound=0.0,
 )
 _SHARD = flags.DEFINE_string(
     "shard",
@@ -139,16 +146,16 @@ def _start_fork_server():
     multiprocessing.set_forkserver_preload(
         [f"{__package__}.fork_server", "keras_svag.engine.processes.worker"]
     )
-    folder = tempfile.tempdir
-    if len(tempfile.gettempdir()) > MAX_SOCKET_FOLDER:
-        tempfile.tempdir = "/tmp"
+    before = tempfile.tempdir
+    tempfile.tempdir = startup.socket_folder()
     try:
-        # It inherits blocked signals. Those to the whole process group must not end it.
-        multiprocessing.resource_tracker.ensure_running()
-        startup.block_signals()  # unblocked by the line before
-        multiprocessing.forkserver.ensure_running()
+        multiprocessing.util.get_temp_dir()  # from now on that of this process
     finally:
-        tempfile.tempdir = folder
+        tempfile.tempdir = before
+    # It inherits blocked signals. Those to the whole process group must not end it.
+    multiprocessing.resource_tracker.ensure_running()
+    startup.block_signals()  # unblocked by the line before
+    multiprocessing.forkserver.ensure_running()
 
 
 def _check_strategy(config, distributed):
@@ -185,7 +192,7 @@ def _run_under_strategy(study, config):
     from keras_svag import distribution
 
     try:
-        with distribution.strategy_scope(_STRATEGY.value, _TPU.value):
+        with distribution.strategy_scope(_STRATEGY.value, _TPU.value, _JOIN_TIMEOUT.value):
             with distribution.process_workdir(_WORKDIR.value) as workdir:
                 # All processes have the same result; the chief prints it.
                 stdout = sys.stdout if distribution.is_chief() else io.StringIO()
@@ -195,6 +202,11 @@ def _run_under_strategy(study, config):
         print(error, file=sys.stderr, flush=True)
         # An orderly exit would wait for the lost process.
         os._exit(1)
+    finally:
+        # Nor does it wait for one that is lost in its last moments.
+        faulthandler.dump_traceback_later(
+            EXIT_SECONDS, exit=True, file=open(os.devnull, "w", encoding="utf-8")
+        )
 
 
 def _run_with_exit_codes(study, config):

@@ -4,23 +4,32 @@ Imports only the standard library, so that a signal meets a handler from the fir
 importing TensorFlow or JAX takes seconds.
 """
 
+import atexit
 import io
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 
+# Paths of sockets have at most 107 characters; some 60 come after the parent folder.
+MAX_SOCKET_PARENT = 45
+
 _received = []
 _handler = None
+_folders = []
 
 
 def begin():
     """Until `forward_signals`, a signal ends the process at once; call it in the main thread."""
     _open_streams()
+    # Registered before `multiprocessing` is imported, so that it removes its own folders before.
+    atexit.register(_remove_folders)
     # What is ignored stays ignored: SIGHUP under `nohup`, SIGINT of a background job.
     signals = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
     for signum in signals:
@@ -45,6 +54,23 @@ def forward_signals(handler):
     _handler = handler
 
 
+def socket_folder():
+    """Returns a new folder for sockets, removed at the end or, after SIGKILL, by the next study."""
+    import fcntl  # not on Windows
+
+    parent = tempfile.gettempdir()
+    parent = parent if len(parent) <= MAX_SOCKET_PARENT else "/tmp"
+    folder = tempfile.mkdtemp(prefix="keras_svag.tmp.", dir=parent)  # see keras_svag/_scratch.py
+    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends
+    _folders.append(folder)
+    return folder
+
+
+def _remove_folders():
+    for folder in _folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _wait(signals):
     while True:
         _receive(signal.sigwait(signals))
@@ -66,6 +92,7 @@ def _exit(signum, advice):
         os.write(2, line.encode())
     except OSError:
         pass
+    _remove_folders()
     # Nothing waits for this process: files are written atomically, and its workers follow it.
     os._exit(130 if signum == signal.SIGINT else 75)
 

@@ -2,9 +2,12 @@
 
 import copy
 import functools
+import importlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
+import sys
 import threading
 
 import keras
@@ -14,6 +17,7 @@ import pytest
 from keras_svag import Recipe
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock, records
+from keras_svag.engine.processes import pool, worker
 from keras_svag.engine.processes.handle import WorkerProcess
 from keras_svag.engine.processes.pool import RunPool, default_num_workers
 from keras_svag.engine.processes.worker import Outcome
@@ -21,6 +25,7 @@ from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
 from tests.engine.helpers import assert_same_end
+from tests.faults.processes import num_descriptors
 from tests.studies.helpers import run_study, study_config
 
 
@@ -136,6 +141,33 @@ def test_workers_end_after_a_checkpoint_if_this_process_fails(recipe, recording,
     assert folder.checkpoint.exists() and not folder.result.exists()
 
 
+SLEEPER = """
+import time
+
+def serve(*arguments):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_e11_descriptors_of_64_workers(recipe, recording, tmp_path, monkeypatch, method):
+    # Processes that import nothing stand for workers.
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(worker, "serve", importlib.import_module("sleeper").serve)
+    monkeypatch.setattr(pool, "_start_method", lambda: method)
+    count = 8
+    before = num_descriptors()
+    with RunPool(recipe, recording, tmp_path, count):
+        each = (num_descriptors() - before) / count
+        if method == "forkserver":
+            server = multiprocessing.forkserver._forkserver._forkserver_pid
+            assert num_descriptors(server) + 2 * (64 - count) < 1024 / 2
+    assert before + 64 * each < 1024 / 2  # room for data, figures and libraries
+    assert num_descriptors() <= before + 4  # of the processes that multiprocessing keeps
+
+
 class Talkative(threading.Thread):
     """Stands for a process whose run says more than a pipe holds."""
 
@@ -159,14 +191,14 @@ def start_talkative():
 
 
 def test_worker_that_ends_is_still_listened_to():
-    worker = WorkerProcess(start_talkative)
-    assert worker.submit(RunSpec(128, 3.2, 1.0, 0, 22))
+    process = WorkerProcess(start_talkative)
+    assert process.submit(RunSpec(128, 3.2, 1.0, 0, 22))
     steps = []
     while not steps:
-        worker.receive(lambda run, count: steps.append(count))
-    worker.ask_to_stop()
-    worker.join()
-    assert not worker._process.is_alive()
+        process.receive(lambda run, count: steps.append(count))
+    process.ask_to_stop()
+    process.join()
+    assert not process._process.is_alive()
 
 
 def build_or_die(build, folder, deaths, seed):

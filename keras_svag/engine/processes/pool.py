@@ -13,9 +13,9 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import sys
-import tempfile
 import time
 
+from keras_svag._scratch import temporary_folder
 from keras_svag.distribution import is_distributed
 from keras_svag.engine import execution
 from keras_svag.engine.processes import preemption, transfer, worker
@@ -57,9 +57,9 @@ class RunPool:
             if self._num_workers == 1:
                 self._worker = worker.Worker(self._recipe, *self._arguments)
             else:
-                # Holds large arrays, which all workers map.
-                arrays = stack.enter_context(tempfile.TemporaryDirectory(prefix="keras_svag_"))
-                self._payload = transfer.pack(self._recipe, arrays)
+                # Holds large arrays, which all workers map, and what they leave behind.
+                self._folder = stack.enter_context(temporary_folder())
+                self._payload = transfer.pack(self._recipe, self._folder)
                 self._context = multiprocessing.get_context(_start_method())
                 stack.callback(self._stop)
                 for _ in range(self._num_workers):
@@ -89,7 +89,7 @@ class RunPool:
         for attempt in range(MAX_STARTS):
             # A new pipe each time: the process may run although its start seemed to fail.
             connection, other = self._context.Pipe()
-            arguments = (other, self._payload, *self._arguments)
+            arguments = (other, self._folder, self._payload, *self._arguments)
             process = self._context.Process(target=worker.serve, args=arguments)
             try:
                 with other, _without_main_module(), preemption.blocked_signals():

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import tempfile
 import threading
 import traceback
 
@@ -58,13 +59,14 @@ class Worker:
             program.save_network(temporary)
 
 
-def serve(connection, payload, recording, workdir):
+def serve(connection, folder, payload, recording, workdir):
     """Executes what it receives, runs or functions, until the connection closes.
 
     Sends the step counts of a run as integers, and at the end an `Outcome`. While it executes a run
     it receives nothing but the request to stop, so that anything to read is that.
     """
     preemption.ignore_signals()
+    tempfile.tempdir = folder  # TensorFlow leaves files there if its process is killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     preemption.add_source(lambda: signal.SIGTERM if connection.poll() else 0)
     limit_threads(1)
