@@ -90,6 +90,7 @@ class _Watcher(threading.Thread):
             for key, _ in selector.select():
                 selector.unregister(key.fileobj)
                 reason = _read(key.fileobj)
+                key.fileobj.close()
                 if reason != "":  # the empty one is a farewell
                     self._end(key.data, reason)
 

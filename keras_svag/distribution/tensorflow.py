@@ -36,10 +36,11 @@ def find_cluster():
         task = config["task"]
         addresses = cluster["chief"] + cluster["worker"]
         first = len(cluster["chief"]) if task["type"] == "worker" else 0
-        index, own = first + int(task["index"]), cluster[task["type"]][int(task["index"])]
-        is_valid = addresses[index] == own and len(set(addresses)) == len(addresses)
+        index = first + int(task["index"])
+        is_valid = 0 <= int(task["index"]) < len(cluster[task["type"]])
+        is_valid &= len(set(addresses)) == len(addresses)
         is_valid &= all(0 < int(address.rpartition(":")[2]) < 2**16 for address in addresses)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         is_valid = False
     if not is_valid:
         raise ValueError(

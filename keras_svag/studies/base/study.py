@@ -271,7 +271,9 @@ class Study:
 
         Raises:
             ValueError: If the recipe or a field is invalid, or `workdir` belongs to another study.
-            PreemptedError: After all checkpoints are written, if the process was asked to stop.
+            KeyboardInterrupt: After all checkpoints are written, on Ctrl-C; a second one at once.
+            PreemptedError: After all checkpoints are written, on SIGTERM or SIGHUP. It is a
+                `SystemExit` with code 75.
             WriteError: If a file cannot be written.
         """
         shard = parse_shard(shard)
