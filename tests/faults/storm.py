@@ -34,8 +34,9 @@ OPTIONS = [
     "--config.num_workers=2",
 ]
 KINDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)
-TARGETS = ("parent", "worker", "server", "group")
-MOST_SIGNALS = 4  # between two starts
+# Workers and fork server more often, since their study goes on.
+TARGETS = {"parent": 1, "worker": 2, "server": 2, "group": 1}
+MOST_SIGNALS = 3  # between two starts, a burst being one
 BURST = 10
 PROMISED = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130, signal.SIGKILL: -9}
 DEADLINE = 600.0  # of one process
@@ -114,12 +115,10 @@ class Storm:
             if process.poll() is not None:
                 return sent
             time.sleep(0.005)
-        moments = sorted(
-            rng.uniform(0, 1.2 * self._seconds) for _ in range(rng.randint(1, MOST_SIGNALS))
-        )
+        moments = sorted(rng.uniform(0, self._seconds) for _ in range(rng.randint(1, MOST_SIGNALS)))
         started = time.monotonic()
         for moment in moments:
-            kind, target = rng.choice(KINDS), rng.choice(TARGETS)
+            kind, [target] = rng.choice(KINDS), rng.choices([*TARGETS], [*TARGETS.values()])
             count = BURST if kind != signal.SIGKILL and rng.random() < 0.2 else 1
             while time.monotonic() - started < moment:
                 if process.poll() is not None:
@@ -129,11 +128,12 @@ class Storm:
         return sent
 
     def _send_to(self, process, kind, target, count, rng):
-        found = session_of(process.pid).get(target)
-        if target in ("worker", "server") and not found:
-            target = "parent"  # the others have not started yet
         victim = process.pid
         if target in ("worker", "server"):
+            while not (found := session_of(process.pid)[target]):  # not started yet
+                if process.poll() is not None:
+                    return []
+                time.sleep(0.005)
             victim = rng.choice(found)
         sent = []
         # After its end its number may be given to another process.

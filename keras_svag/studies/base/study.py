@@ -271,9 +271,7 @@ class Study:
 
         Raises:
             ValueError: If the recipe or a field is invalid, or `workdir` belongs to another study.
-            KeyboardInterrupt: After all checkpoints are written, on Ctrl-C; a second one at once.
-            PreemptedError: After all checkpoints are written, on SIGTERM or SIGHUP. It is a
-                `SystemExit` with code 75.
+            KeyboardInterrupt, PreemptedError: After checkpoints, on Ctrl-C or SIGTERM and SIGHUP.
             WriteError: If a file cannot be written.
         """
         shard = parse_shard(shard)
