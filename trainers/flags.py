@@ -56,10 +56,7 @@ _TPU = flags.DEFINE_string(
     "tpu", None, "Name of the TPU, for --strategy=tpu. Default: the TPU of this machine."
 )
 _JOIN_TIMEOUT = flags.DEFINE_float(
-    "join_timeout",
-    30.0,
-    "Seconds in which the processes of --strategy=multi_worker must find each other.",
-    lower_bound=0.0,
+    "join_timeout", 30.0, "Seconds for the processes of --strategy=multi_worker to find each other."
 )
 _SHARD = flags.DEFINE_string(
     "shard",
@@ -203,10 +200,10 @@ def _run_under_strategy(study, config):
         # An orderly exit would wait for the lost process.
         os._exit(1)
     finally:
-        # Nor does it wait for one that is lost in its last moments.
-        faulthandler.dump_traceback_later(
-            EXIT_SECONDS, exit=True, file=open(os.devnull, "w", encoding="utf-8")
-        )
+        if _STRATEGY.value == "multi_worker":
+            # Nor does it wait for one that is lost in its last moments.
+            null = open(os.devnull, "w", encoding="utf-8")
+            faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=null)
 
 
 def _run_with_exit_codes(study, config):

@@ -38,14 +38,9 @@ class ProcessLostError(RuntimeError):
 
 @contextlib.contextmanager
 def joined(addresses, index, settings, timeout):
-    """Context in which this process ends as soon as another one of the cluster does.
-
-    Args:
-        addresses: `host:port` of the first process and, if they listen too, of the others.
-        index: Number of this process.
-        settings: Dict that must be the same in all processes, with their number `num_processes`.
-        timeout: Seconds in which all processes must have joined.
-    """
+    """Context in which this process ends as soon as another one of the cluster does."""
+    # `addresses`: `host:port` of the first process and, if they listen too, of the others.
+    # `settings`: must be the same in all processes; their number is among them.
     host, _, port = addresses[0].rpartition(":")
     if 0 < index < len(addresses):
         _check_port(addresses[index])

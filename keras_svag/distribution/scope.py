@@ -12,11 +12,7 @@ STRATEGIES = (NONE, MIRRORED, MULTI_WORKER, TPU)
 
 @contextlib.contextmanager
 def strategy_scope(strategy=NONE, tpu=None, join_timeout=30.0):
-    """Opens a context for training over several devices; yields the number of replicas.
-
-    The processes of a cluster that is given by environment variables have `join_timeout` seconds to
-    find each other; later, when one of them ends, the others do too.
-    """
+    """Opens a context for training over several devices; yields the number of replicas."""
     one_of("strategy", strategy, STRATEGIES)
     if tpu is not None and strategy != TPU:
         raise ValueError(

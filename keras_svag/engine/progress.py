@@ -12,34 +12,27 @@ ESTIMATE_AFTER = 60.0  # seconds
 
 def announce(message):
     """Prints a line to the stream of the progress bar."""
-    print(message, file=_Stream("stderr"), flush=True)
+    print(message, file=_STREAM, flush=True)
 
 
 class _Stream:
-    """A standard stream that may be closed, or lose its reader, without ending the study."""
-
-    def __init__(self, name):
-        self._name = name
-
-    @property
-    def _current(self):
-        return getattr(sys, self._name)  # `None` if it was closed from the start
+    """`sys.stderr`, which may be closed or lose its reader without ending the study."""
 
     def write(self, text):
-        if self._current is not None:
+        if sys.stderr is not None:  # closed from the start
             with contextlib.suppress(OSError, ValueError):
-                self._current.write(text)
+                sys.stderr.write(text)
 
     def flush(self):
-        if self._current is not None:
+        if sys.stderr is not None:
             with contextlib.suppress(OSError, ValueError):
-                self._current.flush()
+                sys.stderr.flush()
 
     def __getattr__(self, name):
-        return getattr(self._current, name)
+        return getattr(sys.stderr, name)
 
-    def __eq__(self, other):  # tqdm treats the standard streams differently
-        return other is self._current
+
+_STREAM = _Stream()
 
 
 class _Bar(tqdm):
@@ -63,7 +56,8 @@ class Progress:
             smoothing=0,
             miniters=1,
             disable=not show,
-            file=_Stream("stderr"),
+            dynamic_ncols=True,  # the width of the terminal, found by itself for `sys.stderr` only
+            file=_STREAM,
         )
         self._finished = frozenset(finished)
         self._show, self._has_estimated = show, False
@@ -95,7 +89,7 @@ class Progress:
 
     def write(self, message):
         """Prints a line above the bar."""
-        self._bar.write(message, file=_Stream("stdout"))
+        self._bar.write(message, file=_STREAM)
 
 
 def describe_seconds(seconds):

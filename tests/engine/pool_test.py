@@ -287,6 +287,6 @@ def test_run_whose_workers_die_fails_and_is_tried_anew(recipe, recording, tmp_pa
     spec = RunSpec(128, 3.2, 1.0, 0, 22)
     with RunPool(deadly(recipe, tmp_path, 99), recording, tmp_path / "study", 2) as workers:
         result = workers.execute([spec], ignore)[spec.name]
-    assert result["status"] == execution.FAILED and "died 2 times" in result["message"]
+    assert result["status"] == execution.FAILED and "died 3 times" in result["message"]
     # It is not finished: the next call of the study tries it anew.
     assert not RunFolder(tmp_path / "study", spec.name).result.exists()

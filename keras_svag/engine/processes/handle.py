@@ -39,11 +39,7 @@ class WorkerProcess:
         return True
 
     def receive(self, on_steps=lambda run, steps: None):
-        """Forwards the step counts that have arrived; returns the `Outcome` once there is one.
-
-        Raises:
-            EOFError: If the process died; it is replaced.
-        """
+        """Forwards step counts; returns an `Outcome` at the end, raises `EOFError` on death."""
         while self.task is not None and self._poll():
             message = self._receive()
             if not isinstance(message, int):

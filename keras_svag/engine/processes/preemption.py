@@ -62,12 +62,10 @@ def raise_if_requested():
 
 @contextlib.contextmanager
 def deferred_signals():
-    """Context in which signals end studies after a checkpoint, in a program that has no handlers.
-
-    Ctrl-C then raises `KeyboardInterrupt`, a second one at once, and the other signals
-    `PreemptedError`. Signals that the program handles or ignores are left to it, as are all signals
-    outside the main thread, where Python allows no handlers.
-    """
+    """Context in which signals end studies after a checkpoint, in a program without handlers."""
+    # Ctrl-C then raises `KeyboardInterrupt`, a second one at once, and the other signals
+    # `PreemptedError`. Signals that the program handles or ignores are left to it, as are all
+    # signals outside the main thread, where Python allows no handlers.
     deferred = []
     if threading.current_thread() is threading.main_thread():
         deferred = [signum for signum in SIGNALS if signal.getsignal(signum) == _default(signum)]

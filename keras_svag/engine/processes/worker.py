@@ -60,11 +60,9 @@ class Worker:
 
 
 def serve(connection, folder, payload, recording, workdir):
-    """Executes what it receives, runs or functions, until the connection closes.
-
-    Sends the step counts of a run as integers, and at the end an `Outcome`. While it executes a run
-    it receives nothing but the request to stop, so that anything to read is that.
-    """
+    """Executes what it receives, runs or functions, until the connection closes."""
+    # It sends the step counts of a run as integers, and at the end an `Outcome`. While it executes
+    # a run it receives nothing but the request to stop, so that anything to read is that.
     preemption.ignore_signals()
     tempfile.tempdir = folder  # TensorFlow leaves files there if its process is killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
