@@ -89,7 +89,12 @@ class Storm:
         process = self.start(workdir)
         output = concurrent.futures.ThreadPoolExecutor(1).submit(process.communicate)
         sent = self._send(process, rng) if is_disturbed else []
-        _, errors = output.result(timeout=DEADLINE)
+        try:
+            _, errors = output.result(timeout=DEADLINE)
+        except concurrent.futures.TimeoutError:
+            self._note(f"hangs: {workdir.name}, after {describe(sent)}")
+            os.killpg(process.pid, signal.SIGKILL)
+            return 0
         left = wait_until_none_is_left(process.pid)
         code = process.returncode
         with self._lock:
@@ -100,7 +105,9 @@ class Storm:
             self._note(f"exit code: {told}\n{errors[-3000:]}")
         if "Traceback" in errors:
             self._note(f"traceback: {told}\n{errors[-3000:]}")
-        if code in (75, 130) and len(lines := ending_lines(errors)) != 1:
+        # A second Ctrl-C may come while the line about the first one is printed.
+        most = 2 if sum(kind == "SIGINT" for kind, _ in sent) > 1 else 1
+        if code in (75, 130) and not 1 <= len(lines := ending_lines(errors)) <= most:
             self._note(f"{len(lines)} lines at the end: {told}\n{errors[-3000:]}")
         if left:
             self._note(f"orphans {left}: {told}")
@@ -147,14 +154,16 @@ class Storm:
         return sent
 
     def _compare(self, workdir):
-        got = snapshot(workdir)
-        names = [
-            k for k in self._expected.keys() | got.keys() if self._expected.get(k) != got.get(k)
-        ]
+        try:
+            got = snapshot(workdir)
+        except Exception as error:  # a file is missing, or damaged
+            got = {"error": f"{type(error).__name__}: {error}"}
+        keys = self._expected.keys() | got.keys()
+        names = [key for key in keys if self._expected.get(key) != got.get(key)]
         with self._lock:
             self.finished += 1
         if names:
-            self._note(f"{workdir.name} differs: {sorted(map(str, names))}")
+            self._note(f"{workdir.name} differs: {sorted(map(str, names))} {got.get('error', '')}")
 
     def _note(self, difference):
         with self._lock:

@@ -1,6 +1,7 @@
 """Preemption: on SIGTERM, SIGHUP or Ctrl-C, studies save checkpoints and then stop."""
 
 import contextlib
+import multiprocessing.resource_tracker
 import signal
 import sys
 import threading
@@ -113,6 +114,8 @@ def blocked_signals():
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        multiprocessing.resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # unblocked by the line before
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
