@@ -22,9 +22,12 @@ MIN_AGE = 60.0  # seconds; a younger one may not have its lock yet
 def temporary_folder():
     """Yields a new folder, which is removed at the end."""
     remove_abandoned()
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
-        with _lock(folder):
-            yield folder
+    with contextlib.ExitStack() as stack:
+        new = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        folder = stack.enter_context(new)
+        with contextlib.suppress(OSError):  # a file system without locks
+            stack.enter_context(_lock(folder))
+        yield folder
 
 
 def remove_abandoned():

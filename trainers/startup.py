@@ -5,6 +5,7 @@ importing TensorFlow or JAX takes seconds.
 """
 
 import atexit
+import contextlib
 import io
 import os
 import shutil
@@ -61,8 +62,9 @@ def socket_folder():
     parent = tempfile.gettempdir()
     parent = parent if len(parent) <= MAX_SOCKET_PARENT else "/tmp"
     folder = tempfile.mkdtemp(prefix="keras_svag.tmp.", dir=parent)  # see keras_svag/_scratch.py
-    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends
     _folders.append(folder)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends
     return folder
 
 
@@ -88,10 +90,8 @@ def _receive(signum):
 
 def _exit(signum, advice):
     line = f"Ended at once ({signal.Signals(signum).name}). {advice}\n"
-    try:
+    with contextlib.suppress(OSError):
         os.write(2, line.encode())
-    except OSError:
-        pass
     _remove_folders()
     # Nothing waits for this process: files are written atomically, and its workers follow it.
     os._exit(130 if signum == signal.SIGINT else 75)
