@@ -112,6 +112,7 @@ def run(study, argv=None, distributed=True, parallel=True):
                 raise
             raise app.UsageError(str(error)) from error
 
+    startup.begin()  # again, for programs that did not
     # TensorFlow logs CPU features on import, which some configs do while flags are parsed.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     app.run(main, argv=argv, flags_parser=_parse)

@@ -4,7 +4,6 @@ Imports only the standard library, so that a signal meets a handler from the fir
 importing TensorFlow or JAX takes seconds.
 """
 
-import atexit
 import contextlib
 import io
 import os
@@ -21,6 +20,7 @@ SIGNALS = tuple(
 # Paths of sockets have at most 107 characters; some 60 come after the parent folder.
 MAX_SOCKET_PARENT = 45
 
+_has_begun = False
 _received = []
 _handler = None
 _folders = []
@@ -28,9 +28,11 @@ _folders = []
 
 def begin():
     """Until `forward_signals`, a signal ends the process at once; call it in the main thread."""
+    global _has_begun
+    if _has_begun:
+        return
+    _has_begun = True
     _open_streams()
-    # Registered before `multiprocessing` is imported, so that it removes its own folders before.
-    atexit.register(_remove_folders)
     # What is ignored stays ignored: SIGHUP under `nohup`, SIGINT of a background job.
     signals = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
     for signum in signals:
@@ -58,11 +60,14 @@ def forward_signals(handler):
 def socket_folder():
     """Returns a new folder for sockets, removed at the end or, after SIGKILL, by the next study."""
     import fcntl  # not on Windows
+    from multiprocessing import util
 
     parent = tempfile.gettempdir()
     parent = parent if len(parent) <= MAX_SOCKET_PARENT else "/tmp"
     folder = tempfile.mkdtemp(prefix="keras_svag.tmp.", dir=parent)  # see keras_svag/_scratch.py
     _folders.append(folder)
+    # At -100 `multiprocessing` removes its own folder, which is inside.
+    util.Finalize(None, _remove_folders, exitpriority=-200)
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends
     return folder
