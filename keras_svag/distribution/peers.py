@@ -42,6 +42,8 @@ def joined(addresses, index, settings, timeout):
     # `addresses`: `host:port` of the first process and, if they listen too, of the others.
     # `settings`: must be the same in all processes; their number is among them.
     host, _, port = addresses[0].rpartition(":")
+    # That of the first process works, whatever name it has here and there.
+    settings = {**settings, "addresses": addresses[1:]}
     if 0 < index < len(addresses):
         _check_port(addresses[index])
     join = _accept if index == 0 else _connect

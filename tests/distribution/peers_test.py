@@ -66,6 +66,12 @@ def test_other_versions_are_refused_by_both(addresses):
         assert "version='1' in process 0 and '2' in process 1" in error
 
 
+def test_other_addresses_are_refused_by_both(addresses):
+    other = [addresses[0], f"localhost:{free_ports(1)[0]}"]
+    for error in join_both((addresses, 0), (other, 1)):
+        assert addresses[1] in error and other[1] in error
+
+
 def test_two_processes_with_one_number(addresses):
     three = {**SETTINGS, "num_processes": 3}
     # A port of its own is what a process listens at; JAX has none for the others.
