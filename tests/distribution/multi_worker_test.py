@@ -189,8 +189,10 @@ def test_ten_moments(tmp_path, whole, victim):
                 break
             started = time.monotonic()
             code = processes[1 - victim].wait(MOST_SECONDS_ALONE)
-            assert time.monotonic() - started < MOST_SECONDS_TO_NOTICE, said(logs, 1 - victim)
+            seconds = time.monotonic() - started
         output = said(logs, 1 - victim)
+        # One that still imports must do that first, and then waits for --join_timeout.
+        assert seconds < MOST_SECONDS_TO_NOTICE or "has ended" not in output, output
         assert code == 1 and "Traceback" not in output, output
         words = ("has ended", "have not joined", "does not answer")
         assert any(word in output for word in words), output
