@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
 from tests.engine.helpers import assert_same_end
-from tests.faults.processes import num_descriptors
+from tests.faults.processes import is_running, num_descriptors
 from tests.studies.helpers import run_study, study_config
 
 
@@ -166,6 +167,25 @@ def test_e11_descriptors_of_64_workers(recipe, recording, tmp_path, monkeypatch,
             assert num_descriptors(server) + 2 * (64 - count) < 1024 / 2
     assert before + 64 * each < 1024 / 2  # room for data, figures and libraries
     assert num_descriptors() <= before + 4  # of the processes that multiprocessing keeps
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux alone")
+def test_e10_idle_workers_end_after_their_fork_server(recipe, recording, tmp_path, monkeypatch):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(worker, "serve", importlib.import_module("sleeper").serve)
+    monkeypatch.setattr(pool, "_start_method", lambda: "forkserver")
+    with RunPool(recipe, recording, tmp_path, 2) as workers:
+        pids = [process._process.pid for process in workers._workers]
+        os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+        while multiprocessing.active_children():  # taken for dead
+            time.sleep(0.01)
+        assert all(is_running(pid) for pid in pids)
+        # The next one comes from a new server.
+        workers._workers.append(WorkerProcess(workers._start))
+        started = time.monotonic()
+    assert time.monotonic() - started < 30  # they sleep longer
+    assert not any(is_running(pid) for pid in pids)
 
 
 class Talkative(threading.Thread):

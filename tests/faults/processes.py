@@ -15,6 +15,12 @@ def stat(pid):
         return None
 
 
+def is_running(pid):
+    """Returns True if a process is there and has not ended."""
+    fields = stat(pid)
+    return fields is not None and fields[STATE] not in "ZX"
+
+
 def session_of(leader):
     """The living processes of a session, by the role that each has in a study."""
     roles = {"parent": [], "server": [], "tracker": [], "worker": []}

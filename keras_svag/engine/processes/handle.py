@@ -1,6 +1,8 @@
 """A worker process, as seen by the study's process."""
 
 import contextlib
+import os
+import signal
 
 from keras_svag.engine.spec import RunSpec
 
@@ -20,7 +22,7 @@ class WorkerProcess:
     def _launch(self):
         self._process, self.connection = self._start()
         self.task = None  # a run or a function
-        self._has_steps = False
+        self._has_steps = self._is_dead = False
         self.programs = set()  # compiled, or being compiled
 
     @property
@@ -62,6 +64,7 @@ class WorkerProcess:
             raise EOFError from error
 
     def _restart(self):
+        self._is_dead = True
         self.ask_to_stop()
         self.join()
         self._launch()
@@ -77,6 +80,10 @@ class WorkerProcess:
     def kill(self):
         """Ends the process at once."""
         self._process.kill()
+        # Once its fork server was killed, `multiprocessing` takes a process for dead that is not.
+        if not self._is_dead and hasattr(signal, "SIGKILL"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     def join(self):
         """Waits for the end of the process."""
