@@ -45,30 +45,30 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     python_requires=">=3.11",
-    # The trainers and configs of the checkout are installed below keras_svag/_bin, side by side:
-    # that takes no new top-level name in site-packages, and trainers/flags.py finds the configs in
-    # both places.
+    # The trainers and configs of the checkout are installed side by side, so that trainers/flags.py
+    # finds the configs in both places. Not below keras_svag, whose import takes seconds: programs
+    # handle signals before it.
     packages=[
         *find_packages(include=["keras_svag", "keras_svag.*"]),
-        "keras_svag._bin.configs",
-        "keras_svag._bin.trainers",
+        "keras_svag_bin.configs",
+        "keras_svag_bin.trainers",
     ],
     package_dir={
-        "keras_svag._bin.configs": "configs",
-        "keras_svag._bin.trainers": "trainers",
+        "keras_svag_bin.configs": "configs",
+        "keras_svag_bin.trainers": "trainers",
     },
     package_data={"keras_svag": ["py.typed", "**/*.jinja"]},
     entry_points={
         "console_scripts": [
-            "svag-compare = keras_svag.studies.commands:compare",
-            "svag-judge = keras_svag.studies.commands:judge",
-            "svag-linear-scaling = keras_svag._bin.trainers.linear_scaling:main",
-            "svag-noisy-gradient-descent = keras_svag._bin.trainers.noisy_gradient_descent:main",
-            "svag-plot = keras_svag.studies.commands:plot",
-            "svag-sde-validity = keras_svag._bin.trainers.sde_validity:main",
-            "svag-status = keras_svag.studies.commands:status",
-            "svag-train = keras_svag._bin.trainers.train:main",
-            "svag-weak-convergence = keras_svag._bin.trainers.weak_convergence:main",
+            "svag-compare = keras_svag_bin.trainers.commands:compare",
+            "svag-judge = keras_svag_bin.trainers.commands:judge",
+            "svag-linear-scaling = keras_svag_bin.trainers.linear_scaling:main",
+            "svag-noisy-gradient-descent = keras_svag_bin.trainers.noisy_gradient_descent:main",
+            "svag-plot = keras_svag_bin.trainers.commands:plot",
+            "svag-sde-validity = keras_svag_bin.trainers.sde_validity:main",
+            "svag-status = keras_svag_bin.trainers.commands:status",
+            "svag-train = keras_svag_bin.trainers.train:main",
+            "svag-weak-convergence = keras_svag_bin.trainers.weak_convergence:main",
         ]
     },
     # The lower bounds were tried with `make oldest`: keras 3.12.0, numpy 1.26.0 and the others in

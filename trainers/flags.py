@@ -1,22 +1,28 @@
 """Flags and error handling of all trainers."""
 
 import contextlib
+import faulthandler
 import gc
 import hashlib
 import importlib.util
 import io
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
 import pathlib
-import signal
 import sys
+import tempfile
 import traceback
 
 from absl import app, flags
 from ml_collections import config_flags
 
+from . import startup
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+EXIT_SECONDS = 20.0
 RECIPE_CONFIG = "configs/recipe.py"
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -49,6 +55,9 @@ _STRATEGY = flags.DEFINE_enum(
 )
 _TPU = flags.DEFINE_string(
     "tpu", None, "Name of the TPU, for --strategy=tpu. Default: the TPU of this machine."
+)
+_JOIN_TIMEOUT = flags.DEFINE_float(
+    "join_timeout", 30.0, "Seconds for the processes of --strategy=multi_worker to find each other."
 )
 _SHARD = flags.DEFINE_string(
     "shard",
@@ -104,6 +113,7 @@ def run(study, argv=None, distributed=True, parallel=True):
                 raise
             raise app.UsageError(str(error)) from error
 
+    startup.begin()  # again, for programs that did not
     # TensorFlow logs CPU features on import, which some configs do while flags are parsed.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     app.run(main, argv=argv, flags_parser=_parse)
@@ -132,14 +142,19 @@ def _start_fork_server():
     if sys.platform != "linux":
         return  # other platforms have libraries that do not survive a fork
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(["keras_svag.engine.processes.worker"])
-    # The server inherits ignored signals. A SIGTERM to the whole process group must not end it:
-    # workers that are still writing checkpoints would look dead.
-    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    multiprocessing.set_forkserver_preload(
+        [f"{__package__}.fork_server", "keras_svag.engine.processes.worker"]
+    )
+    before = tempfile.tempdir
+    tempfile.tempdir = startup.socket_folder()
     try:
-        multiprocessing.forkserver.ensure_running()
+        multiprocessing.util.get_temp_dir()  # from now on that of this process
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        tempfile.tempdir = before
+    # It inherits blocked signals. Those to the whole process group must not end it.
+    multiprocessing.resource_tracker.ensure_running()
+    startup.block_signals()  # unblocked by the line before
+    multiprocessing.forkserver.ensure_running()
 
 
 def _check_strategy(config, distributed):
@@ -174,12 +189,9 @@ def _run_under_strategy(study, config):
         study(config, _WORKDIR.value)
         return
     from keras_svag import distribution
-    from keras_svag.engine.processes import preemption
 
     try:
-        with distribution.strategy_scope(_STRATEGY.value, _TPU.value):
-            # Again: in a cluster JAX has installed its own handler of SIGTERM.
-            preemption.install_handler()
+        with distribution.strategy_scope(_STRATEGY.value, _TPU.value, _JOIN_TIMEOUT.value):
             # Before any variable is made, for which the processes wait for each other.
             distribution.check_same_on_all("config", lambda: _describe_input(config))
             with distribution.process_workdir(_WORKDIR.value) as workdir:
@@ -191,6 +203,11 @@ def _run_under_strategy(study, config):
         print(error, file=sys.stderr, flush=True)
         # An orderly exit would wait for the lost process.
         os._exit(1)
+    finally:
+        if _STRATEGY.value == "multi_worker":
+            # Nor does it wait for one that is lost in its last moments.
+            null = open(os.devnull, "w", encoding="utf-8")
+            faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=null)
 
 
 def _describe_input(config):
@@ -213,12 +230,12 @@ def _run_with_exit_codes(study, config):
 
     # Imported modules live to the end; garbage collection of them would take a second.
     gc.freeze()
-    preemption.install_handler()
+    startup.forward_signals(preemption.request)
     try:
         _run_under_strategy(study, config)
     except preemption.PreemptedError as error:
         print(f"{error} The same command resumes from the checkpoints.", file=sys.stderr)
-        sys.exit(preemption.EXIT_CODE)
+        sys.exit(error.code)
     except records.WriteError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
@@ -226,10 +243,10 @@ def _run_with_exit_codes(study, config):
 
 def _is_raised_by_us(error):
     """Returns False for errors of other libraries, which need their traceback."""
-    if type(error).__module__.startswith("keras_svag."):  # maybe raised in a worker process
-        return True
     package = pathlib.Path(importlib.util.find_spec("keras_svag").origin).parent
-    raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    # Of an error in a worker process its cause tells where it was raised.
+    file = getattr(error.__cause__, "file", traceback.extract_tb(error.__traceback__)[-1].filename)
+    raised_in = pathlib.Path(file).resolve()
     folders = (package, ROOT / "trainers", ROOT / "configs")
     return any(raised_in.is_relative_to(folder.resolve()) for folder in folders)
 

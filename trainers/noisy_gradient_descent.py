@@ -5,11 +5,14 @@
 The same command on the same workdir resumes an interrupted study. Its result is `report.html`.
 """
 
-from . import flags
+from . import startup
 
 
 def main():
     """Runs the study."""
+    startup.begin()
+    from . import flags
+
     flags.run_study("noisy_gradient_descent", distributed=False)
 
 

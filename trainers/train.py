@@ -9,13 +9,15 @@ The same command on the same workdir resumes an interrupted run. Flags set any f
 
 import sys
 
-from . import flags
+from . import startup
 
 
 def study(config, workdir):
     """Trains the network of a config and prints the result."""
     from keras_svag.config import build_study
     from keras_svag.studies.training import format_result
+
+    from . import flags
 
     flags.check_no_shard()
     training, _ = build_study(config, "train", flags.load_recipe())
@@ -28,6 +30,9 @@ def study(config, workdir):
 
 def main():
     """Runs the training."""
+    startup.begin()
+    from . import flags
+
     flags.run(study, parallel=False)
 
 

@@ -6,7 +6,7 @@ from keras_svag.distribution.placement import (
     num_replicas,
     to_device,
 )
-from keras_svag.distribution.processes import any_process, check_same_on_all, is_chief
+from keras_svag.distribution.processes import check_same_on_all, is_chief, max_over_processes
 from keras_svag.distribution.scope import STRATEGIES, ProcessLostError, strategy_scope
 from keras_svag.distribution.shared_folder import process_workdir
 
@@ -18,7 +18,7 @@ __all__ = [
     "is_chief",
     "is_distributed",
     "num_replicas",
-    "any_process",
+    "max_over_processes",
     "process_workdir",
     "to_device",
     "strategy_scope",

@@ -1,5 +1,7 @@
 """Data parallelism on JAX (`keras.distribution`): one global program over all devices."""
 
+import os
+
 import jax
 import keras
 import numpy as np
@@ -18,10 +20,32 @@ def mirrored():
     return _data_parallel()
 
 
+def find_cluster():
+    """Returns addresses, own index and number of processes by Keras' variables, if they are set."""
+    prefix = "KERAS_DISTRIBUTION_"
+    names = [f"{prefix}{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")]
+    values = {name: os.environ[name] for name in names if name in os.environ}
+    if not values:
+        return None  # JAX detects Slurm, MPI, Kubernetes and TPU pods
+    try:
+        addresses, count, index = (values[name] for name in names)
+        addresses, count, index = addresses.split(","), int(count), int(index)
+        is_valid = 0 <= index < count and 0 < int(addresses[0].rpartition(":")[2]) < 2**16
+        is_valid &= len(addresses) in (1, count)
+    except (KeyError, ValueError):
+        is_valid = False
+    if not is_valid:
+        raise ValueError(
+            f"The environment variables {', '.join(names)} must be the address host:port of "
+            "process 0, the number of processes, and the number of this one, from 0. "
+            f"Received: {values}. See docs/tpu.md."
+        )
+    return addresses[:1], index, count
+
+
 def multi_worker():
     """Returns data parallelism over the devices of all processes."""
     try:
-        # JAX detects Slurm, MPI, Kubernetes and TPU pods.
         keras.distribution.initialize()
     except (RuntimeError, ValueError) as error:
         raise ValueError(

@@ -11,11 +11,11 @@ def is_chief():
     return backend.process_index() == 0
 
 
-def any_process(flag):
-    """Returns True if `flag` holds on any process; each waits here for all others."""
+def max_over_processes(value):
+    """Returns the largest of the integers of all processes; each waits here for all others."""
     if backend.num_processes() == 1:
-        return flag
-    return any(backend.gather(int(flag)))
+        return value
+    return max(backend.gather(int(value)))
 
 
 def check_same_on_all(what, describe):

@@ -3,24 +3,15 @@
 import contextlib
 
 from keras_svag._checks import one_of
+from keras_svag.distribution.peers import ProcessLostError, describe_software, joined
 from keras_svag.distribution.placement import backend
 
 NONE, MIRRORED, MULTI_WORKER, TPU = "none", "mirrored", "multi_worker", "tpu"
 STRATEGIES = (NONE, MIRRORED, MULTI_WORKER, TPU)
 
 
-class ProcessLostError(RuntimeError):
-    """Raised when another process of a `multi_worker` run has ended or cannot be reached."""
-
-    def __init__(self):
-        super().__init__(
-            "Another process of this run has ended or cannot be reached. Check its output, then "
-            "restart all processes with the same command: the run resumes from its last checkpoint."
-        )
-
-
 @contextlib.contextmanager
-def strategy_scope(strategy=NONE, tpu=None):
+def strategy_scope(strategy=NONE, tpu=None, join_timeout=30.0):
     """Opens a context for training over several devices; yields the number of replicas."""
     one_of("strategy", strategy, STRATEGIES)
     if tpu is not None and strategy != TPU:
@@ -36,7 +27,12 @@ def strategy_scope(strategy=NONE, tpu=None):
         MULTI_WORKER: backend.multi_worker,
         TPU: lambda: backend.tpu(tpu),
     }
-    with builders[strategy]().scope():
+    with contextlib.ExitStack() as stack:
+        if strategy == MULTI_WORKER and (cluster := backend.find_cluster()) is not None:
+            addresses, index, num_processes = cluster
+            settings = {"num_processes": num_processes, **describe_software()}
+            stack.enter_context(joined(addresses, index, settings, join_timeout))
+        stack.enter_context(builders[strategy]().scope())
         try:
             yield backend.num_replicas()
         except backend.PROCESS_ERRORS as error:

@@ -3,9 +3,9 @@
 import contextlib
 import pathlib
 import shutil
-import tempfile
 import zlib
 
+from keras_svag._scratch import temporary_folder
 from keras_svag.distribution.placement import backend
 from keras_svag.distribution.processes import is_chief
 
@@ -16,7 +16,7 @@ def process_workdir(workdir):
     if backend.num_processes() == 1:
         yield workdir
         return
-    with tempfile.TemporaryDirectory(prefix="keras_svag_") as temporary:
+    with temporary_folder() as temporary:
         copy = pathlib.Path(temporary) / "workdir"
         if not is_chief() and pathlib.Path(workdir).is_dir():
             shutil.copytree(workdir, copy)

@@ -1,6 +1,7 @@
 """Data parallelism on TensorFlow (`tf.distribute`): each replica has a program of its own."""
 
 import functools
+import json
 import os
 
 import tensorflow as tf
@@ -23,6 +24,32 @@ def is_lost_process_error(error):
 def mirrored():
     """Returns a strategy over the GPUs of this machine, or its (virtual) CPU devices."""
     return tf.distribute.MirroredStrategy()
+
+
+def find_cluster():
+    """Returns addresses, own index and number of processes by TF_CONFIG; `None` under Slurm."""
+    if "TF_CONFIG" not in os.environ:
+        return None
+    try:
+        config = json.loads(os.environ["TF_CONFIG"])
+        cluster = {kind: list(config["cluster"].get(kind, ())) for kind in ("chief", "worker")}
+        task = config["task"]
+        addresses = cluster["chief"] + cluster["worker"]
+        first = len(cluster["chief"]) if task["type"] == "worker" else 0
+        index = first + int(task["index"])
+        is_valid = 0 <= int(task["index"]) < len(cluster[task["type"]])
+        is_valid &= len(set(addresses)) == len(addresses)
+        is_valid &= all(0 < int(address.rpartition(":")[2]) < 2**16 for address in addresses)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        is_valid = False
+    if not is_valid:
+        raise ValueError(
+            "The environment variable TF_CONFIG must be JSON like "
+            '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", '
+            '"index": 0}}, with the task of this process and an address of its own for each. '
+            f"Received: TF_CONFIG={os.environ['TF_CONFIG']!r}. See docs/tpu.md."
+        )
+    return addresses, index, len(addresses)
 
 
 def multi_worker():

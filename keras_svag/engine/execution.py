@@ -41,10 +41,10 @@ def _execute(spec, program, recording, folder, on_steps):
         while not state.is_done:
             # The logs are means since the last record, which may span several segments.
             steps_done, logs = program.advance(*state.draw(), reset_metrics=state.starts_record)
-            is_preempted = preemption.is_requested()
-            state.record(steps_done, logs, is_preempted)
-            if is_preempted and not state.is_done:
-                raise preemption.PreemptedError()
+            signum = preemption.requested_signal()
+            state.record(steps_done, logs, save=bool(signum))
+            if signum and not state.is_done:
+                raise preemption.PreemptedError(signum)
     except TrainingDivergedError as diverged:
         error = diverged
     return finish(state, time.perf_counter() - started, error)

@@ -1,10 +1,44 @@
 """Progress of a study, in gradients of single examples (the unit of its cost)."""
 
+import contextlib
+import sys
+import threading
 import time
 
 from tqdm import tqdm
 
 ESTIMATE_AFTER = 60.0  # seconds
+
+
+def announce(message):
+    """Prints a line to the stream of the progress bar."""
+    print(message, file=_STREAM, flush=True)
+
+
+class _Stream:
+    """`sys.stderr`, which may be closed or lose its reader without ending the study."""
+
+    def write(self, text):
+        if sys.stderr is not None:  # closed from the start
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(text)
+
+    def flush(self):
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+
+    def __getattr__(self, name):
+        return getattr(sys.stderr, name)
+
+
+_STREAM = _Stream()
+
+
+class _Bar(tqdm):
+    """A progress bar without the semaphore of tqdm, which would outlive a killed process."""
+
+    _lock = threading.RLock()
 
 
 class Progress:
@@ -15,8 +49,15 @@ class Progress:
         total = sum(run.steps * self._per_step[run.name] for run in runs)
         # Smoothing 0: the mean rate over all runs. miniters=1: otherwise tqdm adapts to the large
         # first updates of finished runs and then shows nothing for long.
-        self._bar = tqdm(
-            total=total, unit="gradient", unit_scale=True, smoothing=0, miniters=1, disable=not show
+        self._bar = _Bar(
+            total=total,
+            unit="gradient",
+            unit_scale=True,
+            smoothing=0,
+            miniters=1,
+            disable=not show,
+            dynamic_ncols=True,  # the width of the terminal, found by itself for `sys.stderr` only
+            file=_STREAM,
         )
         self._finished = frozenset(finished)
         self._show, self._has_estimated = show, False
@@ -48,7 +89,7 @@ class Progress:
 
     def write(self, message):
         """Prints a line above the bar."""
-        self._bar.write(message)
+        self._bar.write(message, file=_STREAM)
 
 
 def describe_seconds(seconds):

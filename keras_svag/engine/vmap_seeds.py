@@ -148,16 +148,16 @@ def _train(run_states, loop):
             _warn_of_memory(active.values(), error)
             return results
         # Asked once, so that all save a checkpoint at the same step.
-        is_preempted = preemption.is_requested()
+        signum = preemption.requested_signal()
         for index, state in list(active.items()):
             loop.select(index)
             try:
-                state.record(*outcomes[index], save=is_preempted)
+                state.record(*outcomes[index], save=bool(signum))
             except TrainingDivergedError as error:
                 finish(state, error)
                 del active[index]
-        if is_preempted and not all(state.is_done for state in active.values()):
-            raise preemption.PreemptedError()
+        if signum and not all(state.is_done for state in active.values()):
+            raise preemption.PreemptedError(signum)
     for state in active.values():
         finish(state)
     return results

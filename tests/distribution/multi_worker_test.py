@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ LONG = [*OPTIONS, "--config.epochs=20", "--config.num_records=20", "--config.num
 MOST_SECONDS = 400
 # Longest time after which a process that is left alone must have ended.
 MOST_SECONDS_ALONE = 150
+MOST_SECONDS_TO_NOTICE = 30
 
 
 def free_ports(count):
@@ -57,21 +59,23 @@ def cluster_variables(addresses, index):
 
 
 @contextlib.contextmanager
-def two_processes(folder, *arguments, workdirs, second=()):
+def two_processes(folder, *arguments, workdirs, second=(), programs=((), ()), variables=({}, {})):
     """Context with both processes, `second` for one of them; they do not outlive it."""
     addresses = [f"localhost:{port}" for port in free_ports(2)]
     folder.mkdir(exist_ok=True)
     processes = []
     for index in range(2):
-        variables = {"KERAS_BACKEND": keras.backend.backend(), "CUDA_VISIBLE_DEVICES": ""}
-        variables |= cluster_variables(addresses, index) | {"PROCESS_INDEX": str(index)}
+        environment = {"KERAS_BACKEND": keras.backend.backend(), "CUDA_VISIBLE_DEVICES": ""}
+        environment |= cluster_variables(addresses, index) | {"PROCESS_INDEX": str(index)}
+        environment |= variables[index]
         log = open(folder / f"process{index}.log", "w")
-        command = [sys.executable, "-m", "trainers.train", "--strategy=multi_worker"]
+        program = programs[index] or ["trainers.train"]
+        command = [sys.executable, "-m", *program, "--strategy=multi_worker"]
         processes.append(
             subprocess.Popen(
                 [*command, *arguments, *(second * index), f"--workdir={workdirs[index]}"],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -163,6 +167,53 @@ def test_killed_process_ends_the_other_and_both_resume_exactly(tmp_path, whole, 
     expected_rows, expected = whole
     assert rows == expected_rows
     assert_same_state(state, expected)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_ten_moments(tmp_path, whole, victim):
+    # In each case the other one ends by itself, and soon; all go on in one folder.
+    workdir, rng, reached = tmp_path / "killed", random.Random(victim), 0
+    for index in range(10):
+        logs = tmp_path / f"logs{index}"
+        # Only the first process writes checkpoints.
+        is_in_write = victim == 0 and index % 3 == 2
+        program = ["tests.distribution.killed_trainer", str(rng.randint(1, 4))]
+        programs = [program if is_in_write else (), ()]
+        options = [*LONG, "--join_timeout=20", "--config.checkpoint_steps=30"]
+        arguments = {"workdirs": [workdir] * 2, "programs": programs}
+        with two_processes(logs, *options, **arguments) as processes:
+            if not is_in_write:
+                wait_for_moment(rng, processes, logs)
+                processes[victim].kill()
+            if processes[victim].wait(MOST_SECONDS) == 0:
+                assert processes[1 - victim].wait(MOST_SECONDS) == 0
+                break
+            started = time.monotonic()
+            code = processes[1 - victim].wait(MOST_SECONDS_ALONE)
+            seconds = time.monotonic() - started
+        output = said(logs, 1 - victim)
+        # One that still imports must do that first, and then waits for --join_timeout.
+        assert seconds < MOST_SECONDS_TO_NOTICE or "has ended" not in output, output
+        assert code == 1 and "Traceback" not in output, output
+        words = ("has ended", "have not joined", "does not answer")
+        assert any(word in output for word in words), output
+        reached += RunFolder(workdir, RUN).checkpoint.exists()
+    assert reached > 0
+    train_together(tmp_path / "logs_after", workdir, [*LONG, "--config.checkpoint_steps=30"])
+    assert_same_state(rows_and_state(workdir)[1], whole[1])
+
+
+def wait_for_moment(rng, processes, logs):
+    """Waits until one of the moments of a run: start, join, training."""
+    end = time.monotonic() + MOST_SECONDS
+    if rng.random() < 0.3:
+        time.sleep(rng.uniform(0, 10))
+        return
+    # The end of the bar is where it trains.
+    while "To do" not in said(logs, 0) and time.monotonic() < end:
+        assert all(process.poll() is None for process in processes), said(logs, 0) + said(logs, 1)
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0, 10))
 
 
 def assert_same_state(state, expected):
@@ -298,3 +349,23 @@ def test_e1_processes_with_another_recipe_are_refused(tmp_path, change):
     with two_processes(logs, *arguments, workdirs=[workdir] * 2) as processes:
         assert_both_refused(processes, logs, CHANGES[change])
     assert not workdir.exists()
+
+
+def test_port_in_use(tmp_path):
+    # The other process does not wait longer than it is told to.
+    port = free_ports(1)[0]
+    if keras.backend.backend() == "tensorflow":
+        variables = [cluster_variables([f"localhost:{port}", "localhost:1"], i) for i in range(2)]
+    else:
+        variables = [cluster_variables([f"localhost:{port}"] * 2, i) for i in range(2)]
+    with socket.socket() as other:
+        other.bind(("", port))
+        other.listen()
+        arguments = {"workdirs": [tmp_path / "x"] * 2, "variables": variables}
+        options = [*OPTIONS, "--join_timeout=20"]
+        with two_processes(tmp_path / "logs", *options, **arguments) as processes:
+            for index, process in enumerate(processes):
+                assert process.wait(MOST_SECONDS_ALONE) == 1, said(tmp_path / "logs", index)
+    outputs = [said(tmp_path / "logs", index) for index in range(2)]
+    assert f"port {port}" in outputs[0] and not (tmp_path / "x").exists()
+    assert not any("Traceback" in output for output in outputs)

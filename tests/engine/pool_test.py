@@ -1,11 +1,15 @@
 """Tests of keras_svag/engine/processes: runs side by side are the runs one after the other."""
 
-import concurrent.futures
 import copy
 import functools
+import importlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
+import sys
+import threading
+import time
 
 import keras
 import numpy as np
@@ -14,12 +18,15 @@ import pytest
 from keras_svag import Recipe
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock, records
+from keras_svag.engine.processes import pool, worker
 from keras_svag.engine.processes.handle import WorkerProcess
 from keras_svag.engine.processes.pool import RunPool, default_num_workers
+from keras_svag.engine.processes.worker import Outcome
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
 from tests.engine.helpers import assert_same_end
+from tests.faults.processes import is_running, num_descriptors
 from tests.studies.helpers import run_study, study_config
 
 
@@ -135,29 +142,83 @@ def test_workers_end_after_a_checkpoint_if_this_process_fails(recipe, recording,
     assert folder.checkpoint.exists() and not folder.result.exists()
 
 
-class Talkative(concurrent.futures.ThreadPoolExecutor):
+SLEEPER = """
+import time
+
+def serve(*arguments):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_e11_descriptors_of_64_workers(recipe, recording, tmp_path, monkeypatch, method):
+    # Processes that import nothing stand for workers.
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(worker, "serve", importlib.import_module("sleeper").serve)
+    monkeypatch.setattr(pool, "_start_method", lambda: method)
+    count = 8
+    before = num_descriptors()
+    with RunPool(recipe, recording, tmp_path, count):
+        each = (num_descriptors() - before) / count
+        if method == "forkserver":
+            server = multiprocessing.forkserver._forkserver._forkserver_pid
+            assert num_descriptors(server) + 2 * (64 - count) < 1024 / 2
+    assert before + 64 * each < 1024 / 2  # room for data, figures and libraries
+    assert num_descriptors() <= before + 4  # of the processes that multiprocessing keeps
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux alone")
+def test_e10_idle_workers_end_after_their_fork_server(recipe, recording, tmp_path, monkeypatch):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(worker, "serve", importlib.import_module("sleeper").serve)
+    monkeypatch.setattr(pool, "_start_method", lambda: "forkserver")
+    with RunPool(recipe, recording, tmp_path, 2) as workers:
+        pids = [process._process.pid for process in workers._workers]
+        os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+        while multiprocessing.active_children():  # taken for dead
+            time.sleep(0.01)
+        assert all(is_running(pid) for pid in pids)
+        # The next one comes from a new server.
+        workers._workers.append(WorkerProcess(workers._start))
+        started = time.monotonic()
+    assert time.monotonic() - started < 30  # they sleep longer
+    assert not any(is_running(pid) for pid in pids)
+
+
+class Talkative(threading.Thread):
     """Stands for a process whose run says more than a pipe holds."""
 
-    def __init__(self, said):
-        super().__init__(1)
-        self._said = said
+    def __init__(self, connection):
+        super().__init__(daemon=True)
+        self._connection = connection
 
-    def submit(self, function, spec):
-        return super().submit(self._talk)
+    def run(self):
+        with self._connection:
+            self._connection.recv()
+            for _ in range(50_000):
+                self._connection.send(1)
+            self._connection.send(Outcome({"status": execution.DONE}))
 
-    def _talk(self):
-        for _ in range(50_000):
-            self._said.send(1)
-        return {"status": execution.DONE}
+
+def start_talkative():
+    ours, theirs = multiprocessing.Pipe()
+    process = Talkative(theirs)
+    process.start()
+    return process, ours
 
 
 def test_worker_that_ends_is_still_listened_to():
-    steps, said = multiprocessing.Pipe(duplex=False)
-    worker = WorkerProcess(lambda: (Talkative(said), steps))
-    worker.submit(RunSpec(128, 3.2, 1.0, 0, 22))
-    worker.stop()
-    assert worker.is_done
-    said.close()
+    process = WorkerProcess(start_talkative)
+    assert process.submit(RunSpec(128, 3.2, 1.0, 0, 22))
+    steps = []
+    while not steps:
+        process.receive(lambda run, count: steps.append(count))
+    process.ask_to_stop()
+    process.join()
+    assert not process._process.is_alive()
 
 
 def build_or_die(build, folder, deaths, seed):
@@ -246,6 +307,6 @@ def test_run_whose_workers_die_fails_and_is_tried_anew(recipe, recording, tmp_pa
     spec = RunSpec(128, 3.2, 1.0, 0, 22)
     with RunPool(deadly(recipe, tmp_path, 99), recording, tmp_path / "study", 2) as workers:
         result = workers.execute([spec], ignore)[spec.name]
-    assert result["status"] == execution.FAILED and "died 2 times" in result["message"]
+    assert result["status"] == execution.FAILED and "died 3 times" in result["message"]
     # It is not finished: the next call of the study tries it anew.
     assert not RunFolder(tmp_path / "study", spec.name).result.exists()

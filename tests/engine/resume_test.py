@@ -154,6 +154,6 @@ def test_sigterm_writes_a_checkpoint_and_loses_nothing(
 
 def test_sigterm_in_the_last_piece_leaves_a_finished_run(program, recording, tmp_path, watched):
     result = execute(RUN, program, recording, tmp_path, on_steps=preempt_after(9))
-    assert result["status"] == execution.DONE and preemption.is_requested()
+    assert result["status"] == execution.DONE and preemption.requested_signal()
     with pytest.raises(preemption.PreemptedError):
         execute_serially(refuse_program, [RUN], lambda run, steps: None)

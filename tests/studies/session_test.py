@@ -1,5 +1,7 @@
 """Stages of runs under one progress bar, and what they cost."""
 
+import sys
+
 import pytest
 
 from keras_svag.engine import progress
@@ -66,10 +68,10 @@ def test_stages_come_one_after_the_other_under_one_bar(monkeypatch, tmp_path):
             self.n += amount
             events.append((amount, self.initial))
 
-        def write(self, message):
+        def write(self, message, file):
             events.append(message)
 
-    monkeypatch.setattr(progress, "tqdm", Bar)
+    monkeypatch.setattr(progress, "_Bar", Bar)
     first, second, full = (
         RunSpec(8, 0.2, 1.0, 0, 10),
         RunSpec(16, 0.4, 2.0, 0, 5),
@@ -115,3 +117,28 @@ def test_only_drawn_batches_must_fit(method):
             checks.check_runs(recipe, grid, Recording(), (0.4, 0.8))
     else:
         checks.check_runs(recipe, grid, Recording(), (0.4, 0.8))
+
+
+class Gone:
+    """A stream whose reader went away."""
+
+    encoding = "utf-8"
+
+    def write(self, text):
+        raise BrokenPipeError
+
+    def flush(self):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("stream", [None, Gone()], ids=["closed", "reader gone"])
+def test_e12_progress_without_a_stream(monkeypatch, stream):
+    # In a script of one's own; trainers replace the streams.
+    run = RunSpec(8, 0.2, 1.0, 0, 10)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with progress.Progress([run], 1000) as bar:
+        progress.announce("to do")
+        for _ in range(10):
+            bar.advance(run, 1)
+        bar.write("a message")

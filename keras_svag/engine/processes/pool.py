@@ -6,17 +6,16 @@ the worker that executes it, nor on what else runs.
 """
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
-import tempfile
 import time
 
+from keras_svag._scratch import temporary_folder
 from keras_svag.distribution import is_distributed
 from keras_svag.engine import execution
 from keras_svag.engine.processes import preemption, transfer, worker
@@ -24,7 +23,8 @@ from keras_svag.engine.processes.handle import POLL_SECONDS, WorkerProcess
 from keras_svag.engine.vmap_seeds import group_by_seed, should_vectorize
 from keras_svag.xla_policy import has_accelerator
 
-MAX_ATTEMPTS = 2
+MAX_ATTEMPTS = 3  # to execute a run, without progress in between
+MAX_STARTS = 3  # of a process
 
 
 class RunPool:
@@ -32,8 +32,8 @@ class RunPool:
 
     0 workers means one per core, or this process alone where one program fills the machine (an
     accelerator, a strategy, vectorized seeds). A worker that dies is replaced, and its run resumes
-    from its last checkpoint once; if it dies again the run counts as failed. Runs locked by another
-    process are retried last.
+    from its last checkpoint; a run whose workers die without progress counts as failed. Runs locked
+    by another process are retried last.
     """
 
     def __init__(self, recipe, recording, workdir, num_workers=0, vectorize_seeds=None):
@@ -52,43 +52,53 @@ class RunPool:
         self._worker = None
 
     def __enter__(self):
-        if self._num_workers == 1:
-            self._worker = worker.Worker(self._recipe, *self._arguments)
-            return self
-        self._context = multiprocessing.get_context(_start_method())
-        # Holds large arrays, which all workers map.
-        self._arrays = tempfile.TemporaryDirectory(prefix="keras_svag_")
-        try:
-            self._payload = transfer.pack(self._recipe, self._arrays.name)
-        except ValueError:
-            self._arrays.cleanup()
-            raise
-        # Pipes, not queues or events, whose locks a killed worker might never release.
-        self._stop_receiver, self._stop_sender = self._context.Pipe(duplex=False)
-        self._workers = [WorkerProcess(self._start) for _ in range(self._num_workers)]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(preemption.deferred_signals())
+            if self._num_workers == 1:
+                self._worker = worker.Worker(self._recipe, *self._arguments)
+            else:
+                # Holds large arrays, which all workers map, and what they leave behind.
+                self._folder = stack.enter_context(temporary_folder())
+                self._payload = transfer.pack(self._recipe, self._folder)
+                self._context = multiprocessing.get_context(_start_method())
+                stack.callback(self._stop)
+                for _ in range(self._num_workers):
+                    preemption.raise_if_requested()
+                    self._workers.append(WorkerProcess(self._start))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error):
-        if not self._workers:
-            return
-        if any(error):
-            self._stop_sender.close()  # workers save a checkpoint and stop
-        for process in self._workers:
-            process.stop()
-        self._workers = []
-        self._stop_sender.close()
-        self._stop_receiver.close()
-        self._arrays.cleanup()
+        return self._stack.__exit__(*error)
+
+    def _stop(self):
+        try:
+            for process in self._workers:
+                process.ask_to_stop()
+            for process in self._workers:
+                process.join()
+        except BaseException:  # a second Ctrl-C
+            for process in self._workers:
+                process.kill()
+            raise
+        finally:
+            self._workers = []
 
     def _start(self):
-        """Starts an executor of one process; returns it and the connection for step counts."""
-        # One process each, so that a run can be given to the worker that has compiled its program.
-        steps, steps_sender = self._context.Pipe(duplex=False)
-        arguments = (self._payload, *self._arguments, steps_sender, self._stop_receiver)
-        executor = concurrent.futures.ProcessPoolExecutor(1, self._context, worker.start, arguments)
-        with _without_main_module():
-            executor.submit(os.getpid)  # starts the process
-        return executor, steps
+        """Starts a worker process; returns it and this end of its connection."""
+        for attempt in range(MAX_STARTS):
+            # A new pipe each time: the process may run although its start seemed to fail.
+            connection, other = self._context.Pipe()
+            arguments = (other, self._folder, self._payload, *self._arguments)
+            process = self._context.Process(target=worker.serve, args=arguments)
+            try:
+                with other, _without_main_module(), preemption.blocked_signals():
+                    process.start()
+                return process, connection
+            except (EOFError, OSError):  # the fork server was killed; the next try starts another
+                connection.close()
+                if attempt == MAX_STARTS - 1:
+                    raise
 
     def execute(self, grid, on_steps):
         """Executes the unfinished runs of a grid; returns a dict from run name to result."""
@@ -98,7 +108,7 @@ class RunPool:
             results = self._execute_groups(pending, on_steps) if self._is_vectorized else {}
             pending = [run for run in pending if run.name not in results]
             return results | execute_serially(self._worker.execute, pending, on_steps)
-        results, attempts, locked = {}, collections.Counter(), set()
+        results, attempts, locked = {}, _Attempts(), set()
         while len(results) < len(grid):
             preemption.raise_if_requested()
             if pending and locked.issuperset(run.name for run in pending):
@@ -107,29 +117,35 @@ class RunPool:
                 if process.is_idle and pending:
                     free = [run for run in pending if run.name not in locked]
                     run = _next_run(free or pending, process.programs, self._workers)
-                    pending.remove(run)
-                    attempts[run.name] += 1
-                    process.submit(run)
-            concurrent.futures.wait(
-                [process.future for process in self._workers if not process.is_idle],
-                timeout=POLL_SECONDS,
-                return_when=concurrent.futures.FIRST_COMPLETED,
-            )
-            for process in self._workers:
-                is_done = process.is_done  # before `report`, which then gets all its step counts
-                process.report(on_steps)
-                if not is_done:
-                    continue
-                run, result = process.collect()
-                if result is None and attempts[run.name] < MAX_ATTEMPTS:
+                    if process.submit(run):
+                        pending.remove(run)
+                        attempts.begin(run)
+                        process.programs.add(run.program)
+            for run, outcome in self._collect(attempts.count_steps(on_steps)):
+                if outcome is None and attempts.may_repeat(run):
                     pending.insert(0, run)
-                elif result is not None and result["status"] == execution.LOCKED:
+                elif outcome is not None and outcome.value["status"] == execution.LOCKED:
                     pending.append(run)
-                    attempts[run.name] -= 1
                     locked.add(run.name)
                 else:
-                    results[run.name] = result or _crash_result(run)
+                    results[run.name] = outcome.value if outcome else _crash_result(run)
         return results
+
+    def _collect(self, on_steps=lambda run, steps: None):
+        """Waits for workers; yields tasks that ended with their `Outcome`, `None` of a dead one."""
+        busy = {process.connection: process for process in self._workers if not process.is_idle}
+        for connection in multiprocessing.connection.wait(list(busy), timeout=POLL_SECONDS):
+            process = busy[connection]
+            task = process.task
+            try:
+                outcome = process.receive(on_steps)
+            except EOFError:
+                yield task, None
+                continue
+            if outcome is not None and outcome.error is not None:
+                raise outcome.error from outcome.trace
+            if outcome is not None:
+                yield task, outcome
 
     def _execute_groups(self, pending, on_steps):
         """Executes the runs that can be vectorized; returns their results."""
@@ -143,19 +159,49 @@ class RunPool:
         """Calls picklable, repeatable functions, in the workers that are running if any."""
         # Only those that have executed runs: the others may not have started yet.
         workers = [process for process in self._workers if process.programs]
-        try:
-            futures = [process.call(call) for process, call in zip(itertools.cycle(workers), calls)]
-            for future in futures:
-                future.result()
-        except concurrent.futures.process.BrokenProcessPool:  # a worker died
-            workers = []
-        if not workers:
-            for call in calls:
-                call()
+        pending = list(calls)
+        while workers and (pending or not all(process.is_idle for process in workers)):
+            preemption.raise_if_requested()
+            for process in workers:
+                if process.is_idle and pending and process.submit(pending[-1]):
+                    pending.pop()
+            pending += [call for call, outcome in self._collect() if outcome is None]
+            # Not those that replace a worker that died.
+            workers = [process for process in workers if process.programs]
+        for call in pending:
+            call()
 
     def save_network(self, run, path):
         """Saves the final network of a finished run as a `.keras` file; one worker only."""
         self._worker.save_network(run, path)
+
+
+class _Attempts:
+    """Gives up a run only if its workers die at the same place again and again."""
+
+    def __init__(self):
+        self._since_progress = collections.Counter()
+        self._steps = collections.Counter()  # of this attempt, with those found in the checkpoint
+        self._most_steps = collections.Counter()
+
+    def begin(self, run):
+        self._steps[run.name] = 0
+
+    def count_steps(self, on_steps):
+        """An `on_steps` that counts and calls another one."""
+
+        def count(run, steps):
+            self._steps[run.name] += steps
+            if self._steps[run.name] > self._most_steps[run.name]:
+                self._most_steps[run.name] = self._steps[run.name]
+                self._since_progress[run.name] = 0
+            on_steps(run, steps)
+
+        return count
+
+    def may_repeat(self, run):
+        self._since_progress[run.name] += 1
+        return self._since_progress[run.name] < MAX_ATTEMPTS
 
 
 def execute_serially(execute, pending, on_steps):

@@ -1,11 +1,10 @@
 """One call of a study: stages of runs on a pool, shards, progress, and what is added."""
 
 import itertools
-import sys
 
 from keras_svag.engine.execution import FAILED
 from keras_svag.engine.files import storage
-from keras_svag.engine.progress import Progress
+from keras_svag.engine.progress import Progress, announce
 from keras_svag.engine.spec import describe_cost
 from keras_svag.engine.state import RunFolder
 from keras_svag.studies.base.looks import record_looks
@@ -74,7 +73,7 @@ class Session:
 
     def _announce(self, message):
         if self._show_progress:
-            print(message, file=sys.stderr, flush=True)  # the stream of the progress bar
+            announce(message)
 
     def _add_other_shards(self, specs, results):
         others = [spec for spec in specs if spec.name not in results]

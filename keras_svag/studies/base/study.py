@@ -271,7 +271,7 @@ class Study:
 
         Raises:
             ValueError: If the recipe or a field is invalid, or `workdir` belongs to another study.
-            PreemptedError: After all checkpoints are written, if the process was asked to stop.
+            KeyboardInterrupt, PreemptedError: After checkpoints, on Ctrl-C or SIGTERM and SIGHUP.
             WriteError: If a file cannot be written.
         """
         shard = parse_shard(shard)

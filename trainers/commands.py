@@ -6,9 +6,12 @@ import os
 import sys
 import warnings
 
+from . import startup
+
 
 def status(argv=None):
     """Prints the progress of a study and its provisional table; writes nothing."""
+    startup.begin()
     parser = _parser("svag-status", "Progress of a study, also while it runs.", "workdir")
     arguments = parser.parse_args(argv)
     with _short_errors():
@@ -19,6 +22,7 @@ def status(argv=None):
 
 def judge(argv=None):
     """Judges the finished runs of a study again; never trains."""
+    startup.begin()
     description = "Judges the finished runs of a study again; keeps the old verdict, never trains."
     parser = _parser("svag-judge", description, "workdir")
     parser.add_argument("--closeness", type=float, help="factor C, a number > 1")
@@ -36,6 +40,7 @@ def judge(argv=None):
 
 def compare(argv=None):
     """Compares two studies."""
+    startup.begin()
     parser = _parser("svag-compare", "Compares two studies of the same kind.", "first", "second")
     parser.add_argument("--plot", metavar="FILE", help="save the curves of both to a file")
     arguments = parser.parse_args(argv)
@@ -52,6 +57,7 @@ def compare(argv=None):
 
 def plot(argv=None):
     """Saves the figures of a study."""
+    startup.begin()
     parser = _parser("svag-plot", "Saves the figures of a study.", "workdir")
     parser.add_argument("--format", default="pdf", help="pdf (default), svg or png")
     parser.add_argument("--folder", help="folder to save to (default: figures/ of the study)")
