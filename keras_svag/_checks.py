@@ -3,10 +3,16 @@
 import contextlib
 import math
 import numbers
+import os
+import pathlib
+import re
+import stat
 
 import numpy as np
 
 LARGEST_INT = 2**64 - 1
+# As in gs://bucket, which pathlib shortens to gs:/bucket. One letter is a drive of Windows.
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def finite_float(name, value, expectation, minimum=None, exclusive=False):
@@ -53,6 +59,30 @@ def one_of(name, value, allowed):
             f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}"
         )
     return value
+
+
+def local_folder(name, value):
+    """Returns a `pathlib.Path` with `~` expanded; raises unless it may be a local folder."""
+    expected = f"`{name}` must be a folder, or a path where one can be made. "
+    received = f"Received: {name}={str(value)!r}"
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise ValueError(f"{expected}Received: {name}={value!r}")
+    if URL.match(str(value)):
+        raise ValueError(
+            f"`{name}` must be a local path; remote folders are not supported. {received}. Mount "
+            "the remote folder and give its path, or copy the finished study to it."
+        )
+    try:
+        folder = pathlib.Path(value).expanduser()
+        is_other = not stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        return folder
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a null character
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{expected}{received} ({reason}). Use another path.") from error
+    if is_other:
+        raise ValueError(f"{expected}{received}, a file. Use another path.")
+    return folder
 
 
 def shortest_float(value):

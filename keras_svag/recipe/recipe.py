@@ -161,9 +161,14 @@ class Recipe:
     def network(self):
         """The network of seed 0, with the model function checked."""
         x, *rest = arrays.take(self.train_data, slice(2))
+        x = self.inputs(x)
         network = model_checks.check_model_function(
-            self.model, self.build, (self.inputs(x), *rest), self.compile_arguments()
+            self.model, self.build, (x, *rest), self.compile_arguments()
         )
+        for name in ("train_data", "test_data"):
+            _, *targets = getattr(self, name) or (None,)
+            if targets:
+                compile_arguments.check_labels(name, self.loss, targets[0], network(x))
         if self.augmentation is not None:
             check_augmentation(self.augmentation, arrays.take(self.train_data[0], slice(4)))
         return network

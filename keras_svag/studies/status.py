@@ -1,9 +1,9 @@
 """Progress of a study, read from its files: also while it runs, by another process or machine."""
 
 import dataclasses
-import pathlib
 import time
 
+from keras_svag._checks import local_folder
 from keras_svag.engine.execution import DONE, FAILED
 from keras_svag.engine.files import records
 from keras_svag.engine.progress import describe_seconds
@@ -51,7 +51,7 @@ class Status:
 
 def read_status(workdir):
     """Reads the `Status` of the study in a folder."""
-    workdir = pathlib.Path(workdir).expanduser()
+    workdir = local_folder("workdir", workdir)
     study, _ = read_study(workdir)
     specs, results = finished_runs(workdir)
     planned = {spec.name: spec for spec in [*study.specs(study.first_plan()), *specs]}

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from keras_svag._checks import local_folder
 from keras_svag.engine.execution import DONE, FAILED, read_result
 from keras_svag.engine.files import records
 from keras_svag.engine.spec import RunSpec
@@ -12,7 +13,7 @@ from keras_svag.studies.base.checks import check_records
 from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.base.result import VERDICT, Result
 from keras_svag.studies.base.study import STUDIES
-from keras_svag.studies.base.workdir import CONFIG, ENVIRONMENT
+from keras_svag.studies.base.workdir import CONFIG, ENVIRONMENT, read_settings
 from keras_svag.version import __version__
 
 
@@ -36,7 +37,7 @@ def load(workdir: str | pathlib.Path) -> Result:
     >>> load("runs/mine").verdict == result.verdict
     True
     """
-    workdir = pathlib.Path(workdir).expanduser()
+    workdir = local_folder("workdir", workdir)
     study, environment = read_study(workdir)
     details, table = evaluate(study, workdir)
     return Result(study, workdir, details, table, environment)
@@ -67,8 +68,8 @@ def read_study(workdir):
 
 
 def _read_settings(workdir, name):
-    content = records.read_json(workdir / name) if workdir.is_dir() else None
-    if not isinstance(content, dict):
+    content = read_settings(workdir, name)
+    if content is None:
         raise ValueError(
             f"`workdir` must be the folder of a study, with {CONFIG} and {ENVIRONMENT}. "
             f"Received: workdir={str(workdir)!r}, which has no {name}"

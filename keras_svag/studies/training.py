@@ -5,16 +5,15 @@ import pathlib
 from collections.abc import Sequence
 from typing import cast
 
-from keras_svag._checks import positive_int
+from keras_svag._checks import local_folder, positive_int
 from keras_svag.engine.execution import DONE, FAILED
 from keras_svag.engine.files import records
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
-from keras_svag.studies.base.session import Session
+from keras_svag.studies.base.session import Session, claim_workdir
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.table import read_rows
-from keras_svag.studies.base.workdir import prepare_workdir
 from keras_svag.theory.coefficients import validate_ell
 
 MODEL_FILE = "model.keras"
@@ -87,18 +86,20 @@ class Training(Study):
         Raises:
             ValueError: If the recipe is invalid, or `workdir` belongs to another run.
         """
+        workdir = local_folder("workdir", workdir)
         self.check()
         (spec,) = self.specs({})
-        workdir = pathlib.Path(workdir)
-        prepare_workdir(workdir, self, command)
+        _, is_writable = claim_workdir(workdir, self, command)
         # A single program, which uses the whole machine.
         with RunPool(self.recipe, self.recording, workdir, num_workers=1) as pool:
             session = Session(pool, self.facts.num_train, workdir, show_progress=show_progress)
             result = session.execute([[spec]])[spec.name]
             if result["status"] == DONE:
-                pool.save_network(spec, RunFolder(workdir, spec.name).path / MODEL_FILE)
+                if is_writable:
+                    pool.save_network(spec, RunFolder(workdir, spec.name).path / MODEL_FILE)
                 result = {**result, "last_record": read_rows(workdir, spec.name)[-1]}
-        records.write_json(workdir / "result.json", result)
+        if is_writable:
+            records.write_json(workdir / "result.json", result)
         return result
 
 

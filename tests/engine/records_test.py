@@ -13,7 +13,7 @@ from keras_svag.theory import Interval
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "folder" / "verdict.json"
+    path = tmp_path / "verdict.json"
     records.write_json(path, {"verdict": "valid"})
     with pytest.raises(RuntimeError, match="disk full"):
         with records.atomic_path(path) as temporary:
@@ -127,6 +127,7 @@ def test_damaged_json_is_told(tmp_path, content):
 
 
 def test_what_killed_processes_were_writing_is_removed(tmp_path):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
     records.write_json(tmp_path / "runs" / "a" / "result.json", {})
     left = tmp_path / "runs" / "a" / f".12.ab{records.TEMPORARY}result.json"
     left.write_text("half")

@@ -32,6 +32,8 @@ def save(folder, groups, **facts):
     arrays[FACTS] = np.frombuffer(text.encode("utf-8"), np.uint8)
     checksum = np.frombuffer(_digest(arrays), np.uint8)
     backup = folder / PREVIOUS
+    with records.writing(folder):
+        folder.mkdir(exist_ok=True)
     with records.atomic_path(folder / LATEST, backup) as path, open(path, "wb") as file:
         np.savez(file, **arrays, **{CHECKSUM: checksum})
 
@@ -40,10 +42,9 @@ def load(folder, names):
     """Returns `(groups, facts)` of the newest intact checkpoint, if any; warns of damaged ones."""
     for name in (LATEST, PREVIOUS):
         path = pathlib.Path(folder) / name
-        if not path.exists():
-            continue
         try:
-            return read(path, names)
+            if records.is_regular_file(path):
+                return read(path, names)
         except records.DamagedError as error:
             warnings.warn(
                 f"{error} Falling back to the previous checkpoint, or to the start of the run.",

@@ -24,7 +24,9 @@ def acquire(path, wait=False):
     lock = filelock.FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     with contextlib.ExitStack() as stack:
         with records.writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not its parents, so that a workdir that was moved is not made again.
+            for folder in (path.parent.parent, path.parent):
+                folder.mkdir(exist_ok=True)
             try:
                 stack.enter_context(lock)
                 held = True

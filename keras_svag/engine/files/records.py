@@ -1,10 +1,12 @@
 """Files of a study, written atomically, and read without executing anything."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
 import secrets
+import stat
 
 from keras_svag._json import to_json
 
@@ -16,8 +18,29 @@ class WriteError(OSError):
     """Raised when a file of a study cannot be written: disk full, read-only folder."""
 
 
+class ReadOnlyError(WriteError):
+    """Raised when a file cannot be written because its folder is read-only."""
+
+
 class DamagedError(ValueError):
     """Raised when a file of a study is corrupt."""
+
+
+_FREE_SPACE = "Free some space or use another --workdir"
+_REMEDIES = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        (ReadOnlyError, "Make the folder writable, or use a writable copy of it as --workdir"),
+    ),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ESTALE),
+        (WriteError, "The folder was moved or deleted: use its new path as --workdir"),
+    ),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY),
+        (WriteError, "Move away what is in its place"),
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -28,10 +51,10 @@ def writing(path):
     except WriteError:
         raise
     except OSError as error:
-        raise WriteError(
+        kind, remedy = _REMEDIES.get(error.errno, (WriteError, _FREE_SPACE))
+        raise kind(
             f"`{path}` could not be written: {error.strerror or error}. Existing files are "
-            "unchanged. Free some space or use a writable --workdir, then repeat the command: it "
-            "resumes from the last checkpoints."
+            f"unchanged. {remedy}, then repeat the command: it resumes from the last checkpoints."
         ) from error
 
 
@@ -44,7 +67,8 @@ def atomic_path(path, backup=None, sync=True):
     unique = f"{os.getpid()}.{secrets.token_hex(4)}"
     temporary = path.with_name(f".{unique}{TEMPORARY}{path.name}")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # The folder is not made here, so that a study whose workdir was moved does not go on in
+        # the old place.
         try:
             yield temporary
             if sync:  # so that the file also survives a crash of the machine
@@ -78,12 +102,38 @@ def write_json(path, value):
 
 def read_json(path):
     """Reads a JSON file; `None` if there is none."""
+    text = read_text(path)
+    return None if text is None else _parse(path, text)
+
+
+def read_text(path):
+    """Reads a text file; `None` if there is none."""
+    path = pathlib.Path(path)
+    try:
+        # Asked first: opening a FIFO would wait for a writer.
+        if not is_regular_file(path):
+            return None
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise damaged(path, error.strerror or error) from error
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def is_regular_file(path):
+    """Returns False if there is no such file; raises a `DamagedError` at a folder or a FIFO."""
     path = pathlib.Path(path)
     if not path.exists():
-        return None
+        return False
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise damaged(path, "it is not a regular file")
+    return True
+
+
+def _parse(path, text):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise damaged(path, error) from error
 
 
@@ -100,13 +150,7 @@ def to_jsonl(rows):
 
 def read_jsonl(path):
     """Reads one JSON object per line; an empty list if there is no file."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        return []
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise damaged(path, error) from error
+    rows = [_parse(path, line) for line in (read_text(path) or "").splitlines()]
     if not all(isinstance(row, dict) for row in rows):
         raise damaged(path, "a line is not a JSON object")
     return rows

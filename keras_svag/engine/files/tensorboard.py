@@ -46,6 +46,8 @@ def write_images(folder, images):
 
 
 def _write_file(path, events):
+    with records.writing(path.parent):
+        path.parent.mkdir(exist_ok=True)
     version = Event(file_version="brain.Event:2")
     with records.atomic_path(path, sync=False) as temporary, open(temporary, "wb") as file:
         writer = RecordWriter(file)

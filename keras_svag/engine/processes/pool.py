@@ -60,7 +60,7 @@ class RunPool:
         self._arrays = tempfile.TemporaryDirectory(prefix="keras_svag_")
         try:
             self._payload = transfer.pack(self._recipe, self._arrays.name)
-        except ValueError:
+        except (OSError, ValueError):
             self._arrays.cleanup()
             raise
         # Pipes, not queues or events, whose locks a killed worker might never release.

@@ -8,6 +8,7 @@ import cloudpickle
 import keras
 import numpy as np
 
+from keras_svag.engine.files import records
 from keras_svag.optimizers.registry import live_config
 from keras_svag.recipe.source import import_file
 
@@ -20,6 +21,12 @@ def pack(recipe, folder):
     buffer = io.BytesIO()
     try:
         _Pickler(buffer, folder).dump(recipe)
+    except OSError as error:
+        raise records.WriteError(
+            f"`{folder}` could not be written: {error.strerror or error}. Arrays for worker "
+            "processes are stored there. Set TMPDIR to a folder with more space, or use "
+            "num_workers=1."
+        ) from error
     except Exception as error:
         raise ValueError(
             "`recipe` must hold functions and objects that can be pickled for worker processes. "

@@ -11,6 +11,7 @@ from typing import Any, cast
 import matplotlib
 from matplotlib.figure import Figure
 
+from keras_svag._checks import local_folder
 from keras_svag.engine.files import records
 from keras_svag.engine.files.tensorboard import write_images
 from keras_svag.report import page
@@ -105,7 +106,9 @@ class Result:
         Raises:
             ValueError: If matplotlib does not support the format.
         """
-        folder = self.workdir / "figures" if folder is None else pathlib.Path(folder)
+        folder = local_folder("folder", self.workdir / "figures" if folder is None else folder)
+        with records.writing(folder):
+            folder.mkdir(parents=folder.parent != self.workdir, exist_ok=True)
         paths = [folder / f"{name}.{format}" for name in self.figures]
         for name, path in zip(self.figures, paths):
             save(path, functools.partial(self.plot, name), style or {})

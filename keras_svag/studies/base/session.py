@@ -2,13 +2,16 @@
 
 import itertools
 import sys
+import warnings
 
 from keras_svag.engine.execution import FAILED
+from keras_svag.engine.files import records
 from keras_svag.engine.progress import Progress
 from keras_svag.engine.spec import describe_cost
 from keras_svag.engine.state import RunFolder
 from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.base.result import Result
+from keras_svag.studies.base.workdir import ENVIRONMENT, prepare_workdir, read_settings
 
 
 class Session:
@@ -82,6 +85,22 @@ class Session:
             return results
         # Finished, so this only reads their results (or repeats runs whose files are damaged).
         return results | self.pool.execute(others, lambda spec, steps: None)
+
+
+def claim_workdir(workdir, study, command):
+    """Returns the environment of a study, and False if its folder is read-only (and finished)."""
+    try:
+        return prepare_workdir(workdir, study, command), True
+    except records.ReadOnlyError:
+        environment = read_settings(workdir, ENVIRONMENT)
+        specs = study.specs(study.first_plan())
+        if environment is None or not all(is_finished(workdir, spec) for spec in specs):
+            raise
+        warnings.warn(
+            f"`{workdir}` is read-only: its finished runs are judged, and nothing is written.",
+            stacklevel=3,
+        )
+        return environment, False
 
 
 def is_finished(workdir, spec):

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-from keras_svag._checks import positive_int
+from keras_svag._checks import local_folder, positive_int
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.shard import parse_shard
@@ -15,9 +15,8 @@ from keras_svag.report.drawing import Drawing
 from keras_svag.schedules import increasing_fractions
 from keras_svag.studies.base import checks
 from keras_svag.studies.base.result import Result, write_results
-from keras_svag.studies.base.session import Session
+from keras_svag.studies.base.session import Session, claim_workdir
 from keras_svag.studies.base.table import summarize_runs
-from keras_svag.studies.base.workdir import prepare_workdir
 from keras_svag.theory import DEFAULT_CLOSENESS
 from keras_svag.theory.verdicts.decision import validate_closeness
 
@@ -274,7 +273,7 @@ class Study:
             PreemptedError: After all checkpoints are written, if the process was asked to stop.
             WriteError: If a file cannot be written.
         """
-        shard = parse_shard(shard)
+        shard, workdir = parse_shard(shard), local_folder("workdir", workdir)
         num_workers = positive_int("num_workers", num_workers, minimum=0)
         if not isinstance(self.recipe, Recipe):
             raise ValueError(
@@ -282,12 +281,11 @@ class Study:
                 "which hold no model. Create it from its recipe, and run it on the same workdir."
             )
         self.check()
-        workdir = pathlib.Path(workdir)
         pool = RunPool(self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds)
         with pool:  # pickles the recipe, which may fail, before anything is written
-            environment = prepare_workdir(workdir, self, command)
+            environment, is_writable = claim_workdir(workdir, self, command)
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
-            if (result := session.run(self, environment)) is not None:
+            if (result := session.run(self, environment)) is not None and is_writable:
                 write_results(result, pool.call_all)
         return result
 

@@ -26,21 +26,39 @@ def prepare_workdir(workdir, study, command=None):
     environment = {**describe_process(command), **study.describe_environment()}
 
     def check():
-        if workdir.exists() and not workdir.is_dir():
-            raise ValueError(
-                "`workdir` must be a folder, or not exist yet. "
-                f"Received: workdir={str(workdir)!r}, a file. Use another workdir."
-            )
-        old_config = records.read_json(workdir / CONFIG) or config
+        old_config = read_settings(workdir, CONFIG) or config
         check_same_config(workdir, old_config, config, study.mutable_fields)
-        check_same_environment(workdir, records.read_json(workdir / ENVIRONMENT) or {}, environment)
+        check_same_environment(workdir, read_settings(workdir, ENVIRONMENT) or {}, environment)
 
     check()
+    with records.writing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
     with lock.acquire(workdir / ".lock", wait=True):
         check()  # again: another process may have written the files in the meantime
         records.write_json(workdir / CONFIG, config)
         records.write_json(workdir / ENVIRONMENT, environment)
     return environment
+
+
+def read_settings(workdir, name):
+    """Reads `config.json` or `environment.json`; `None` if there is none."""
+    content = records.read_json(workdir / name)
+    is_intact = content is None or isinstance(content, dict)
+    if not is_intact or (content and name == ENVIRONMENT and not _is_intact(content)):
+        raise records.damaged(workdir / name, "it is not as it was written")
+    return content
+
+
+def _is_intact(environment):
+    """Returns False unless data and network, where they are given, can be compared."""
+    data, network = environment.get("data", {"sha256": ""}), environment.get("model")
+    if not isinstance(data, dict) or not isinstance(data.get("sha256"), str):
+        return False
+    numbers = ("parameters", *RELATIVE_TOLERANCES)
+    return network is None or (
+        isinstance(network, dict)
+        and all(isinstance(network.get(name), (int, float)) for name in numbers)
+    )
 
 
 def describe_process(command=None):
