@@ -61,7 +61,7 @@ def one_of(name, value, allowed):
     return value
 
 
-def local_folder(name, value):
+def local_folder(name: str, value: object) -> pathlib.Path:
     """Returns a `pathlib.Path` with `~` expanded; raises unless it may be a local folder."""
     expected = f"`{name}` must be a folder, or a path where one can be made. "
     received = f"Received: {name}={str(value)!r}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_svag import Recipe, check_sde
-from keras_svag.engine.files import records
+from keras_svag.engine.files import lock, records
 from keras_svag.engine.progress import Progress
 from keras_svag.studies import SDEValidity, commands, compare, load
 from keras_svag.studies.status import read_status
@@ -234,6 +234,24 @@ def test_e12_full_temporary_folder(tmp_path, monkeypatch):
         SDEValidity(recipe).run(tmp_path / "study", num_workers=2, show_progress=False)
     assert_one_sentence(error.value, "No space left", "TMPDIR")
     assert not (tmp_path / "study").exists()
+
+
+@posix
+def test_e12_network_folder_without_locks(finished, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(lock, "_warned", set())
+    with pytest.warns(UserWarning) as warned:
+        result = run(tmp_path / "study")
+    # One sentence, not one for each of the four runs.
+    messages = [str(w.message) for w in warned if "locked" in str(w.message)]
+    assert len(messages) == 1
+    assert_one_sentence(messages[0], "No locks available", "--shard")
+    assert repr(result) == repr(load(finished))
 
 
 # E12: files.

@@ -35,10 +35,20 @@ def acquire(path, wait=False):
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                warnings.warn(
-                    f"Files in {path.parent} cannot be locked ({error.strerror}), so two processes "
-                    "could execute the same run. Use --shard to keep them apart.",
-                    stacklevel=4,
-                )
+                _warn_once(path.parent.stat().st_dev, error.errno, path.parent, error.strerror)
                 held = True
         yield held
+
+
+_warned = set()
+
+
+def _warn_once(device, code, folder, reason):
+    """Warns that a file system has no locks, once rather than for each run."""
+    if (device, code) not in _warned:
+        _warned.add((device, code))
+        warnings.warn(
+            f"Files in `{folder}` cannot be locked ({reason}), so two processes could execute the "
+            "same run. Use --shard to keep them apart.",
+            stacklevel=5,
+        )
