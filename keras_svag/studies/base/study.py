@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 from keras_svag._checks import local_folder, positive_int
+from keras_svag.engine.processes.executor import ExecutorPool
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.shard import parse_shard
@@ -222,12 +223,8 @@ class Study:
             return {"study": self.name, **self.config}
         common = {name: getattr(self, field) for name, field in COMMON_FIELDS.items()}
         own = {name: getattr(self, name) for name in self.own_fields}
-        return {
-            "study": self.name,
-            **common,
-            self.name: own,
-            "recipe": cast(Recipe, self.recipe).describe(),
-        }
+        recipe = cast(Recipe, self.recipe).describe()
+        return {"study": self.name, **common, self.name: own, "recipe": recipe}
 
     def describe_environment(self) -> dict[str, Any]:
         """The part of `environment.json` that is about data and network."""
@@ -250,6 +247,7 @@ class Study:
         shard: str | None = None,
         show_progress: bool = True,
         command: Sequence[str] | None = None,
+        executor: Any = None,
     ) -> Result | None:
         """Runs the study and writes its verdict, table, figures and report.
 
@@ -264,6 +262,8 @@ class Study:
             show_progress: Whether to show a progress bar. Defaults to `True`.
             command: Command line to show in the report, a list of strings. Defaults to `None`, that
                 of this process.
+            executor: `concurrent.futures.Executor` (only `submit` is used) that executes each run
+                by a call, in processes that see `workdir`. Defaults to `None`.
 
         Returns:
             A `Result`, or `None` while runs of other shards are missing.
@@ -272,6 +272,7 @@ class Study:
             ValueError: If the recipe or a field is invalid, or `workdir` belongs to another study.
             PreemptedError: After all checkpoints are written, if the process was asked to stop.
             WriteError: If a file cannot be written.
+            BrokenExecutor: If the executor takes no more calls.
         """
         shard, workdir = parse_shard(shard), local_folder("workdir", workdir)
         num_workers = positive_int("num_workers", num_workers, minimum=0)
@@ -281,7 +282,8 @@ class Study:
                 "which hold no model. Create it from its recipe, and run it on the same workdir."
             )
         self.check()
-        pool = RunPool(self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds)
+        what = self.recipe, self.recording, workdir, num_workers, self.vectorize_seeds
+        pool = RunPool(*what) if executor is None else ExecutorPool(executor, *what)
         with pool:  # pickles the recipe, which may fail, before anything is written
             environment, is_writable = claim_workdir(workdir, self, command)
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
