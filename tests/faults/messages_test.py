@@ -271,9 +271,12 @@ def put(path, kind):
         path.write_text({"list": "[]", "numbers": "[1]", "deep": "[" * 10**5 + "]" * 10**5}[kind])
 
 
+PLACES = [(name, kind) for name in REPLACED for kind in ("folder", "FIFO", "deep")]
+PLACES += [(name, kind) for name in FILES[:2] for kind in ("list", "numbers")]
+
+
 @posix
-@pytest.mark.parametrize("kind", ["folder", "FIFO", "list", "numbers", "deep"])
-@pytest.mark.parametrize("name", REPLACED)
+@pytest.mark.parametrize(("name", "kind"), PLACES)
 def test_e12_another_thing_in_place_of_a_file(finished, tmp_path, name, kind):
     for number, call in enumerate((load, read_status, run)):
         workdir = shutil.copytree(finished, tmp_path / f"study{number}")

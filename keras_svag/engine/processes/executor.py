@@ -172,7 +172,7 @@ def _modified(path):
 
 
 def _result_of(future):
-    """What the call returned; raises our own errors, which another process would raise too."""
+    """The result of a call, or the error that lost it, as a dict."""
     try:
         return future.result()
     except Exception as error:

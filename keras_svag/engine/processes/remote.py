@@ -32,7 +32,7 @@ _state: dict = {"alive": None, "workers": {}}
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What the runs of a study have in common: its recipe (see `transfer`), folders, and origin."""
+    """The common part of the calls of a study: recipe (see `transfer`), folders, and origin."""
 
     payload: tuple
     folder: str
@@ -96,7 +96,7 @@ def _make_worker(job):
 
 
 def _watch():
-    """Makes runs stop after a checkpoint once nobody waits for their results."""
+    """Stops runs after a checkpoint once nobody waits for their results."""
     if "watch" not in _state:
         _state["watch"] = True
         preemption.add_source(_abandoned)

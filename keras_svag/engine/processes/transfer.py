@@ -37,10 +37,7 @@ def save_arrays(arrays):
 
 
 def pickle_recipe(recipe, folder, load):
-    """Pickles a recipe without its large arrays, which are returned by their path in `folder`.
-
-    There they are to be saved; `load` reads them, in the process that unpickles the recipe.
-    """
+    """Pickles a recipe; also returns its large arrays by path, from where `load` will read them."""
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, folder, load)
     try:
