@@ -91,8 +91,9 @@ def shortest_float(value):
 
 
 def as_list(values):
-    """Returns a list or tuple as a list, and anything else as a list of one."""
-    return list(values) if isinstance(values, (list, tuple)) else [values]
+    """Returns a list, tuple, range or 1D array as a list, and anything else as a list of one."""
+    is_vector = isinstance(values, np.ndarray) and values.ndim == 1
+    return list(values) if is_vector or isinstance(values, (list, tuple, range)) else [values]
 
 
 def sorted_values(name, values, check):
@@ -107,9 +108,10 @@ def reject_unknown(prefix, fields, known, owner="the config"):
     """Raises at the first of `fields` (a dict) that is not among the `known` names."""
     for name in fields:
         if name not in known:
+            shown = f"{prefix}{repr(name).strip(chr(39))}"  # in one line
             raise ValueError(
-                f"`{prefix}{name}` is not a field of {owner}. Fields: {', '.join(known)}. "
-                f"Received: {prefix}{name}={fields[name]!r}"
+                f"`{shown}` is not a field of {owner}. Fields: {', '.join(known)}. "
+                f"Received: {shown}={fields[name]!r}"
             )
 
 

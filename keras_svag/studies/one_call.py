@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_svag._checks import as_list, finite_float
 from keras_svag.recipe import Recipe
 from keras_svag.studies.base.result import Result
 from keras_svag.studies.linear_scaling import LinearScaling
@@ -185,7 +186,7 @@ def check_linear_scaling(
     )  # fmt: skip
     study = LinearScaling(
         recipe,
-        batch_sizes=[round(batch_size * kappa) for kappa in kappas],
+        batch_sizes=[_scaled(batch_size, kappa) for kappa in as_list(kappas)],
         num_seeds=num_seeds,
         closeness=closeness,
         window=window,
@@ -194,6 +195,11 @@ def check_linear_scaling(
         seed=seed,
     )
     return _run(study, workdir, num_workers, show_progress, executor)
+
+
+def _scaled(batch_size, kappa):
+    kappa = finite_float("kappas", kappa, "numbers > 0", 0.0, exclusive=True)
+    return round(batch_size * kappa)
 
 
 def _run(study, workdir, num_workers, show_progress, executor):

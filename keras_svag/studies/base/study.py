@@ -99,8 +99,7 @@ class Study:
             )
         num_seeds = positive_int("num_seeds", self.num_seeds)
         limit = 4 * num_seeds if self.max_num_seeds is None else self.max_num_seeds
-        if not self.adds_seeds:
-            limit = max(limit, num_seeds)
+        limit = positive_int("max_num_seeds", limit, num_seeds if self.adds_seeds else 1)
         window = tuple(increasing_fractions("window", self.window))
         if len(window) != 2:
             raise ValueError(
@@ -108,7 +107,7 @@ class Study:
                 f"Received: window={self.window}"
             )
         self._set("num_seeds", num_seeds)
-        self._set("max_num_seeds", positive_int("max_num_seeds", limit, num_seeds))
+        self._set("max_num_seeds", max(limit, num_seeds))
         self._set("closeness", validate_closeness(self.closeness))
         self._set("window", window)
         self.recording  # noqa: B018 (validates its fields)
