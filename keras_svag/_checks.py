@@ -115,6 +115,16 @@ def reject_unknown(prefix, fields, known, owner="the config"):
             )
 
 
+def one_line(error):
+    """Formats the message of an error in one line, without the colors of Keras."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+
+
+def error_text(error):
+    """Formats an error as its type and its message, in one line."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
 def english_list(words):
     """Joins words as in a sentence: "R, N and G"."""
     *first, last = words

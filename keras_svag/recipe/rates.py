@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_svag._checks import error_text
+
 
 def tabulate(schedule, total):
     """Returns learning rates at effective steps 0 to `total`, a float64 array."""
@@ -48,7 +50,7 @@ def call_schedule(function, rate, total):
     try:
         schedule = function(rate, total)
     except Exception as error:
-        raise ValueError(f"{expected}raised {type(error).__name__}: {error}") from error
+        raise ValueError(f"{expected}raised {error_text(error)}") from error
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return schedule
     if not isinstance(schedule, numbers.Real) or not math.isfinite(schedule):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from keras_svag._checks import finite_float, positive_int, shortest_float
+from keras_svag._checks import error_text, finite_float, positive_int, shortest_float
 from keras_svag._keras import get_learning_rate
 from keras_svag.datasets import PadCropFlip, Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
@@ -154,7 +154,7 @@ class Recipe:
         try:
             inputs = self.inputs(x)
         except Exception as error:
-            raise ValueError(f"{expected}raised {model_checks.error_text(error)}") from error
+            raise ValueError(f"{expected}raised {error_text(error)}") from error
         if not all(hasattr(leaf, "shape") for leaf in tree.flatten(inputs)):
             raise ValueError(f"{expected}returned {type(inputs).__name__}")
         return inputs

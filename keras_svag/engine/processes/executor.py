@@ -10,6 +10,7 @@ import secrets
 import shutil
 import time
 
+from keras_svag._checks import error_text
 from keras_svag.distribution import is_distributed
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock, records
@@ -130,8 +131,8 @@ class ExecutorPool:
         except Exception as error:
             raise concurrent.futures.BrokenExecutor(
                 "`executor` must take calls until the study ends. Received: "
-                f"executor={type(self._executor).__name__}, which raised {_text(error)}. Repeat "
-                "the call with a new executor: it resumes from the last checkpoints."
+                f"executor={type(self._executor).__name__}, which raised {error_text(error)}. "
+                "Repeat the call with a new executor: it resumes from the last checkpoints."
             ) from error
 
     def _is_unlocked(self, run):
@@ -176,11 +177,7 @@ def _result_of(future):
     try:
         return future.result()
     except Exception as error:
-        return {"status": remote.ERROR, "message": _text(error)}
-
-
-def _text(error):
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        return {"status": remote.ERROR, "message": error_text(error)}
 
 
 def _failed_result(run, result):

@@ -10,6 +10,7 @@ import threading
 
 import keras
 
+from keras_svag._checks import error_text, one_line
 from keras_svag.device_loop import limit_threads
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption, transfer
@@ -54,8 +55,8 @@ def execute(job, run, token):
         # As data: not every exception can be unpickled elsewhere.
         except Exception as error:
             kind = next((name for name, kind in KINDS.items() if isinstance(error, kind)), None)
-            message = str(error) if kind else f"{type(error).__name__}: {error}"
-            return {"status": ERROR, "kind": kind, "message": " ".join(message.split())}
+            message = one_line(error) if kind else error_text(error)
+            return {"status": ERROR, "kind": kind, "message": message}
         finally:
             _state["alive"] = None
 

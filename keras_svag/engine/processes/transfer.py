@@ -8,6 +8,7 @@ import cloudpickle
 import keras
 import numpy as np
 
+from keras_svag._checks import error_text
 from keras_svag.engine.files import records
 from keras_svag.optimizers.registry import live_config
 from keras_svag.recipe.source import import_file
@@ -45,7 +46,7 @@ def pickle_recipe(recipe, folder, load):
     except Exception as error:
         raise ValueError(
             "`recipe` must hold functions and objects that can be pickled for worker processes. "
-            f"Received: one that cannot ({type(error).__name__}: {error}). Create models, files "
+            f"Received: one that cannot ({error_text(error)}). Create models, files "
             "and locks inside the functions, or use num_workers=1."
         ) from error
     # What must be set up before the recipe can be unpickled comes first.
