@@ -55,6 +55,7 @@ def begun(tmp_path_factory):
     """A folder that `own_study()` has claimed, with a run in it."""
     workdir = tmp_path_factory.mktemp("begun") / "study"
     prepare_workdir(workdir, own_study())
+    (workdir / "runs" / "b8_ell1_seed0").mkdir(parents=True)
     records.write_json(workdir / "runs" / "b8_ell1_seed0" / "result.json", {"status": "done"})
     return workdir
 

@@ -36,6 +36,7 @@ class Pool:
 
 def test_finished_runs_cost_nothing(tmp_path, capsys):
     grid = [RunSpec(8, 0.2, 1.0, seed, 100) for seed in (0, 2)]
+    (tmp_path / "runs" / grid[0].name).mkdir(parents=True)
     records.write_json(tmp_path / "runs" / grid[0].name / "result.json", {"status": "done"})
     Session(Pool(), 1440, tmp_path, show_progress=False).execute([grid])
     assert capsys.readouterr() == ("", "")
@@ -71,6 +72,7 @@ def test_stages_come_one_after_the_other_under_one_bar(monkeypatch, tmp_path):
         RunSpec(8, 0.2, 1.0, 1, 3, GAUSSIAN),
     )
     # Of the first nothing is to be done: it counts, but not as work.
+    (tmp_path / "runs" / first.name).mkdir(parents=True, exist_ok=True)
     records.write_json(tmp_path / "runs" / first.name / "result.json", {"status": "done"})
     stages = [[first], [second, full], []]
     seen = []

@@ -49,6 +49,7 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
 
         def _execute(self, run):
             folder = RunFolder(self._workdir, run.name)
+            folder.path.mkdir(parents=True, exist_ok=True)
             result = {**dataclasses.asdict(run), "name": run.name}
             if run.name in failed:
                 message = f"{run.name} <diverged>"

@@ -136,7 +136,10 @@ class ExecutorPool:
             ) from error
 
     def _is_unlocked(self, run):
-        with lock.acquire(RunFolder(self._workdir, run.name).lock) as held:
+        folder = RunFolder(self._workdir, run.name)
+        if folder.result.exists():
+            return True
+        with lock.acquire(folder.lock) as held:
             return held
 
     def call_all(self, calls):
