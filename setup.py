@@ -111,6 +111,8 @@ setup(
         "docs": ["pdoc==16.*"],
         "test": [
             "build>=1.0",
+            # tests/faults/cluster_test.py, which is skipped without it.
+            "distributed",
             "hypothesis",
             "ipykernel",
             # As for the formatter below.

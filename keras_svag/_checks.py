@@ -3,10 +3,16 @@
 import contextlib
 import math
 import numbers
+import os
+import pathlib
+import re
+import stat
 
 import numpy as np
 
 LARGEST_INT = 2**64 - 1
+# As in gs://bucket, which pathlib shortens to gs:/bucket. One letter is a drive of Windows.
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def finite_float(name, value, expectation, minimum=None, exclusive=False):
@@ -55,14 +61,39 @@ def one_of(name, value, allowed):
     return value
 
 
+def local_folder(name: str, value: object) -> pathlib.Path:
+    """Returns a `pathlib.Path` with `~` expanded; raises unless it may be a local folder."""
+    expected = f"`{name}` must be a folder, or a path where one can be made. "
+    received = f"Received: {name}={str(value)!r}"
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise ValueError(f"{expected}Received: {name}={value!r}")
+    if URL.match(str(value)):
+        raise ValueError(
+            f"`{name}` must be a local path; remote folders are not supported. {received}. Mount "
+            "the remote folder and give its path, or copy the finished study to it."
+        )
+    try:
+        folder = pathlib.Path(value).expanduser()
+        is_other = not stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        return folder
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a null character
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{expected}{received} ({reason}). Use another path.") from error
+    if is_other:
+        raise ValueError(f"{expected}{received}, a file. Use another path.")
+    return folder
+
+
 def shortest_float(value):
     """Returns the shortest Python float equal to `value` in float32, Keras' type for rates."""
     return float(str(np.float32(value)))
 
 
 def as_list(values):
-    """Returns a list or tuple as a list, and anything else as a list of one."""
-    return list(values) if isinstance(values, (list, tuple)) else [values]
+    """Returns a list, tuple, range or 1D array as a list, and anything else as a list of one."""
+    is_vector = isinstance(values, np.ndarray) and values.ndim == 1
+    return list(values) if is_vector or isinstance(values, (list, tuple, range)) else [values]
 
 
 def sorted_values(name, values, check):
@@ -77,10 +108,21 @@ def reject_unknown(prefix, fields, known, owner="the config"):
     """Raises at the first of `fields` (a dict) that is not among the `known` names."""
     for name in fields:
         if name not in known:
+            shown = f"{prefix}{repr(name).strip(chr(39))}"  # in one line
             raise ValueError(
-                f"`{prefix}{name}` is not a field of {owner}. Fields: {', '.join(known)}. "
-                f"Received: {prefix}{name}={fields[name]!r}"
+                f"`{shown}` is not a field of {owner}. Fields: {', '.join(known)}. "
+                f"Received: {shown}={fields[name]!r}"
             )
+
+
+def one_line(error):
+    """Formats the message of an error in one line, without the colors of Keras."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+
+
+def error_text(error):
+    """Formats an error as its type and its message, in one line."""
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def english_list(words):

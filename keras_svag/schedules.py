@@ -10,7 +10,7 @@ import math
 import keras
 from keras import ops
 
-from keras_svag._checks import as_list, finite_float, positive_int
+from keras_svag._checks import as_list, finite_float, one_line, positive_int
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -67,7 +67,7 @@ def keras_schedule(learning_rate, total, class_name, config, base_total):
     except TypeError as error:
         raise ValueError(
             f"`schedule.config` must hold the arguments of keras.optimizers.schedules.{class_name}."
-            f" Received: config={dict(config)}. Keras says: {error}"
+            f" Received: config={dict(config)}. Keras says: {one_line(error)}"
         ) from error
     return RescaledSchedule(schedule, factor=learning_rate, time_scale=total / base_total)
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import pathlib
 import sys
 import warnings
 
@@ -51,8 +52,10 @@ def compare(argv=None):
         comparison = compare(arguments.first, arguments.second)
         print(comparison)
         if arguments.plot:
-            save(arguments.plot, comparison.plot)
-            print(f"\nFigure: {arguments.plot}")
+            path = pathlib.Path(arguments.plot).expanduser()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(path, comparison.plot)
+            print(f"\nFigure: {path}")
 
 
 def plot(argv=None):

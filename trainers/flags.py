@@ -28,16 +28,18 @@ RECIPE_CONFIG = "configs/recipe.py"
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     default=None,
-    help_string="Config file, such as configs/digits.py or configs/digits.py:quick.",
+    help_string="Config file, such as configs/digits.py or configs/digits.py:quick. The file is "
+    "Python code, which is executed.",
     lock_config=True,
 )
 _RECIPE = flags.DEFINE_string(
     "recipe",
     None,
     "FILE.py:FUNCTION that returns a keras_svag.Recipe, your own model and data. The file is "
-    "executed. --config then only sets fields of the study; default: configs/recipe.py.",
+    "Python code, which is executed. --config then only sets fields of the study; default: "
+    "configs/recipe.py.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Output folder.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Output folder, a local path; ~ is expanded.")
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
@@ -82,7 +84,7 @@ def run_study(name, distributed=True):
             )
             return
         print(repr(result))
-        print(f"\nReport: {(pathlib.Path(workdir) / 'report.html').resolve()}")
+        print(f"\nReport: {(result.workdir / 'report.html').resolve()}")
 
     run(study, distributed=distributed)
 
@@ -189,12 +191,13 @@ def _run_under_strategy(study, config):
         study(config, _WORKDIR.value)
         return
     from keras_svag import distribution
+    from keras_svag._checks import local_folder
 
     try:
         with distribution.strategy_scope(_STRATEGY.value, _TPU.value, _JOIN_TIMEOUT.value):
             # Before any variable is made, for which the processes wait for each other.
             distribution.check_same_on_all("config", lambda: _describe_input(config))
-            with distribution.process_workdir(_WORKDIR.value) as workdir:
+            with distribution.process_workdir(local_folder("workdir", _WORKDIR.value)) as workdir:
                 # All processes have the same result; the chief prints it.
                 stdout = sys.stdout if distribution.is_chief() else io.StringIO()
                 with contextlib.redirect_stdout(stdout):
@@ -300,6 +303,7 @@ def _resolve_config(argument):
     if not argument.startswith(prefix):
         return argument
     file, colon, arguments = argument[len(prefix) :].partition(":")
+    file = os.path.expanduser(file)
     if not pathlib.Path(file).is_file():
         if not (ROOT / file).is_file():
             _exit_with_usage(

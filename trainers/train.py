@@ -7,6 +7,7 @@ The same command on the same workdir resumes an interrupted run. Flags set any f
 `--config.train.ell=4 --config.optimizer.name=SVAGAdam --config.learning_rate=0.001`.
 """
 
+import pathlib
 import sys
 
 from . import startup
@@ -23,7 +24,7 @@ def study(config, workdir):
     training, _ = build_study(config, "train", flags.load_recipe())
     result = training.run(workdir)
     print(format_result(result))
-    print(f"\nRecords: tensorboard --logdir={workdir}")
+    print(f"\nRecords: tensorboard --logdir={pathlib.Path(workdir).expanduser()}")
     if result["status"] == "failed":
         sys.exit(1)
 

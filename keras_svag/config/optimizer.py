@@ -2,7 +2,7 @@
 
 import inspect
 
-from keras_svag._checks import one_of, reject_unknown
+from keras_svag._checks import one_line, one_of, reject_unknown
 from keras_svag.optimizers.registry import get_svag_class, svag_classes
 from keras_svag.optimizers.scaling import AUTO, scale_optimizer
 
@@ -29,7 +29,7 @@ def validate_optimizer(config):
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"`optimizer` must hold valid arguments of {fields['name']}. "
-            f"Received: optimizer={fields!r}. Keras says: {error}"
+            f"Received: optimizer={fields!r}. Keras says: {one_line(error)}"
         ) from error
     scale_optimizer(optimizer, 1.0, rule)  # raises if the rule is not for this optimizer
     return fields

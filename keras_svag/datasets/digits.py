@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_svag._checks import positive_int
 from keras_svag.datasets.dataset import Dataset
 
 TEST_SIZE = 360
@@ -30,6 +31,10 @@ def digits(
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
+    if positive_int("split_seed", split_seed, minimum=0) >= 2**32:
+        raise ValueError(
+            f"`split_seed` must be smaller than 2^32. Received: split_seed={split_seed}"
+        )
     data = load_digits()
     images = (data.images / 16.0 - 0.3).astype(np.float32)
     train_x, test_x, train_y, test_y = train_test_split(

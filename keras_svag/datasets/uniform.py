@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_svag._checks import positive_int
+from keras_svag._checks import error_text, positive_int
 from keras_svag.datasets.augmentation import UNIFORMS, random_words
 
 BITS = 24  # the precision of float32: with more, the largest would be rounded to 1
@@ -91,7 +91,7 @@ def check_augmentation(augmentation, x):
     except Exception as error:
         raise ValueError(
             "`augment` must be a function of a batch and uniform numbers that can be compiled: use "
-            f"keras.ops, not NumPy. Received: {type(error).__name__}: {error}"
+            f"keras.ops, not NumPy. Received: {error_text(error)}"
         ) from error
     try:
         tree.assert_same_structure(x, first)

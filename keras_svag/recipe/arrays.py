@@ -29,6 +29,8 @@ def check_data(name, data):
                 lengths[leaf_name] = len(leaf)
             leaves.append(leaf)
         checked.append(tree.pack_sequence_as(value, leaves) if tree.is_nested(value) else leaves[0])
+    if not any(leaf.startswith(PARTS[0]) for leaf in lengths):
+        raise ValueError(f"`{name}` must hold at least one array of inputs. Received: none in x")
     first, count = next(iter(lengths.items()))
     for leaf, length in lengths.items():
         if length != count or not count:

@@ -1,4 +1,6 @@
-"""Checks of the optimizer and the metrics of a recipe, which each program creates anew."""
+"""Checks of what a recipe compiles a network with: optimizer, loss, metrics."""
+
+import functools
 
 import keras
 from keras import tree
@@ -54,3 +56,41 @@ def copy_metrics(metrics):
     if isinstance(metrics, keras.metrics.Metric):
         return type(metrics).from_config(metrics.get_config())
     return metrics
+
+
+def check_labels(name, loss, y, outputs):
+    """Raises if a label of sparse cross-entropy is no output; backends give NaN or a loss of 0."""
+    if not tree.is_nested(loss):
+        loss = tree.map_structure(lambda _: loss, outputs)
+    elif isinstance(loss, dict) and isinstance(outputs, dict):
+        loss = {key: loss.get(key, "") for key in outputs}
+    try:
+        tree.assert_same_structure(loss, outputs)
+        tree.assert_same_structure(y, outputs)
+    except (TypeError, ValueError):  # such as a list of outputs with losses by name: left to Keras
+        return
+    tree.map_structure(functools.partial(_check_labels, name), loss, y, outputs)
+
+
+def _check_labels(name, loss, labels, outputs):
+    axis = _axis_of_classes(loss)
+    if axis is None or labels is None or not labels.size:
+        return
+    count = outputs.shape[axis]
+    ignored = getattr(loss, "ignore_class", None)
+    used = labels if ignored is None else labels[labels != ignored]
+    if used.size and (used.min() < 0 or used.max() >= count):
+        raise ValueError(
+            f"`{name}` must hold labels from 0 to {count - 1}, the outputs of the network, for "
+            f"sparse categorical cross-entropy. Received: labels from {used.min():g} to "
+            f"{used.max():g}. Renumber the labels or add outputs."
+        )
+
+
+def _axis_of_classes(loss):
+    """Axis of the classes in the outputs if the loss is sparse cross-entropy, else `None`."""
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return loss.get_config().get("axis", -1)
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
+    is_sparse = name.replace("_", "").lower() == "sparsecategoricalcrossentropy"
+    return -1 if is_sparse else None

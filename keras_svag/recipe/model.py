@@ -1,12 +1,12 @@
 """Checks and descriptions of model functions, which must depend on their seed alone."""
 
 import functools
-import re
 
 import keras
 import numpy as np
 from keras import tree
 
+from keras_svag._checks import error_text
 from keras_svag._keras import flatten_layers, training_argument
 from keras_svag.models import is_scale_invariant
 from keras_svag.recipe.canonical import canonical_form, short_digest, without_names
@@ -99,12 +99,6 @@ def _check_loss(function, network, batch, compile_arguments):
             f"`model`. Received: loss={compile_arguments['loss']!r}, "
             f"metrics={compile_arguments['metrics']!r}, which raised {error_text(error)}"
         ) from error
-
-
-def error_text(error):
-    """Formats an error in one line, without the colors of Keras."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
 def _equal(first, second):

@@ -2,10 +2,14 @@
 
 import contextlib
 import logging
+import math
+import numbers
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_svag._checks import error_text
 
 
 def tabulate(schedule, total):
@@ -35,3 +39,20 @@ def _without_tensorflow_warnings():
         yield
     finally:
         logger.setLevel(level)
+
+
+def call_schedule(function, rate, total):
+    """Calls a function of a learning rate and a number of steps for the schedule of a run."""
+    expected = (
+        "`schedule` must be a function of a learning rate and a number of steps that returns a "
+        f"number or a Keras schedule. Received: schedule={function!r}, which "
+    )
+    try:
+        schedule = function(rate, total)
+    except Exception as error:
+        raise ValueError(f"{expected}raised {error_text(error)}") from error
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return schedule
+    if not isinstance(schedule, numbers.Real) or not math.isfinite(schedule):
+        raise ValueError(f"{expected}returned {schedule!r}")
+    return schedule

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import tree
 
-from keras_svag._checks import finite_float, positive_int, shortest_float
+from keras_svag._checks import error_text, finite_float, positive_int, shortest_float
 from keras_svag._keras import get_learning_rate
 from keras_svag.datasets import PadCropFlip, Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
@@ -17,7 +18,7 @@ from keras_svag.recipe import arrays, compile_arguments, identity
 from keras_svag.recipe import model as model_checks
 from keras_svag.recipe.canonical import short_digest
 from keras_svag.recipe.facts import TrainingFacts, effective_steps
-from keras_svag.recipe.rates import tabulate
+from keras_svag.recipe.rates import call_schedule, tabulate
 from keras_svag.schedules import RescaledSchedule
 from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
 from keras_svag.version import BACKENDS, package_versions
@@ -146,6 +147,20 @@ class Recipe:
             x = self.augmentation.apply(x, augment_params)
         return x if self.preprocess is None else self.preprocess(x)
 
+    def _preprocessed(self, x):
+        """The inputs of some examples; raises if `preprocess` fails or returns none."""
+        expected = (
+            "`preprocess` must be a function of a batch of inputs that returns arrays. "
+            f"Received: preprocess={self.preprocess!r}, which "
+        )
+        try:
+            inputs = self.inputs(x)
+        except Exception as error:
+            raise ValueError(f"{expected}raised {error_text(error)}") from error
+        if not all(hasattr(leaf, "shape") for leaf in tree.flatten(inputs)):
+            raise ValueError(f"{expected}returned {type(inputs).__name__}")
+        return inputs
+
     def __getstate__(self):
         # Worker processes build their own networks, but need not compute the facts again.
         self.facts  # noqa: B018
@@ -165,9 +180,14 @@ class Recipe:
         # First, since processes with other variables or steps would wait for each other forever.
         check_same_on_all("recipe and versions", self._describe_everything)
         x, *rest = arrays.take(self.train_data, slice(2))
+        x = self._preprocessed(x)
         network = model_checks.check_model_function(
-            self.model, self.build, (self.inputs(x), *rest), self.compile_arguments()
+            self.model, self.build, (x, *rest), self.compile_arguments()
         )
+        for name in ("train_data", "test_data"):
+            _, *targets = getattr(self, name) or (None,)
+            if targets:
+                compile_arguments.check_labels(name, self.loss, targets[0], network(x))
         if self.augmentation is not None:
             check_augmentation(self.augmentation, arrays.take(self.train_data[0], slice(4)))
         return network
@@ -216,7 +236,9 @@ class Recipe:
                 rate if kappa == 1 else RescaledSchedule(rate, factor=factor, time_scale=1 / kappa)
             )
         rate = facts.learning_rate_at(batch_size)
-        return rate if self.schedule is None else self.schedule(rate, facts.steps_at(batch_size))
+        if self.schedule is None:
+            return rate
+        return call_schedule(self.schedule, rate, facts.steps_at(batch_size))
 
     def optimizer_at(self, batch_size: int) -> keras.optimizers.Optimizer:
         """Returns a new SVAG optimizer for a batch size, scaled by the rule, with `ell = 1`."""

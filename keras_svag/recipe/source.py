@@ -1,24 +1,27 @@
 """Recipes from files, `my_file.py:make_recipe`."""
 
 import importlib.util
+import os
 import pathlib
 import sys
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from typing import cast
 
+from keras_svag._checks import error_text
 from keras_svag.recipe.recipe import Recipe
 
 
 def load_recipe(text):
     """Executes `"file.py:function"`, as a script would be, and returns its recipe."""
     file, colon, name = str(text).rpartition(":")
-    path = pathlib.Path(file).expanduser()
-    if not colon or not name.isidentifier() or not path.is_file():
+    path = pathlib.Path(os.path.expanduser(file))
+    is_file = os.path.isfile(path)  # False too for what cannot be a path
+    if not colon or not name.isidentifier() or not is_file:
         raise ValueError(
             "`recipe` must be FILE.py:FUNCTION, where the function takes no arguments and returns "
             f"a keras_svag.Recipe. Received: recipe={text!r}"
-            + ("" if path.is_file() else f"; there is no file {file or text!r}.")
+            + ("" if is_file else f"; there is no file {file or text!r}.")
         )
     path = path.resolve()
     module_name = f"keras_svag_recipe_{path.stem}"
@@ -50,7 +53,7 @@ def load_recipe(text):
 def _failed(text, action, error):
     return ValueError(
         "`recipe` must name a function that returns a keras_svag.Recipe. Received: "
-        f"recipe={text!r}, where {action} raised {type(error).__name__}: {error}"
+        f"recipe={text!r}, where {action} raised {error_text(error)}"
     )
 
 

@@ -62,6 +62,8 @@ def render(draw, kind="png", style=None):
 def save(path, draw, style=None):
     """Saves the figure that `draw()` returns, in the format of the extension of `path`."""
     path = pathlib.Path(path)
+    with records.writing(path.parent):
+        path.parent.mkdir(exist_ok=True)
     content = render(draw, path.suffix.removeprefix("."), style)
     records.make_folder(path.parent)
     records.write_bytes(path, content)

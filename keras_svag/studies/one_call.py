@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_svag._checks import as_list, finite_float
 from keras_svag.recipe import Recipe
 from keras_svag.studies.base.result import Result
 from keras_svag.studies.linear_scaling import LinearScaling
@@ -37,6 +38,7 @@ def check_sde(
     num_workers: int = 1,
     show_progress: bool = True,
     criteria: Mapping[str, Mapping[str, float]] | None = None,
+    executor: Any = None,
 ) -> Result:
     """Tests if the SDE is a valid model of a training run: `SDEValidity` in one call.
 
@@ -64,6 +66,8 @@ def check_sde(
         num_workers: Number of processes; 0 means one per core. Defaults to `1`.
         show_progress: Whether to show a progress bar. Defaults to `True`.
         criteria: Further quantities that must agree: see `SDEValidity`. Defaults to `None`.
+        executor: Executes each run by a call, see `SDEValidity.run`; needs a `workdir` that its
+            processes see. Defaults to `None`.
 
     Returns:
         A `keras_svag.studies.Result` with `verdict`, `reason`, `table` and `plot()`.
@@ -107,7 +111,7 @@ def check_sde(
             "is extrapolated and checked, and `num_seeds` must be at least 2. "
             f"Received: ells={ells}, num_seeds={num_seeds}"
         )
-    return _run(study, workdir, num_workers, show_progress)
+    return _run(study, workdir, num_workers, show_progress, executor)
 
 
 def check_linear_scaling(
@@ -130,6 +134,7 @@ def check_linear_scaling(
     workdir: str | pathlib.Path | None = None,
     num_workers: int = 1,
     show_progress: bool = True,
+    executor: Any = None,
 ) -> Result:
     """Tests how far a batch size can be scaled: `LinearScaling` in one call.
 
@@ -153,6 +158,7 @@ def check_linear_scaling(
         workdir: Folder for all files. Defaults to `None`, a temporary one, see `check_sde`.
         num_workers: Number of processes; 0 means one per core. Defaults to `1`.
         show_progress: Whether to show a progress bar. Defaults to `True`.
+        executor: Executes each run by a call, see `check_sde`. Defaults to `None`.
 
     Returns:
         A `keras_svag.studies.Result`. `details["observed_max_kappa"]` is the answer, and
@@ -180,7 +186,7 @@ def check_linear_scaling(
     )  # fmt: skip
     study = LinearScaling(
         recipe,
-        batch_sizes=[round(batch_size * kappa) for kappa in kappas],
+        batch_sizes=[_scaled(batch_size, kappa) for kappa in as_list(kappas)],
         num_seeds=num_seeds,
         closeness=closeness,
         window=window,
@@ -188,12 +194,22 @@ def check_linear_scaling(
         num_checkpoints=1,
         seed=seed,
     )
-    return _run(study, workdir, num_workers, show_progress)
+    return _run(study, workdir, num_workers, show_progress, executor)
 
 
-def _run(study, workdir, num_workers, show_progress):
+def _scaled(batch_size, kappa):
+    kappa = finite_float("kappas", kappa, "numbers > 0", 0.0, exclusive=True)
+    return round(batch_size * kappa)
+
+
+def _run(study, workdir, num_workers, show_progress, executor):
     if workdir is not None:
-        return study.run(workdir, num_workers, show_progress=show_progress)
+        return study.run(workdir, num_workers, show_progress=show_progress, executor=executor)
+    if executor is not None:
+        raise ValueError(
+            "`workdir` must be given with an executor: a folder that its processes see. "
+            "Received: workdir=None"
+        )
     folder = tempfile.TemporaryDirectory(prefix="keras_svag_")
     result = study.run(folder.name, num_workers, show_progress=show_progress)
     result.keep_alive = folder  # deleted with the result

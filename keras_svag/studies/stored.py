@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import warnings
 
+from keras_svag._checks import local_folder
 from keras_svag.engine.files import records, results, storage
 from keras_svag.engine.state import RunFolder
 from keras_svag.recipe import TrainingFacts
@@ -36,7 +37,7 @@ def load(workdir: str | pathlib.Path) -> Result:
     >>> load("runs/mine").verdict == result.verdict
     True
     """
-    workdir = pathlib.Path(workdir).expanduser()
+    workdir = local_folder("workdir", workdir)
     study, environment = read_study(workdir)
     details, table = evaluate(study, workdir, environment["identity"])
     return Result(study, workdir, details, table, environment)

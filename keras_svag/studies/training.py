@@ -7,16 +7,16 @@ import warnings
 from collections.abc import Sequence
 from typing import cast
 
-from keras_svag._checks import positive_int
+from keras_svag._checks import local_folder, positive_int
 from keras_svag.engine.execution import DONE, FAILED
 from keras_svag.engine.files import records, storage
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
-from keras_svag.studies.base.session import Session
+from keras_svag.studies.base.session import Session, claim_workdir
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.table import read_rows
-from keras_svag.studies.base.workdir import prepare_workdir
+from keras_svag.studies.base.workdir import describe_environment
 from keras_svag.theory.coefficients import validate_ell
 
 MODEL_FILE, RESULT = "model.keras", "result.json"
@@ -89,10 +89,11 @@ class Training(Study):
         Raises:
             ValueError: If the recipe is invalid, or `workdir` belongs to another run.
         """
+        workdir = local_folder("workdir", workdir)
         self.check()
         (spec,) = self.specs({})
-        workdir = pathlib.Path(workdir)
-        environment = prepare_workdir(workdir, self, command)
+        environment = describe_environment(self, command)
+        is_writable = claim_workdir(workdir, self, environment)
         recording = dataclasses.replace(self.recording, identity=environment["identity"])
         # A single program, which uses the whole machine.
         with RunPool(self.recipe, recording, workdir, num_workers=1) as pool:
@@ -100,8 +101,12 @@ class Training(Study):
             result = session.execute([[spec]])[spec.name]
             if result["status"] == DONE:
                 result = {**result, "last_record": read_rows(workdir, spec.name)[-1]}
-                result["model_sha256"] = _save_network(pool, spec, workdir)
-        records.write_sealed(workdir / RESULT, result)
+                if is_writable:
+                    result["model_sha256"] = _save_network(pool, spec, workdir)
+                else:
+                    result = records.read_sealed(workdir / RESULT) or result
+        if is_writable:
+            records.write_sealed(workdir / RESULT, result)
         return result
 
 

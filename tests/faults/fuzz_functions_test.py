@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 import keras_svag
 from keras_svag import advice, schedules, theory
+from keras_svag._checks import local_folder
 from keras_svag.datasets import Sampler
 from keras_svag.engine import shard
 from keras_svag.engine.files import checkpoints, records
 from keras_svag.optimizers import scaling
+from keras_svag.recipe.source import load_recipe
 from keras_svag.theory import SAMPLING_MODES
 from keras_svag.theory.equilibrium.relaxation import constant_rate_segment
 
@@ -46,6 +48,7 @@ SMALL = mostly(st.floats(1e-4, 1.0))
 FRACTION = mostly(st.floats(0.0, 1.0))
 COUNT = mostly(st.integers(0, 200))
 MODE = mostly(st.sampled_from(SAMPLING_MODES))
+PATH = r"(~[a-z]?|/|[a-z]{1,3}:/{0,2})?[a-z./]*"
 # What stands for measurements: lists of numbers, as bad as a run can make them.
 SERIES = st.lists(ANY_FLOAT, max_size=45)
 SHORT_SERIES = st.lists(ANY_FLOAT, max_size=5)
@@ -354,6 +357,14 @@ TARGETS = {
             "mode": MODE,
             "seed": COUNT,
         },
+    ),
+    "load_recipe": (
+        load_recipe,
+        {"text": st.one_of(GARBAGE, st.text(), st.from_regex(r"~?[./a-z]*(\.py)?:[a-z_]*"))},
+    ),
+    "local_folder": (
+        local_folder,
+        {"name": st.just("workdir"), "value": st.one_of(GARBAGE, st.text(), st.from_regex(PATH))},
     ),
     "parse_shard": (shard.parse_shard, {"text": mostly(st.from_regex(r"\d/\d\d?"))}),
     "a checkpoint of any bytes": (

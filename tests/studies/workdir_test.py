@@ -120,7 +120,7 @@ def test_workdir_that_is_a_file(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("mine")
     with pytest.raises(ValueError, match="workdir.*a file"):
-        prepare_workdir(path, build(study_config()))
+        build(study_config()).run(path, num_workers=1, show_progress=False)
     assert path.read_text() == "mine"
 
 

@@ -24,7 +24,9 @@ def acquire(path, wait=False):
     lock = filelock.FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     with contextlib.ExitStack() as stack:
         with records.writing(path):
-            storage.make_folder(path.parent, parents=True)
+            # Not its parents, so that a workdir that was moved is not made again.
+            for folder in (path.parent.parent, path.parent):
+                storage.make_folder(folder)
             try:
                 stack.enter_context(lock)
                 held = True
@@ -33,10 +35,20 @@ def acquire(path, wait=False):
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                warnings.warn(
-                    f"Files in {path.parent} cannot be locked ({error.strerror}), so two processes "
-                    "could execute the same run. Use --shard to keep them apart.",
-                    stacklevel=4,
-                )
+                _warn_once(path.parent.stat().st_dev, error.errno, path.parent, error.strerror)
                 held = True
         yield held
+
+
+_warned = set()
+
+
+def _warn_once(device, code, folder, reason):
+    """Warns that a file system has no locks, once rather than for each run."""
+    if (device, code) not in _warned:
+        _warned.add((device, code))
+        warnings.warn(
+            f"Files in `{folder}` cannot be locked ({reason}), so two processes could execute the "
+            "same run. Use --shard to keep them apart.",
+            stacklevel=5,
+        )

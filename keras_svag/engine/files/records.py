@@ -1,6 +1,7 @@
 """Files of a study, written atomically, and read without executing anything."""
 
 import contextlib
+import errno
 import hashlib
 import json
 
@@ -14,10 +15,31 @@ class WriteError(OSError):
     """Raised when a file of a study cannot be written: disk full, read-only folder."""
 
 
+class ReadOnlyError(WriteError):
+    """Raised when a file cannot be written because its folder is read-only."""
+
+
 class DamagedError(ValueError):
     """Raised when a file of a study is corrupt; `problem` says how."""
 
     path = problem = None
+
+
+_FREE_SPACE = "Free some space or use another --workdir"
+_REMEDIES = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        (ReadOnlyError, "Make the folder writable, or use a writable copy of it as --workdir"),
+    ),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ESTALE),
+        (WriteError, "The folder was moved or deleted: use its new path as --workdir"),
+    ),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY),
+        (WriteError, "Move away what is in its place"),
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -28,10 +50,10 @@ def writing(path):
     except WriteError:
         raise
     except OSError as error:
-        raise WriteError(
+        kind, remedy = _REMEDIES.get(error.errno, (WriteError, _FREE_SPACE))
+        raise kind(
             f"`{path}` could not be written: {error.strerror or error}. Existing files are "
-            "unchanged. Free some space or use a writable --workdir, then repeat the command: it "
-            "resumes from the last checkpoints."
+            f"unchanged. {remedy}, then repeat the command: it resumes from the last checkpoints."
         ) from error
 
 
@@ -94,8 +116,8 @@ def read_bytes(path):
     """Reads a file; `None` if there is none."""
     try:
         return storage.read(path)
-    except IsADirectoryError as error:
-        raise damaged(path, error.strerror) from error
+    except OSError as error:
+        raise damaged(path, error.strerror or error) from error
 
 
 def _read_text(path):

@@ -72,7 +72,7 @@ def read(path):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise IsADirectoryError(0, "it is not a regular file")
         return pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

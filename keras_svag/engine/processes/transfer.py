@@ -8,6 +8,8 @@ import cloudpickle
 import keras
 import numpy as np
 
+from keras_svag._checks import error_text
+from keras_svag.engine.files import records
 from keras_svag.optimizers.registry import live_config
 from keras_svag.recipe.source import import_file
 
@@ -17,18 +19,39 @@ MIN_MAPPED_BYTES = 2**16
 
 def pack(recipe, folder):
     """Pickles a recipe, notebook functions included; saves its large arrays in `folder`."""
-    buffer = io.BytesIO()
+    payload, arrays = pickle_recipe(recipe, folder, map_array)
     try:
-        _Pickler(buffer, folder).dump(recipe)
+        save_arrays(arrays)
+    except OSError as error:
+        raise records.WriteError(
+            f"`{folder}` could not be written: {error.strerror or error}. Arrays for worker "
+            "processes are stored there. Set TMPDIR to a folder with more space, or use "
+            "num_workers=1."
+        ) from error
+    return payload
+
+
+def save_arrays(arrays):
+    """Saves arrays by their path."""
+    for path, array in arrays.items():
+        np.save(path, array, allow_pickle=False)
+
+
+def pickle_recipe(recipe, folder, load):
+    """Pickles a recipe; also returns its large arrays by path, from where `load` will read them."""
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer, folder, load)
+    try:
+        pickler.dump(recipe)
     except Exception as error:
         raise ValueError(
             "`recipe` must hold functions and objects that can be pickled for worker processes. "
-            f"Received: one that cannot ({type(error).__name__}: {error}). Create models, files "
+            f"Received: one that cannot ({error_text(error)}). Create models, files "
             "and locks inside the functions, or use num_workers=1."
         ) from error
     # What must be set up before the recipe can be unpickled comes first.
     settings = keras.config.floatx(), keras.config.dtype_policy().name, tuple(recipe.modules)
-    return *settings, buffer.getvalue()
+    return (*settings, buffer.getvalue()), pickler.arrays
 
 
 def unpack(payload):
@@ -42,18 +65,17 @@ def unpack(payload):
 
 
 class _Pickler(cloudpickle.Pickler):
-    def __init__(self, file, folder):
+    def __init__(self, file, folder, load):
         super().__init__(file)
-        self._folder = pathlib.Path(folder)
-        self._count = 0
+        self._folder, self._load = pathlib.Path(folder), load
+        self.arrays = {}
 
     def reducer_override(self, value):
         is_large = type(value) is np.ndarray and value.nbytes > MIN_MAPPED_BYTES
         if is_large and not value.dtype.hasobject:
-            path = self._folder / f"{self._count}.npy"
-            self._count += 1
-            np.save(path, value, allow_pickle=False)
-            return _map_array, (str(path),)
+            path = self._folder / f"{len(self.arrays)}.npy"
+            self.arrays[path] = value
+            return self._load, (str(path),)
         # Keras pickles these by saving them, which works only for registered classes.
         if isinstance(value, keras.optimizers.Optimizer):
             return _from_config, (type(value), live_config(value))
@@ -64,7 +86,13 @@ class _Pickler(cloudpickle.Pickler):
         return super().reducer_override(value)
 
 
-def _map_array(path):
+def load_array(path):
+    """Reads an array, whose file may then be removed by another machine."""
+    return np.load(path, allow_pickle=False)
+
+
+def map_array(path):
+    """Maps an array into memory, which the processes of a machine then share."""
     # A plain array: results of computations with a `memmap` would be memmaps too.
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 

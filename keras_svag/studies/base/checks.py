@@ -1,11 +1,14 @@
 """Fails early: validates every run of a study before anything is written."""
 
+import dataclasses
+
 from keras_svag.datasets import Sampler
 from keras_svag.distribution import check_batch_size
 from keras_svag.engine.spec import GAUSSIAN
 from keras_svag.theory.equilibrium.measurement import lengths_inside
 from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
 
+SMALLEST_DIFFERENCE = 1e-4  # of two ells: the seed of a run's batches rounds to 2^-16
 MAX_STEPS = 2**31 - 1  # `iterations` is an int32 on JAX
 
 
@@ -19,6 +22,7 @@ def check_runs(recipe, specs, recording, window):
                 f"{spec.steps:,} steps (ell={spec.ell:g} times {spec.total:,}). Use a smaller ell "
                 "or fewer epochs."
             )
+    _check_names(specs)
     recipe.network  # noqa: B018 (builds and validates the model)
     for batch_size, ell in sorted({(spec.batch_size, spec.ell) for spec in specs}):
         recipe.optimizer_at(batch_size).ell = ell
@@ -33,6 +37,18 @@ def check_runs(recipe, specs, recording, window):
             f"augment={recipe.augmentation!r}"
         )
     check_records(specs, recording, window)
+
+
+def _check_names(specs):
+    """Raises if two ells are so close that their runs would share a folder or their batches."""
+    ells = sorted({spec.ell for spec in specs})
+    for first, second in zip(ells, ells[1:]):
+        names = {dataclasses.replace(specs[0], ell=ell).name for ell in (first, second)}
+        if len(names) == 1 or second - first < SMALLEST_DIFFERENCE:
+            raise ValueError(
+                "`ells` must differ by at least 1e-4 (and in the first 12 digits), so that each "
+                f"has runs of its own. Received: ells={first!r}, {second!r}. Leave one out."
+            )
 
 
 def check_records(specs, recording, window):

@@ -11,6 +11,7 @@ from typing import Any, cast
 import matplotlib
 from matplotlib.figure import Figure
 
+from keras_svag._checks import local_folder
 from keras_svag.engine.files import records, storage
 from keras_svag.engine.files.tensorboard import write_images
 from keras_svag.report import page
@@ -105,7 +106,7 @@ class Result:
         Raises:
             ValueError: If matplotlib does not support the format.
         """
-        folder = self.workdir / "figures" if folder is None else pathlib.Path(folder)
+        folder = local_folder("folder", self.workdir / "figures" if folder is None else folder)
         records.make_folder(folder, parents=folder.parent != self.workdir)
         paths = [folder / f"{name}.{format}" for name in self.figures]
         for name, path in zip(self.figures, paths):

@@ -1,15 +1,17 @@
 """One call of a study: stages of runs on a pool, shards, progress, and what is added."""
 
 import itertools
+import warnings
 
 from keras_svag.engine.execution import FAILED
-from keras_svag.engine.files import storage
+from keras_svag.engine.files import records, storage
 from keras_svag.engine.progress import Progress, announce
 from keras_svag.engine.spec import describe_cost
 from keras_svag.engine.state import RunFolder
 from keras_svag.studies.base.looks import record_looks
 from keras_svag.studies.base.result import Result
 from keras_svag.studies.base.table import mixed_versions
+from keras_svag.studies.base.workdir import ENVIRONMENT, prepare_workdir
 
 
 class Session:
@@ -83,6 +85,23 @@ class Session:
             return results
         # Finished, so this only reads their results (or repeats runs whose files are damaged).
         return results | self.pool.execute(others, lambda spec, steps: None)
+
+
+def claim_workdir(workdir, study, environment):
+    """Writes the settings of a study; False if its folder is read-only (and finished)."""
+    try:
+        prepare_workdir(workdir, study, environment=environment)
+        return True
+    except records.ReadOnlyError:
+        specs = study.specs(study.first_plan())
+        is_known = storage.exists(workdir / ENVIRONMENT)
+        if not is_known or not all(is_finished(workdir, spec) for spec in specs):
+            raise
+        warnings.warn(
+            f"`{workdir}` is read-only: its finished runs are judged, and nothing is written.",
+            stacklevel=3,
+        )
+        return False
 
 
 def judge_runs(study, specs, results, workdir):

@@ -5,7 +5,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-from keras_svag._checks import positive_int
+from keras_svag._checks import local_folder, positive_int
+from keras_svag.engine.processes.executor import ExecutorPool
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.shard import parse_shard
@@ -15,9 +16,9 @@ from keras_svag.report.drawing import Drawing
 from keras_svag.schedules import increasing_fractions
 from keras_svag.studies.base import checks
 from keras_svag.studies.base.result import Result, write_results
-from keras_svag.studies.base.session import Session
+from keras_svag.studies.base.session import Session, claim_workdir
 from keras_svag.studies.base.table import summarize_runs
-from keras_svag.studies.base.workdir import describe_environment, prepare_workdir
+from keras_svag.studies.base.workdir import describe_environment
 from keras_svag.theory import DEFAULT_CLOSENESS
 from keras_svag.theory.verdicts.decision import validate_closeness
 
@@ -99,8 +100,7 @@ class Study:
             )
         num_seeds = positive_int("num_seeds", self.num_seeds)
         limit = 4 * num_seeds if self.max_num_seeds is None else self.max_num_seeds
-        if not self.adds_seeds:
-            limit = max(limit, num_seeds)
+        limit = positive_int("max_num_seeds", limit, num_seeds if self.adds_seeds else 1)
         window = tuple(increasing_fractions("window", self.window))
         if len(window) != 2:
             raise ValueError(
@@ -108,7 +108,7 @@ class Study:
                 f"Received: window={self.window}"
             )
         self._set("num_seeds", num_seeds)
-        self._set("max_num_seeds", positive_int("max_num_seeds", limit, num_seeds))
+        self._set("max_num_seeds", max(limit, num_seeds))
         self._set("closeness", validate_closeness(self.closeness))
         self._set("window", window)
         self.recording  # noqa: B018 (validates its fields)
@@ -223,12 +223,8 @@ class Study:
             return {"study": self.name, **self.config}
         common = {name: getattr(self, field) for name, field in COMMON_FIELDS.items()}
         own = {name: getattr(self, name) for name in self.own_fields}
-        return {
-            "study": self.name,
-            **common,
-            self.name: own,
-            "recipe": cast(Recipe, self.recipe).describe(),
-        }
+        recipe = cast(Recipe, self.recipe).describe()
+        return {"study": self.name, **common, self.name: own, "recipe": recipe}
 
     def describe_environment(self) -> dict[str, Any]:
         """The part of `environment.json` that is about data and network."""
@@ -251,6 +247,7 @@ class Study:
         shard: str | None = None,
         show_progress: bool = True,
         command: Sequence[str] | None = None,
+        executor: Any = None,
     ) -> Result | None:
         """Runs the study and writes its verdict, table, figures and report.
 
@@ -265,6 +262,8 @@ class Study:
             show_progress: Whether to show a progress bar. Defaults to `True`.
             command: Command line to show in the report, a list of strings. Defaults to `None`, that
                 of this process.
+            executor: `concurrent.futures.Executor` (only `submit` is used) that executes each run
+                by a call, in processes that see `workdir`. Defaults to `None`.
 
         Returns:
             A `Result`, or `None` while runs of other shards are missing.
@@ -273,8 +272,9 @@ class Study:
             ValueError: If the recipe or a field is invalid, or `workdir` belongs to another study.
             KeyboardInterrupt, PreemptedError: After checkpoints, on Ctrl-C or SIGTERM and SIGHUP.
             WriteError: If a file cannot be written.
+            BrokenExecutor: If the executor takes no more calls.
         """
-        shard = parse_shard(shard)
+        shard, workdir = parse_shard(shard), local_folder("workdir", workdir)
         num_workers = positive_int("num_workers", num_workers, minimum=0)
         if not isinstance(self.recipe, Recipe):
             raise ValueError(
@@ -282,14 +282,14 @@ class Study:
                 "which hold no model. Create it from its recipe, and run it on the same workdir."
             )
         self.check()
-        workdir = pathlib.Path(workdir)
         environment = describe_environment(self, command)
         recording = dataclasses.replace(self.recording, identity=environment["identity"])
-        # Pickles the recipe, which may fail, before anything is written.
-        with RunPool(self.recipe, recording, workdir, num_workers, self.vectorize_seeds) as pool:
-            prepare_workdir(workdir, self, command, environment)
+        what = self.recipe, recording, workdir, num_workers, self.vectorize_seeds
+        pool = RunPool(*what) if executor is None else ExecutorPool(executor, *what)
+        with pool:  # pickles the recipe, which may fail, before anything is written
+            is_writable = claim_workdir(workdir, self, environment)
             session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
-            if (result := session.run(self, environment)) is not None:
+            if (result := session.run(self, environment)) is not None and is_writable:
                 write_results(result, pool.call_all)
         return result
 

@@ -46,6 +46,8 @@ def prepare_workdir(workdir, study, command=None, environment=None):
         check_same_environment(workdir, old_environment, environment)
 
     check()
+    with records.writing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
     with lock.acquire(workdir / ".lock", wait=True):
         check()  # again: another process may have written the files in the meantime
         records.write_sealed(workdir / CONFIG, config)
