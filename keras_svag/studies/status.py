@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import pathlib
 import time
 
 from keras_svag.engine.files import records, results, storage
@@ -57,7 +56,7 @@ class Status:
 
 def read_status(workdir):
     """Reads the `Status` of the study in a folder."""
-    workdir = pathlib.Path(workdir).expanduser()
+    workdir = storage.to_path(workdir)
     study, environment = read_study(workdir)
     found, damaged = finished_runs(study, workdir, environment["identity"])
     specs = map(results.spec_of, found.values())

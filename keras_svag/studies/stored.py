@@ -36,10 +36,10 @@ def load(workdir: str | pathlib.Path) -> Result:
     >>> load("runs/mine").verdict == result.verdict
     True
     """
-    workdir = pathlib.Path(workdir).expanduser()
-    study, environment = read_study(workdir)
-    details, table = evaluate(study, workdir, environment["identity"])
-    return Result(study, workdir, details, table, environment)
+    folder = storage.to_path(workdir)
+    study, environment = read_study(folder)
+    details, table = evaluate(study, folder, environment["identity"])
+    return Result(study, folder, details, table, environment)
 
 
 def read_study(workdir):
@@ -67,7 +67,7 @@ def read_study(workdir):
 
 
 def _read_settings(workdir, name):
-    content = records.read_sealed(workdir / name) if workdir.is_dir() else None
+    content = records.read_sealed(workdir / name) if storage.is_folder(workdir) else None
     if content is None:
         raise ValueError(
             f"`workdir` must be the folder of a study, with {CONFIG} and {ENVIRONMENT}. "

@@ -77,7 +77,7 @@ class Training(Study):
         """Trains the network, or resumes its training.
 
         Args:
-            workdir: Folder for all files.
+            workdir: Folder for all files, local or in an object store (`gs://`, `s3://`).
             show_progress: Whether to show a progress bar. Defaults to `True`.
             command: Command line to record, a list of strings. Defaults to `None`, that of this
                 process.
@@ -89,19 +89,19 @@ class Training(Study):
         Raises:
             ValueError: If the recipe is invalid, or `workdir` belongs to another run.
         """
+        folder = storage.to_path(workdir)
         self.check()
         (spec,) = self.specs({})
-        workdir = pathlib.Path(workdir)
-        environment = prepare_workdir(workdir, self, command)
+        environment = prepare_workdir(folder, self, command)
         recording = dataclasses.replace(self.recording, identity=environment["identity"])
         # A single program, which uses the whole machine.
-        with RunPool(self.recipe, recording, workdir, num_workers=1) as pool:
-            session = Session(pool, self.facts.num_train, workdir, show_progress=show_progress)
+        with RunPool(self.recipe, recording, folder, num_workers=1) as pool:
+            session = Session(pool, self.facts.num_train, folder, show_progress=show_progress)
             result = session.execute([[spec]])[spec.name]
             if result["status"] == DONE:
-                result = {**result, "last_record": read_rows(workdir, spec.name)[-1]}
-                result["model_sha256"] = _save_network(pool, spec, workdir)
-        records.write_sealed(workdir / RESULT, result)
+                result = {**result, "last_record": read_rows(folder, spec.name)[-1]}
+                result["model_sha256"] = _save_network(pool, spec, folder)
+        records.write_sealed(folder / RESULT, result)
         return result
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 
 from keras_svag._json import to_json
-from keras_svag.engine.files import storage
+from keras_svag.engine.files import remote, storage
 
 SEAL = "sha256"
 
@@ -25,7 +25,7 @@ def writing(path):
     """Context manager that re-raises an `OSError` as a `WriteError` with a remedy."""
     try:
         yield
-    except WriteError:
+    except (WriteError, remote.ReadError):
         raise
     except OSError as error:
         raise WriteError(

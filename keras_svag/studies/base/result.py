@@ -26,7 +26,8 @@ class Result:
 
     Attributes:
         study: The `Study`.
-        workdir: Folder of the study, a `pathlib.Path`.
+        workdir: Folder of the study, a `pathlib.Path`; in an object store a path whose `str` is the
+            URL.
         details: The content of `verdict.json`, a dict.
         table: List of dicts, one per run, to be read by `pandas.DataFrame(result.table)`.
         environment: The content of `environment.json`, a dict.
@@ -105,7 +106,7 @@ class Result:
         Raises:
             ValueError: If matplotlib does not support the format.
         """
-        folder = self.workdir / "figures" if folder is None else pathlib.Path(folder)
+        folder = self.workdir / "figures" if folder is None else storage.to_path(folder)
         records.make_folder(folder, parents=folder.parent != self.workdir)
         paths = [folder / f"{name}.{format}" for name in self.figures]
         for name, path in zip(self.figures, paths):

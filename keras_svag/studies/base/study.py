@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 from keras_svag._checks import positive_int
+from keras_svag.engine.files import storage
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.shard import parse_shard
@@ -258,7 +259,7 @@ class Study:
         their checkpoints and give the same records as without the interruption.
 
         Args:
-            workdir: Folder for all files.
+            workdir: Folder for all files, local or in an object store (`gs://`, `s3://`).
             num_workers: Number of processes to train in; 1 means this process, 0 one process per
                 core on a machine without an accelerator. Defaults to `0`.
             shard: `"i/n"` to train only the i-th of n parts of the runs. Defaults to `None`, all.
@@ -274,6 +275,7 @@ class Study:
             PreemptedError: After all checkpoints are written, if the process was asked to stop.
             WriteError: If a file cannot be written.
         """
+        folder = storage.to_path(workdir)
         shard = parse_shard(shard)
         num_workers = positive_int("num_workers", num_workers, minimum=0)
         if not isinstance(self.recipe, Recipe):
@@ -282,13 +284,12 @@ class Study:
                 "which hold no model. Create it from its recipe, and run it on the same workdir."
             )
         self.check()
-        workdir = pathlib.Path(workdir)
         environment = describe_environment(self, command)
         recording = dataclasses.replace(self.recording, identity=environment["identity"])
         # Pickles the recipe, which may fail, before anything is written.
-        with RunPool(self.recipe, recording, workdir, num_workers, self.vectorize_seeds) as pool:
-            prepare_workdir(workdir, self, command, environment)
-            session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
+        with RunPool(self.recipe, recording, folder, num_workers, self.vectorize_seeds) as pool:
+            prepare_workdir(folder, self, command, environment)
+            session = Session(pool, self.facts.num_train, folder, shard, show_progress)
             if (result := session.run(self, environment)) is not None:
                 write_results(result, pool.call_all)
         return result

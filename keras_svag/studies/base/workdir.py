@@ -28,14 +28,14 @@ def describe_environment(study, command=None):
 
 def prepare_workdir(workdir, study, command=None, environment=None):
     """Writes `config.json` and `environment.json`, unless the folder belongs to another study."""
-    workdir = pathlib.Path(workdir)
+    workdir = storage.to_path(workdir)
     config = records.to_json(study.describe())
     environment = environment or describe_environment(study, command)
     shared = {**_identifying(config), "identity": environment["identity"]}
     check_same_on_all("study", lambda: shared)
 
     def check():
-        if workdir.exists() and not workdir.is_dir():
+        if storage.exists(workdir) and not storage.is_folder(workdir):
             raise ValueError(
                 "`workdir` must be a folder, or not exist yet. "
                 f"Received: workdir={str(workdir)!r}, a file. Use another workdir."
