@@ -6,10 +6,12 @@ import random
 import sys
 import threading
 import time
+import types
 
 import pytest
 
-from keras_svag.engine.files import claims, lock, records, remote, storage
+from keras_svag.engine.files import claims, lock, records, remote, shared_folder, storage
+from tests.studies.helpers import files_of
 
 fsspec = pytest.importorskip("fsspec", reason="remote folders need fsspec")
 
@@ -22,7 +24,12 @@ def folder():
 
 def write_all(folder):
     """Writes some files; returns their content by name."""
-    contents = {"a": b"1", "runs/x/result.json": b"{}", "runs/y/result.json": b"", "runs/y/.b": b"2"}
+    contents = {
+        "a": b"1",
+        "runs/x/result.json": b"{}",
+        "runs/y/result.json": b"",
+        "runs/y/.b": b"2",
+    }
     for name, content in contents.items():
         storage.make_folder((folder / name).parent, parents=True)
         storage.write(folder / name, content)
@@ -59,7 +66,8 @@ def test_e6_appended_bytes_appear_while_a_run_goes_on(folder, monkeypatch):
     storage.write(folder / "log", b"head")
     storage.append(folder / "log", b"1")
     assert storage.read(folder / "log") == b"head"
-    monkeypatch.setattr(remote.time, "monotonic", lambda late=time.monotonic() + 60: late)
+    late = time.monotonic() + 60
+    monkeypatch.setattr(remote.time, "monotonic", lambda: late)
     storage.append(folder / "log", b"2")
     assert storage.read(folder / "log") == b"head12"
     # What an interrupted run appended is not added to the log that takes its place.
@@ -123,6 +131,17 @@ def test_e6_store_that_cannot_be_reached(folder, monkeypatch):
             read(folder)
     with pytest.raises(records.WriteError, match="could not be written: RuntimeError: no cred"):
         records.write_text(folder / "a", "text")
+
+
+@pytest.mark.parametrize("is_chief", [True, False])
+def test_e6_other_processes_get_a_copy(folder, monkeypatch, is_chief):
+    contents = write_all(folder)
+    two = types.SimpleNamespace(num_processes=lambda: 2, gather=lambda value: [value, value])
+    monkeypatch.setattr(shared_folder, "backend", two)
+    monkeypatch.setattr(shared_folder, "is_chief", lambda: is_chief)
+    with shared_folder.process_workdir(str(folder)) as workdir:
+        assert (workdir == str(folder)) == is_chief
+        assert is_chief or files_of(workdir) == contents
 
 
 def test_e6_claim_is_held_by_one(folder):

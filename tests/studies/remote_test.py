@@ -55,9 +55,7 @@ def kill_before(number, patch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signal 0 is of POSIX")
-@pytest.mark.parametrize(
-    "stride", [9, pytest.param(1, marks=pytest.mark.slow)], ids=["few", "all"]
-)
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)], ids=["few", "all"])
 def test_e6_kill_between_any_two_requests(stride, url, monkeypatch, tmp_path):
     quick_study.patch_studies(monkeypatch)
     study = quick_study.make_study()

@@ -273,7 +273,7 @@ class Study:
         Raises:
             ValueError: If the recipe or a field is invalid, or `workdir` belongs to another study.
             PreemptedError: After all checkpoints are written, if the process was asked to stop.
-            WriteError: If a file cannot be written.
+            OSError: If a file cannot be written, or an object store not be read.
         """
         folder = storage.to_path(workdir)
         shard = parse_shard(shard)
