@@ -105,6 +105,8 @@ setup(
             # tensorflow-datasets 4.9.10 imports it, but does not declare it.
             "importlib_resources",
         ],
+        # For studies in gs:// and s3://. Only the lower bound of fsspec was tried, by itself.
+        "remote": ["fsspec>=2024.6", "gcsfs>=2024.6", "s3fs>=2024.6"],
         # What `python -m benchmarks.run` compares with; nothing else needs it.
         "benchmarks": ["torch>=2.0"],
         # What it warns about, which fails the build, changes from one version to the next.

@@ -11,8 +11,6 @@ import stat
 import numpy as np
 
 LARGEST_INT = 2**64 - 1
-# As in gs://bucket, which pathlib shortens to gs:/bucket. One letter is a drive of Windows.
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def finite_float(name, value, expectation, minimum=None, exclusive=False):
@@ -67,11 +65,6 @@ def local_folder(name: str, value: object) -> pathlib.Path:
     received = f"Received: {name}={str(value)!r}"
     if not isinstance(value, (str, os.PathLike)) or not str(value):
         raise ValueError(f"{expected}Received: {name}={value!r}")
-    if URL.match(str(value)):
-        raise ValueError(
-            f"`{name}` must be a local path; remote folders are not supported. {received}. Mount "
-            "the remote folder and give its path, or copy the finished study to it."
-        )
     try:
         folder = pathlib.Path(value).expanduser()
         is_other = not stat.S_ISDIR(folder.stat().st_mode)

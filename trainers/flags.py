@@ -39,7 +39,11 @@ _RECIPE = flags.DEFINE_string(
     "Python code, which is executed. --config then only sets fields of the study; default: "
     "configs/recipe.py.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Output folder, a local path; ~ is expanded.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Output folder, local or in an object store, such as gs://bucket/folder; ~ is expanded.",
+)
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
@@ -84,7 +88,8 @@ def run_study(name, distributed=True):
             )
             return
         print(repr(result))
-        print(f"\nReport: {(result.workdir / 'report.html').resolve()}")
+        report = result.report
+        print(f"\nReport: {report.resolve() if isinstance(report, pathlib.Path) else report}")
 
     run(study, distributed=distributed)
 
@@ -191,13 +196,13 @@ def _run_under_strategy(study, config):
         study(config, _WORKDIR.value)
         return
     from keras_svag import distribution
-    from keras_svag._checks import local_folder
+    from keras_svag.engine.files import shared_folder
 
     try:
         with distribution.strategy_scope(_STRATEGY.value, _TPU.value, _JOIN_TIMEOUT.value):
             # Before any variable is made, for which the processes wait for each other.
             distribution.check_same_on_all("config", lambda: _describe_input(config))
-            with distribution.process_workdir(local_folder("workdir", _WORKDIR.value)) as workdir:
+            with shared_folder.process_workdir(_WORKDIR.value) as workdir:
                 # All processes have the same result; the chief prints it.
                 stdout = sys.stdout if distribution.is_chief() else io.StringIO()
                 with contextlib.redirect_stdout(stdout):
@@ -228,7 +233,7 @@ def _read_if_file(path):
 
 
 def _run_with_exit_codes(study, config):
-    from keras_svag.engine.files import records
+    from keras_svag.engine.files import records, remote
     from keras_svag.engine.processes import preemption
 
     # Imported modules live to the end; garbage collection of them would take a second.
@@ -239,7 +244,7 @@ def _run_with_exit_codes(study, config):
     except preemption.PreemptedError as error:
         print(f"{error} The same command resumes from the checkpoints.", file=sys.stderr)
         sys.exit(error.code)
-    except records.WriteError as error:
+    except (records.WriteError, remote.ReadError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)
 

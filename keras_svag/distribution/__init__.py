@@ -8,7 +8,6 @@ from keras_svag.distribution.placement import (
 )
 from keras_svag.distribution.processes import check_same_on_all, is_chief, max_over_processes
 from keras_svag.distribution.scope import STRATEGIES, ProcessLostError, strategy_scope
-from keras_svag.distribution.shared_folder import process_workdir
 
 __all__ = [
     "STRATEGIES",
@@ -19,7 +18,6 @@ __all__ = [
     "is_distributed",
     "num_replicas",
     "max_over_processes",
-    "process_workdir",
     "to_device",
     "strategy_scope",
 ]

@@ -8,7 +8,6 @@ seed and step, so an interrupted run resumes from its checkpoint to the same row
 import bisect
 import dataclasses
 import math
-import pathlib
 
 import keras
 import numpy as np
@@ -36,7 +35,7 @@ class RunFolder:
     """Paths of one run's files."""
 
     def __init__(self, workdir, name):
-        self.path = pathlib.Path(workdir) / "runs" / name
+        self.path = storage.to_path(workdir) / "runs" / name
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoint"
         self.checkpoint = self.checkpoints / checkpoints.LATEST

@@ -3,14 +3,13 @@
 import dataclasses
 import io
 import math
-import pathlib
 import typing
 
 import matplotlib
 import numpy as np
 
 from keras_svag.engine.execution import DONE
-from keras_svag.engine.files import records, results
+from keras_svag.engine.files import records, results, storage
 from keras_svag.engine.state import RunFolder
 
 STYLE: typing.Any = {
@@ -61,9 +60,7 @@ def render(draw, kind="png", style=None):
 
 def save(path, draw, style=None):
     """Saves the figure that `draw()` returns, in the format of the extension of `path`."""
-    path = pathlib.Path(path)
-    with records.writing(path.parent):
-        path.parent.mkdir(exist_ok=True)
+    path = storage.to_path(path)
     content = render(draw, path.suffix.removeprefix("."), style)
     records.make_folder(path.parent)
     records.write_bytes(path, content)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import time
 
-from keras_svag._checks import local_folder
 from keras_svag.engine.files import records, results, storage
 from keras_svag.engine.files.results import DONE, FAILED
 from keras_svag.engine.progress import describe_seconds
@@ -57,7 +56,7 @@ class Status:
 
 def read_status(workdir):
     """Reads the `Status` of the study in a folder."""
-    workdir = local_folder("workdir", workdir)
+    workdir = storage.to_path(workdir)
     study, environment = read_study(workdir)
     found, damaged = finished_runs(study, workdir, environment["identity"])
     specs = map(results.spec_of, found.values())

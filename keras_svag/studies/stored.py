@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 import warnings
 
-from keras_svag._checks import local_folder
 from keras_svag.engine.files import records, results, storage
 from keras_svag.engine.state import RunFolder
 from keras_svag.recipe import TrainingFacts
@@ -37,10 +36,10 @@ def load(workdir: str | pathlib.Path) -> Result:
     >>> load("runs/mine").verdict == result.verdict
     True
     """
-    workdir = local_folder("workdir", workdir)
-    study, environment = read_study(workdir)
-    details, table = evaluate(study, workdir, environment["identity"])
-    return Result(study, workdir, details, table, environment)
+    folder = storage.to_path(workdir)
+    study, environment = read_study(folder)
+    details, table = evaluate(study, folder, environment["identity"])
+    return Result(study, folder, details, table, environment)
 
 
 def read_study(workdir):
@@ -68,7 +67,7 @@ def read_study(workdir):
 
 
 def _read_settings(workdir, name):
-    content = records.read_sealed(workdir / name) if workdir.is_dir() else None
+    content = records.read_sealed(workdir / name) if storage.is_folder(workdir) else None
     if content is None:
         raise ValueError(
             f"`workdir` must be the folder of a study, with {CONFIG} and {ENVIRONMENT}. "

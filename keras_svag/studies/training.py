@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import cast
 
-from keras_svag._checks import local_folder, positive_int
+from keras_svag._checks import positive_int
 from keras_svag.engine.execution import DONE, FAILED
 from keras_svag.engine.files import records, storage
 from keras_svag.engine.processes.pool import RunPool
@@ -77,7 +77,7 @@ class Training(Study):
         """Trains the network, or resumes its training.
 
         Args:
-            workdir: Folder for all files.
+            workdir: Folder for all files, local or in an object store (`gs://`, `s3://`).
             show_progress: Whether to show a progress bar. Defaults to `True`.
             command: Command line to record, a list of strings. Defaults to `None`, that of this
                 process.
@@ -89,24 +89,24 @@ class Training(Study):
         Raises:
             ValueError: If the recipe is invalid, or `workdir` belongs to another run.
         """
-        workdir = local_folder("workdir", workdir)
+        folder = storage.to_path(workdir)
         self.check()
         (spec,) = self.specs({})
         environment = describe_environment(self, command)
-        is_writable = claim_workdir(workdir, self, environment)
+        is_writable = claim_workdir(folder, self, environment)
         recording = dataclasses.replace(self.recording, identity=environment["identity"])
         # A single program, which uses the whole machine.
-        with RunPool(self.recipe, recording, workdir, num_workers=1) as pool:
-            session = Session(pool, self.facts.num_train, workdir, show_progress=show_progress)
+        with RunPool(self.recipe, recording, folder, num_workers=1) as pool:
+            session = Session(pool, self.facts.num_train, folder, show_progress=show_progress)
             result = session.execute([[spec]])[spec.name]
             if result["status"] == DONE:
-                result = {**result, "last_record": read_rows(workdir, spec.name)[-1]}
+                result = {**result, "last_record": read_rows(folder, spec.name)[-1]}
                 if is_writable:
-                    result["model_sha256"] = _save_network(pool, spec, workdir)
+                    result["model_sha256"] = _save_network(pool, spec, folder)
                 else:
-                    result = records.read_sealed(workdir / RESULT) or result
+                    result = records.read_sealed(folder / RESULT) or result
         if is_writable:
-            records.write_sealed(workdir / RESULT, result)
+            records.write_sealed(folder / RESULT, result)
         return result
 
 

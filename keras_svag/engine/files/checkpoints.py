@@ -9,7 +9,6 @@ import hashlib
 import io
 import itertools
 import json
-import pathlib
 import warnings
 
 import numpy as np
@@ -27,7 +26,7 @@ class CheckpointError(ValueError):
 
 def save(folder, groups, **facts):
     """Writes groups of arrays and JSON-compatible facts; keeps the previous checkpoint."""
-    folder = pathlib.Path(folder)
+    folder = storage.to_path(folder)
     arrays = {f"{name}/{i}": a for name, group in groups.items() for i, a in enumerate(group)}
     text = json.dumps(to_json(facts), allow_nan=False)
     arrays[FACTS] = np.frombuffer(text.encode("utf-8"), np.uint8)
@@ -41,7 +40,7 @@ def save(folder, groups, **facts):
 def load(folder, names):
     """Returns `(groups, facts)` of the newest intact checkpoint, if any; warns of damaged ones."""
     for name in (LATEST, PREVIOUS):
-        path = pathlib.Path(folder) / name
+        path = storage.to_path(folder) / name
         if not storage.exists(path):
             continue
         try:
@@ -78,7 +77,7 @@ def read(path, names):
 def prune(folder):
     """Deletes all but the newest checkpoint."""
     with records.writing(folder):
-        storage.remove(pathlib.Path(folder) / PREVIOUS)
+        storage.remove(storage.to_path(folder) / PREVIOUS)
 
 
 def check_state(path, groups, expected):

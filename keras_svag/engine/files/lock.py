@@ -1,17 +1,17 @@
-"""A file lock that is released even if its holder is killed.
+"""A lock that is released even if its holder is killed.
 
-The lock is the operating system's (`flock`, or `LockFileEx` on Windows). On Linux it also holds
-between machines on an NFS mount, if the server and the mount options allow locks.
+In an object store it is a claim. On local files it is the operating system's (`flock`, or
+`LockFileEx` on Windows). On Linux that also holds between machines on an NFS mount, if the server
+and the mount options allow locks.
 """
 
 import contextlib
 import errno
-import pathlib
 import warnings
 
 import filelock
 
-from keras_svag.engine.files import records, storage
+from keras_svag.engine.files import claims, records, remote, storage
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
@@ -19,7 +19,10 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 @contextlib.contextmanager
 def acquire(path, wait=False):
     """Context that yields True if this process got the lock, or if the file system has none."""
-    path = pathlib.Path(path)
+    if isinstance(path, remote.RemotePath):
+        with claims.acquire(path, wait) as held:
+            yield held
+        return
     # No fallback to a soft lock, which would outlive a killed process.
     lock = filelock.FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     with contextlib.ExitStack() as stack:

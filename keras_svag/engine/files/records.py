@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from keras_svag._json import to_json
-from keras_svag.engine.files import storage
+from keras_svag.engine.files import remote, storage
 
 SEAL = "sha256"
 
@@ -47,7 +47,7 @@ def writing(path):
     """Context manager that re-raises an `OSError` as a `WriteError` with a remedy."""
     try:
         yield
-    except WriteError:
+    except (WriteError, remote.ReadError):
         raise
     except OSError as error:
         kind, remedy = _REMEDIES.get(error.errno, (WriteError, _FREE_SPACE))

@@ -2,7 +2,6 @@
 
 import io
 import math
-import pathlib
 import time
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -25,7 +24,7 @@ class EventLog:
     """
 
     def __init__(self, folder, rows=(), hyperparameters=None):
-        self._path = pathlib.Path(folder) / FILE_NAME
+        self._path = storage.to_path(folder) / FILE_NAME
         first = [_event(0, hparams_pb(hyperparameters))] if hyperparameters else []
         _write_file(self._path, [*first, *map(_scalars, rows)])
 
@@ -48,7 +47,7 @@ def write_images(folder, images):
     ]
     # Without wall time, so that equal images give equal files.
     event = Event(step=0, summary=Summary(value=values)).SerializeToString()
-    _write_file(pathlib.Path(folder) / FILE_NAME, [event], sync=True)
+    _write_file(storage.to_path(folder) / FILE_NAME, [event], sync=True)
 
 
 def _write_file(path, events, sync=False):

@@ -15,6 +15,7 @@ from keras_svag._checks import error_text
 from keras_svag.distribution import is_distributed
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock, records
+from keras_svag.engine.files.remote import RemotePath
 from keras_svag.engine.processes import preemption, remote, transfer
 from keras_svag.engine.processes.handle import POLL_SECONDS
 from keras_svag.engine.state import RunFolder
@@ -36,7 +37,7 @@ class ExecutorPool:
     """
 
     def __init__(self, executor, recipe, recording, workdir, num_workers=0, vectorize_seeds=None):
-        _check(executor, num_workers, vectorize_seeds)
+        _check(executor, workdir, num_workers, vectorize_seeds)
         self._executor, self._recipe, self._recording = executor, recipe, recording
         self._workdir = pathlib.Path(workdir).resolve()
         self._folder = self._workdir / f"{FOLDER}{secrets.token_hex(4)}"
@@ -156,11 +157,17 @@ class ExecutorPool:
             call()
 
 
-def _check(executor, num_workers, vectorize_seeds):
+def _check(executor, workdir, num_workers, vectorize_seeds):
     if not callable(getattr(executor, "submit", None)):
         raise ValueError(
             "`executor` must have a method `submit`, as a concurrent.futures.Executor. "
             f"Received: executor={executor!r}"
+        )
+    if isinstance(workdir, RemotePath):
+        raise ValueError(
+            "`workdir` must be a folder that all processes of an executor have mounted. Received: "
+            f"workdir={str(workdir)!r}. In an object store, start the command on each machine: "
+            "the runs are shared."
         )
     if num_workers > 1 or vectorize_seeds:
         raise ValueError(

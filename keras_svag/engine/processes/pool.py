@@ -18,6 +18,7 @@ import time
 from keras_svag._scratch import temporary_folder
 from keras_svag.distribution import is_distributed
 from keras_svag.engine import execution
+from keras_svag.engine.files import storage
 from keras_svag.engine.processes import preemption, transfer, worker
 from keras_svag.engine.processes.handle import POLL_SECONDS, WorkerProcess
 from keras_svag.engine.vmap_seeds import group_by_seed, should_vectorize
@@ -43,6 +44,13 @@ class RunPool:
                 f"Received: num_workers={num_workers}. Set --config.num_workers=1, or use "
                 "--strategy=none to execute runs in parallel."
             )
+        if storage.is_private(workdir):
+            if num_workers > 1:
+                raise ValueError(
+                    "`num_workers` must be 0 or 1 with a workdir in memory, which other processes "
+                    f"do not see. Received: num_workers={num_workers}, workdir={str(workdir)!r}."
+                )
+            num_workers = 1
         self._recipe, self._arguments = recipe, (recording, workdir)
         self._is_vectorized = should_vectorize(vectorize_seeds, num_workers)
         # On request only: see `execute_group`.

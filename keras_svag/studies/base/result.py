@@ -11,7 +11,6 @@ from typing import Any, cast
 import matplotlib
 from matplotlib.figure import Figure
 
-from keras_svag._checks import local_folder
 from keras_svag.engine.files import records, storage
 from keras_svag.engine.files.tensorboard import write_images
 from keras_svag.report import page
@@ -27,7 +26,8 @@ class Result:
 
     Attributes:
         study: The `Study`.
-        workdir: Folder of the study, a `pathlib.Path`.
+        workdir: Folder of the study, a `pathlib.Path`; in an object store a path whose `str` is the
+            URL.
         details: The content of `verdict.json`, a dict.
         table: List of dicts, one per run, to be read by `pandas.DataFrame(result.table)`.
         environment: The content of `environment.json`, a dict.
@@ -106,7 +106,8 @@ class Result:
         Raises:
             ValueError: If matplotlib does not support the format.
         """
-        folder = local_folder("folder", self.workdir / "figures" if folder is None else folder)
+        default = self.workdir / "figures"
+        folder = default if folder is None else storage.to_path(folder, "folder")
         records.make_folder(folder, parents=folder.parent != self.workdir)
         paths = [folder / f"{name}.{format}" for name in self.figures]
         for name, path in zip(self.figures, paths):

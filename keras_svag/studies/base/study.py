@@ -5,7 +5,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-from keras_svag._checks import local_folder, positive_int
+from keras_svag._checks import positive_int
+from keras_svag.engine.files import storage
 from keras_svag.engine.processes.executor import ExecutorPool
 from keras_svag.engine.processes.pool import RunPool
 from keras_svag.engine.recording import Recording
@@ -255,15 +256,14 @@ class Study:
         their checkpoints and give the same records as without the interruption.
 
         Args:
-            workdir: Folder for all files.
-            num_workers: Number of processes to train in; 1 means this process, 0 one process per
-                core on a machine without an accelerator. Defaults to `0`.
+            workdir: Folder for all files, local or in an object store (`gs://`, `s3://`).
+            num_workers: Number of processes; 1 means this process, 0 one process per core on a
+                machine without an accelerator. Defaults to `0`.
             shard: `"i/n"` to train only the i-th of n parts of the runs. Defaults to `None`, all.
             show_progress: Whether to show a progress bar. Defaults to `True`.
-            command: Command line to show in the report, a list of strings. Defaults to `None`, that
-                of this process.
-            executor: `concurrent.futures.Executor` (only `submit` is used) that executes each run
-                by a call, in processes that see `workdir`. Defaults to `None`.
+            command: Command line in the report, as strings. Defaults to that of this process.
+            executor: `concurrent.futures.Executor` that executes each run by a call, in processes
+                that see `workdir`. Defaults to `None`.
 
         Returns:
             A `Result`, or `None` while runs of other shards are missing.
@@ -271,10 +271,10 @@ class Study:
         Raises:
             ValueError: If the recipe or a field is invalid, or `workdir` belongs to another study.
             KeyboardInterrupt, PreemptedError: After checkpoints, on Ctrl-C or SIGTERM and SIGHUP.
-            WriteError: If a file cannot be written.
+            OSError: If a file cannot be written, or an object store not be read.
             BrokenExecutor: If the executor takes no more calls.
         """
-        shard, workdir = parse_shard(shard), local_folder("workdir", workdir)
+        shard, folder = parse_shard(shard), storage.to_path(workdir)
         num_workers = positive_int("num_workers", num_workers, minimum=0)
         if not isinstance(self.recipe, Recipe):
             raise ValueError(
@@ -284,11 +284,11 @@ class Study:
         self.check()
         environment = describe_environment(self, command)
         recording = dataclasses.replace(self.recording, identity=environment["identity"])
-        what = self.recipe, recording, workdir, num_workers, self.vectorize_seeds
-        pool = RunPool(*what) if executor is None else ExecutorPool(executor, *what)
-        with pool:  # pickles the recipe, which may fail, before anything is written
-            is_writable = claim_workdir(workdir, self, environment)
-            session = Session(pool, self.facts.num_train, workdir, shard, show_progress)
+        what = self.recipe, recording, folder, num_workers, self.vectorize_seeds
+        # Pickles the recipe, which may fail, before anything is written.
+        with RunPool(*what) if executor is None else ExecutorPool(executor, *what) as pool:
+            is_writable = claim_workdir(folder, self, environment)
+            session = Session(pool, self.facts.num_train, folder, shard, show_progress)
             if (result := session.run(self, environment)) is not None and is_writable:
                 write_results(result, pool.call_all)
         return result

@@ -28,14 +28,14 @@ def describe_environment(study, command=None):
 
 def prepare_workdir(workdir, study, command=None, environment=None):
     """Writes `config.json` and `environment.json`, unless the folder belongs to another study."""
-    workdir = pathlib.Path(workdir)
+    workdir = storage.to_path(workdir)
     config = records.to_json(study.describe())
     environment = environment or describe_environment(study, command)
     shared = {**_identifying(config), "identity": environment["identity"]}
     check_same_on_all("study", lambda: shared)
 
     def check():
-        if workdir.exists() and not workdir.is_dir():
+        if storage.exists(workdir) and not storage.is_folder(workdir):
             raise ValueError(
                 "`workdir` must be a folder, or not exist yet. "
                 f"Received: workdir={str(workdir)!r}, a file. Use another workdir."
@@ -46,8 +46,7 @@ def prepare_workdir(workdir, study, command=None, environment=None):
         check_same_environment(workdir, old_environment, environment)
 
     check()
-    with records.writing(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
+    records.make_folder(workdir, parents=True)
     with lock.acquire(workdir / ".lock", wait=True):
         check()  # again: another process may have written the files in the meantime
         records.write_sealed(workdir / CONFIG, config)

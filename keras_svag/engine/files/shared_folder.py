@@ -2,12 +2,12 @@
 
 import contextlib
 import pathlib
-import shutil
 import zlib
 
 from keras_svag._scratch import temporary_folder
+from keras_svag.distribution import is_chief
 from keras_svag.distribution.placement import backend
-from keras_svag.distribution.processes import is_chief
+from keras_svag.engine.files import storage
 
 
 @contextlib.contextmanager
@@ -16,12 +16,14 @@ def process_workdir(workdir):
     if backend.num_processes() == 1:
         yield workdir
         return
+    folder = storage.to_path(workdir)
     with temporary_folder() as temporary:
         copy = pathlib.Path(temporary) / "workdir"
-        if not is_chief() and pathlib.Path(workdir).is_dir():
-            shutil.copytree(workdir, copy)
+        sizes = storage.sizes(folder)
+        if not is_chief():
+            _copy(folder, sizes, copy)
         # All processes wait here, so that nothing changes while others copy.
-        fingerprints = backend.gather(_fingerprint(workdir))
+        fingerprints = backend.gather(_fingerprint(sizes))
         if len(set(fingerprints)) > 1:
             raise ValueError(
                 "`workdir` must have the same files on all processes. Received: "
@@ -31,9 +33,12 @@ def process_workdir(workdir):
         yield workdir if is_chief() else copy
 
 
-def _fingerprint(folder):
+def _copy(folder, names, copy):
+    for name in names:
+        storage.make_folder((copy / name).parent, parents=True)
+        storage.write(copy / name, storage.read(folder / name) or b"", sync=False)
+
+
+def _fingerprint(sizes):
     """Returns a checksum of the names and sizes of the files in a folder."""
-    folder = pathlib.Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listing = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in files]
-    return zlib.crc32(repr(listing).encode())
+    return zlib.crc32(repr(sorted(sizes.items())).encode())
