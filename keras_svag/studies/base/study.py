@@ -252,8 +252,7 @@ class Study:
     ) -> Result | None:
         """Runs the study and writes its verdict, table, figures and report.
 
-        The same call on the same folder resumes: finished runs are kept, the others continue from
-        their checkpoints and give the same records as without the interruption.
+        The same call on the same folder resumes, with the same records as if uninterrupted.
 
         Args:
             workdir: Folder for all files, local or in an object store (`gs://`, `s3://`).
@@ -262,8 +261,7 @@ class Study:
             shard: `"i/n"` to train only the i-th of n parts of the runs. Defaults to `None`, all.
             show_progress: Whether to show a progress bar. Defaults to `True`.
             command: Command line in the report, as strings. Defaults to that of this process.
-            executor: `concurrent.futures.Executor` that executes each run by a call, in processes
-                that see `workdir`. Defaults to `None`.
+            executor: A `concurrent.futures.Executor` to execute the runs. Defaults to `None`.
 
         Returns:
             A `Result`, or `None` while runs of other shards are missing.
