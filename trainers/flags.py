@@ -6,14 +6,9 @@ import gc
 import hashlib
 import importlib.util
 import io
-import multiprocessing
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
-import multiprocessing.util
 import os
 import pathlib
 import sys
-import tempfile
 import traceback
 
 from absl import app, flags
@@ -112,7 +107,7 @@ def run(study, argv=None, distributed=True, parallel=True):
             config.dataset.data_dir = _DATA_DIR.value
         _check_strategy(config, distributed)
         if parallel and config.get("num_workers", 1) != 1 and _STRATEGY.value == "none":
-            _start_fork_server()
+            startup.start_fork_server()
         try:
             _run_with_exit_codes(study, config)
         except ValueError as error:
@@ -142,26 +137,6 @@ def check_no_shard():
             "Flag --shard is for studies of many runs; this trainer has one. "
             f"Received: shard={_SHARD.value!r}"
         )
-
-
-def _start_fork_server():
-    """Starts the parent process of all workers, which imports while this process does."""
-    if sys.platform != "linux":
-        return  # other platforms have libraries that do not survive a fork
-    multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(
-        [f"{__package__}.fork_server", "keras_svag.engine.processes.worker"]
-    )
-    before = tempfile.tempdir
-    tempfile.tempdir = startup.socket_folder()
-    try:
-        multiprocessing.util.get_temp_dir()  # from now on that of this process
-    finally:
-        tempfile.tempdir = before
-    # It inherits blocked signals. Those to the whole process group must not end it.
-    multiprocessing.resource_tracker.ensure_running()
-    startup.block_signals()  # unblocked by the line before
-    multiprocessing.forkserver.ensure_running()
 
 
 def _check_strategy(config, distributed):
@@ -224,12 +199,10 @@ def _describe_input(config):
     fields.get("dataset", {}).pop("data_dir", None)
     if _RECIPE.value is not None:
         file, _, function = _RECIPE.value.rpartition(":")
-        fields["recipe"] = f"{function} of {hashlib.sha256(_read_if_file(file)).hexdigest()[:12]}"
+        path = pathlib.Path(file)
+        content = path.read_bytes() if path.is_file() else b""
+        fields["recipe"] = f"{function} of {hashlib.sha256(content).hexdigest()[:12]}"
     return fields
-
-
-def _read_if_file(path):
-    return pathlib.Path(path).read_bytes() if pathlib.Path(path).is_file() else b""
 
 
 def _run_with_exit_codes(study, config):

@@ -57,6 +57,31 @@ def forward_signals(handler):
     _handler = handler
 
 
+def start_fork_server():
+    """Starts the parent process of all workers, which imports while this process does."""
+    if sys.platform != "linux":
+        return  # other platforms have libraries that do not survive a fork
+    # Not at the top: `multiprocessing` removes its folders after those registered in `begin`.
+    import multiprocessing.forkserver
+    import multiprocessing.resource_tracker
+    import multiprocessing.util
+
+    multiprocessing.set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(
+        [f"{__package__}.fork_server", "keras_svag.engine.processes.worker"]
+    )
+    before = tempfile.tempdir
+    tempfile.tempdir = socket_folder()
+    try:
+        multiprocessing.util.get_temp_dir()  # from now on that of this process
+    finally:
+        tempfile.tempdir = before
+    # It inherits blocked signals. Those to the whole process group must not end it.
+    multiprocessing.resource_tracker.ensure_running()
+    block_signals()  # unblocked by the line before
+    multiprocessing.forkserver.ensure_running()
+
+
 def socket_folder():
     """Returns a new folder for sockets, removed at the end or, after SIGKILL, by the next study."""
     import fcntl  # not on Windows

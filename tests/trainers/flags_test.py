@@ -137,9 +137,9 @@ def test_folder_that_cannot_be_written(tmp_path):
 FORK_SERVER = """
 import concurrent.futures, multiprocessing, os, signal
 from multiprocessing import forkserver
-from trainers import flags
+from trainers import startup
 signal.signal(signal.SIGTERM, signal.default_int_handler)
-flags._start_fork_server()
+startup.start_fork_server()
 assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
 server = forkserver._forkserver._forkserver_pid
 os.kill(server, signal.SIGTERM)
