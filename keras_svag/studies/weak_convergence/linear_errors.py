@@ -78,7 +78,7 @@ def cached_errors(study, workdir):
     cached = records.read_json(path) or {}
     if cached.get("parameters") == records.to_json(parameters):
         return [
-            row | {name: _interval(row[name]) for name in ("first", "second", "order")}
+            row | {name: read_interval(row[name]) for name in ("first", "second", "order")}
             for row in cached["rows"]
         ]
     rows = simulated_errors(study)
@@ -86,7 +86,7 @@ def cached_errors(study, workdir):
     return rows
 
 
-def _interval(ends):
+def read_interval(ends):
     """Returns an `Interval` from JSON, which has no infinite ends."""
     missing = {"mean": math.nan, "ci_low": -math.inf, "ci_high": math.inf}
     return Interval(**{name: missing[name] if end is None else end for name, end in ends.items()})

@@ -8,7 +8,10 @@ from keras_svag import theory
 from keras_svag.engine.execution import DONE
 from keras_svag.engine.spec import GAUSSIAN, SVAG
 from keras_svag.studies.base.table import read_rows
+from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
 
+# Halfway to the orders 0 (no convergence) and 2.
+ORDER_LIMITS = (0.5, 1.5)
 TITLES = {
     "weight_norm": "R",
     "train_loss": "train loss",
@@ -87,6 +90,9 @@ def is_resolved(order):
     return math.isfinite(order.ci_low) and math.isfinite(order.ci_high)
 
 
-def excludes_one(order):
-    """Returns True if the interval of an order does not contain 1."""
-    return order.ci_low > 1 or order.ci_high < 1
+def outcome_of(order):
+    """The word for an interval of an order: that it is 1 is shown by its lying near 1."""
+    low, high = ORDER_LIMITS
+    if low < order.ci_low and order.ci_high < high:
+        return HOLDS
+    return FAILS if order.ci_high < low or order.ci_low > high else INCONCLUSIVE

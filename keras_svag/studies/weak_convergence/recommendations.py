@@ -1,6 +1,9 @@
 """Recommendations that follow from the verdict."""
 
 from keras_svag.studies.base.wording import flag, on_failed_runs
+from keras_svag.studies.weak_convergence.linear_errors import read_interval
+from keras_svag.studies.weak_convergence.network_errors import outcome_of
+from keras_svag.theory.outcomes import FAILS, INCONCLUSIVE
 
 # Chance reaches this many standard errors once in 16,000 times.
 SUSPICIOUS_SCORE = 4.0
@@ -15,9 +18,8 @@ def recommend(study, details):
             "The train step deviates from the exact recursion by more than chance explains. Find "
             "the cause before you trust any other study on this machine."
         )
-    orders = [row["order"] for row in details["network"]]
-    ends = [(order["ci_low"], order["ci_high"]) for order in orders]
-    if not orders or any(None in pair for pair in ends):
+    outcomes = [outcome_of(read_interval(row["order"])) for row in details["network"]]
+    if not outcomes or INCONCLUSIVE in outcomes:
         seeds = 2 * study.num_seeds
         steps.append(
             "For some quantity of the network the errors are too small to tell their order. Run "
@@ -25,10 +27,10 @@ def recommend(study, details):
             f"{flag(study, 'max_num_seeds', seeds)} on the "
             "same workdir."
         )
-    if any((low is not None and low > 1) or (high is not None and high < 1) for low, high in ends):
+    if FAILS in outcomes:
         steps.append(
-            "An order whose interval does not contain 1 is not an error in itself: the theorem is "
-            "about small steps and smooth losses. Add larger ell to "
+            "An order that is not near 1 is not an error in itself: the theorem is about small "
+            "steps and smooth losses. Add larger ell to "
             f"{flag(study, 'weak_convergence.ells')}."
         )
     steps.append("To see whether the SDE models your own training, run trainers.sde_validity.")

@@ -12,9 +12,9 @@ from keras_svag.studies.base.table import failed_runs
 from keras_svag.studies.weak_convergence import figures, linear_errors, recommendations
 from keras_svag.studies.weak_convergence.network_errors import (
     TITLES,
-    excludes_one,
     is_resolved,
     network_errors,
+    outcome_of,
     read_ends,
 )
 from keras_svag.theory.coefficients import validate_ell
@@ -150,17 +150,13 @@ class WeakConvergence(Study):
         return details, table
 
     def verdict_of(self, details):
-        """Returns `"holds"` if the orders that are resolved are 1, `"fails"` if one is not."""
+        """Returns `"holds"` if an order is shown to be near 1, `"fails"` if one is not near it."""
         scores = [abs(score) for row in details["simulated"] for score in row["scores"]]
-        orders = [row["order"] for row in details["network"]]
+        outcomes = [outcome_of(row["order"]) for row in details["network"]]
         is_suspicious = max(scores, default=0.0) > recommendations.SUSPICIOUS_SCORE
-        if is_suspicious or any(map(excludes_one, orders)):
+        if is_suspicious or FAILS in outcomes:
             return FAILS
-        return (
-            HOLDS
-            if any(map(is_resolved, orders)) and not details["failed_runs"]
-            else (INCONCLUSIVE)
-        )
+        return HOLDS if HOLDS in outcomes and not details["failed_runs"] else INCONCLUSIVE
 
     def figures(self, table, details, workdir):
         """Returns the weak errors against ell."""
