@@ -120,9 +120,9 @@ class AmplificationMixin:
         # Divisors, not factors: dividing by a power of two, or by 1, is exact.
         values |= {f"{name}_divisor": ell**power for name, power in rule.powers.items()}
         for name in scaling.scaled_decay_rates(self):
-            rate = getattr(self, name)
-            values[name] = 1 - (1 - rate) / ell if ell != 1 else rate
-            values[f"{name}_complement"] = (1 - rate) / ell
+            rate, divisor = getattr(self, name), ell ** rule.decay_powers[name]
+            values[name] = 1 - (1 - rate) / divisor if ell != 1 else rate
+            values[f"{name}_complement"] = (1 - rate) / divisor
         if self.use_ema:
             values["ema_momentum"] = scale_average_rate(self.ema_momentum, 1 / ell)
         return values

@@ -1,5 +1,7 @@
 """Applies the rules of `keras_svag.theory.scaling_rules` to Keras optimizers."""
 
+import math
+
 import keras
 
 from keras_svag._checks import finite_float
@@ -27,13 +29,16 @@ def find_rule(optimizer, rule=AUTO):
 
 def _rules_of(optimizer):
     """Returns the scaling rules of an optimizer, the one that preserves its SDE first."""
-    cls = type(optimizer)
-    versions = (cls, *map(registry.svag_class_for, cls.__mro__))
-    rules = (getattr(version, "scaling_rule", None) for version in versions)
-    rule = next((rule for rule in rules if rule is not None), None)
+    rule = registry.scaling_rule_of(type(optimizer))
+    if isinstance(rule, str):
+        raise ValueError(
+            f"`optimizer` must not be {type(optimizer).__name__}, which has no scaling rule: "
+            f"{rule} Received: optimizer={optimizer!r}"
+        )
     if rule is None:
         raise ValueError(
-            f"`optimizer` must be an instance of {registry.known_optimizers()}, or of a subclass: "
+            f"`optimizer` must be an instance of {registry.known_optimizers()}, "
+            f"{registry.scalable_optimizers()}, or of a subclass: "
             f"no scaling rule is known for others. Received: optimizer={optimizer!r}"
         )
     return rule(optimizer) if callable(rule) else (rule,)
@@ -46,12 +51,15 @@ def _describe(optimizer):
 
 def max_kappa(optimizer, rule=AUTO):
     """Returns the largest factor on the batch size that the rule allows (exclusive)."""
-    return largest_kappa(getattr(optimizer, name) for name in scaled_decay_rates(optimizer, rule))
+    powers = find_rule(optimizer, rule).decay_powers
+    names = scaled_decay_rates(optimizer, rule)
+    limits = (largest_kappa([getattr(optimizer, n)]) ** (1 / powers[n]) for n in names)
+    return min(limits, default=math.inf)
 
 
 def scaled_decay_rates(optimizer, rule=AUTO):
     """Returns the names of the hyperparameters b of which the rule scales `1 - b`."""
-    rates = find_rule(optimizer, rule).decay_rates
+    rates = find_rule(optimizer, rule).decay_powers
     # b = 0 (no averaging) stays 0: it is a case of its own, not the limit b -> 0.
     return tuple(name for name in rates if getattr(optimizer, name) != 0)
 
@@ -65,8 +73,8 @@ def check_kappa(optimizer, kappa, rule=AUTO):
             f"{name}={getattr(optimizer, name)}" for name in scaled_decay_rates(optimizer, rule)
         )
         raise ValueError(
-            f"`kappa` must be below {limit:.6g} for {named}: 1 - b is multiplied by kappa, and b "
-            f"must stay above 0. Received: kappa={kappa}. Use a smaller kappa."
+            f"`kappa` must be below {limit:.6g} for {named}: 1 - b grows with kappa, and b must "
+            f"stay above 0. Received: kappa={kappa}. Use a smaller kappa."
         )
     return kappa
 
@@ -119,8 +127,9 @@ def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
         for name, power in find_rule(optimizer, rule).powers.items()
         if config.get(name) is not None
     }
+    powers = find_rule(optimizer, rule).decay_powers
     for name in scaled_decay_rates(optimizer, rule):
-        scaled[name] = scale_decay_rate(config[name], kappa)
+        scaled[name] = scale_decay_rate(config[name], scale_factor(kappa, powers[name]))
     if optimizer.use_ema:
         scaled["ema_momentum"] = scale_average_rate(config["ema_momentum"], kappa)
     if config.get("ema_overwrite_frequency"):

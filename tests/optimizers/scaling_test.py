@@ -191,7 +191,7 @@ def test_rules_that_do_not_fit():
     with pytest.raises(
         ValueError, match="`optimizer` must be an instance of SGD, .*Received: optimizer="
     ):
-        scale_optimizer(keras.optimizers.Ftrl(), 2)
+        scale_optimizer(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()), 2)
     with pytest.raises(ValueError, match="`kappa` must be a finite number > 0. Received: kappa=0"):
         scale_optimizer(make("sgd"), 0)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
