@@ -145,12 +145,11 @@ class Advice:
 def halves_per_step(optimizer):
     """Returns the number of batches of B examples in one step of the run to be scaled."""
     # N is measured between two halves of B examples. SVAG models SGD at batch size B: one half. Any
-    # other optimizer takes the mean of both halves (and of `gradient_accumulation_steps` batches),
-    # so its base batch is m = 2 halves, of noise N/m; for independent halves
+    # other optimizer takes the mean of both halves, so its base batch is m = 2 halves, of noise
+    # N/m; for independent halves
     # `|(g1 + g2)/2|^2 = <g1, g2> + |g1 - g2|^2 / 4 = G + N/2` in every single step.
-    if isinstance(optimizer, AmplificationMixin):
-        return 1
-    return 2 * (optimizer.gradient_accumulation_steps or 1)
+    halves = 1 if isinstance(optimizer, AmplificationMixin) else 2
+    return halves * (optimizer.gradient_accumulation_steps or 1)
 
 
 def advise(

@@ -55,6 +55,7 @@ def records(count=200, halves=2, jitter=0.02, rho=0.0, seed=0, start=None, rates
         (keras.optimizers.AdamW(0.1), 2),
         (keras.optimizers.SGD(0.1, gradient_accumulation_steps=3), 6),
         (keras_svag.SVAG(0.1), 1),
+        (keras_svag.SVAG(0.1, gradient_accumulation_steps=3), 3),
         (keras_svag.SVAGAdam(0.1, ell=4), 1),
     ],
 )

@@ -86,27 +86,28 @@ def scale_optimizer(
 
     The scaled run follows the same SDE per example seen. `docs/theory.md` derives the rules: linear
     and heavy ball for SGD, and the square-root rule of
-    [Malladi et al., 2022](https://arxiv.org/abs/2205.10287) for adaptive optimizers. An average of
+    [Malladi et al., 2022](https://arxiv.org/abs/2205.10287) for Adam and RMSprop.
+    `docs/theory_optimizers.md` derives those of the other optimizers of Keras. An average of
     the weights (`use_ema`) scales by `ema_momentum**kappa`
     ([Busbridge et al., 2023](https://arxiv.org/abs/2307.13813)).
 
     Args:
-        optimizer: A `keras.optimizers.Optimizer` that has an SVAG version (SGD, RMSprop, Adam,
-            AdamW, or a user-defined one), a subclass of one, or an SVAG optimizer. It is not
-            modified.
+        optimizer: Any `keras.optimizers.Optimizer` but Adamax and Adadelta, or one whose class has
+            a `scaling_rule` or an SVAG version of yours. It is not modified.
         kappa: Float > 0, the factor on the batch size.
         rule: String, the name of a rule of this optimizer. `"linear"` on SGD with momentum is the
             heuristic of Goyal et al. (arXiv 1706.02677), which keeps the momentum. `"auto"` selects
             `"linear"` for SGD, `"heavy_ball"` for SGD with momentum, `"square_root"` for adaptive
-            optimizers, and the first rule of its SVAG version for others. Defaults to `"auto"`.
+            optimizers, `"normalized"` for Lion, Lamb and Muon, `"accumulated"` for Adagrad and
+            Ftrl, and the first rule that others declare. Defaults to `"auto"`.
 
     Returns:
         A new optimizer of the same class, without state.
 
     Raises:
-        ValueError: If `rule` is not a rule of the optimizer, `kappa` is so large that a decay rate
-            would not stay above 0 (the message states the limit), or the learning rate is a
-            schedule.
+        ValueError: If the optimizer has no rule (the message says why) or not this one, `kappa` is
+            so large that a decay rate would not stay above 0 (the message states the limit), or
+            the learning rate is a schedule.
 
     Example:
 
@@ -149,13 +150,6 @@ def _scale_value(value, factor):
 
 def check_supported(optimizer, ell):
     """Raises a `ValueError` if an option of an SVAG optimizer cannot be used with `ell`."""
-    if optimizer.gradient_accumulation_steps:
-        raise ValueError(
-            "`gradient_accumulation_steps` is not supported: it averages batches with equal "
-            "weights, and SVAG weights two of them differently. Received: "
-            f"gradient_accumulation_steps={optimizer.gradient_accumulation_steps}. "
-            "Use a larger batch size instead."
-        )
     for name in ("clipnorm", "clipvalue", "global_clipnorm"):
         value = getattr(optimizer, name)
         if value is not None and ell > 1:
