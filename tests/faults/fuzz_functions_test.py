@@ -80,6 +80,8 @@ OPTIMIZERS = st.sampled_from(
         keras.optimizers.AdamW(1e-3, beta_1=0.0),
         keras.optimizers.RMSprop(1e-3, momentum=0.5),
         keras.optimizers.Lion(1e-3),
+        keras.optimizers.Ftrl(1e-3),
+        keras.optimizers.Adamax(1e-3),
         keras_svag.SVAG(0.1, ell=4, weight_decay=1e-3),
     ]
 )

@@ -27,11 +27,11 @@ CHAINS, STEPS, KAPPA, SIGMA, CLOSE = 8000, 200, 4, 10.0, 0.1
 optimizers = keras.optimizers
 
 
-def run(optimizer, kappa, start=0.0, shape=(CHAINS,)):
-    """Ends of the chains, whose loss has its minimum at 1, after STEPS steps of the base run."""
+def run(optimizer, kappa, start=0.0, shape=(CHAINS,), steps=STEPS):
+    """Ends of the chains, whose loss has its minimum at 1, after as many steps of the base run."""
     rng = np.random.default_rng(round(8 * kappa))
     weight = keras.Variable(np.full(shape, start, "float32"))
-    for _ in range(round(STEPS / kappa)):
+    for _ in range(round(steps / kappa)):
         noise = rng.standard_normal(shape, dtype="float32")
         gradient = weight.numpy() - 1 + SIGMA / np.sqrt(kappa) * noise
         optimizer.apply([keras.ops.convert_to_tensor(gradient)], [weight])
@@ -152,12 +152,12 @@ def hyperparameters(optimizer, rule):
     return {name: optimizer.get_config()[name] for name in names}
 
 
-def run_oracle(step, optimizer, rule, kappa, shape, chains=4000):
+def run_oracle(step, optimizer, rule, kappa, shape, chains=4000, steps=STEPS):
     rng = np.random.default_rng(round(8 * kappa))
     target = 1 + np.arange(np.prod(shape)).reshape(shape) / 4
     weight, state = np.zeros((chains, *shape)) + np.sign(target - 1.3), {}
     arguments = hyperparameters(optimizer, rule)
-    for t in range(1, round(STEPS / kappa) + 1):
+    for t in range(1, round(steps / kappa) + 1):
         noise = SIGMA / np.sqrt(kappa) * rng.standard_normal(weight.shape)
         weight = step(weight, weight - target + noise, state, t, **arguments)
     return weight.reshape(chains, -1)
@@ -190,6 +190,32 @@ def test_p8_scaled_run_of_whole_weights(name):
         {**scaled.get_config(), "learning_rate": float(make().learning_rate) * KAPPA**0.5}
     )
     assert distance(run_oracle(step, root, rule, KAPPA, shape), base) > 2 * CLOSE
+
+
+ERRORS = {
+    # At kappa = 2, 4 and 8: the table of docs/theory_optimizers.md.
+    "lion": (lambda: optimizers.Lion(0.01, weight_decay=0.2), (0.04, 0.06, 0.09)),
+    "nadam": (lambda: optimizers.Nadam(0.01, beta_2=0.99, weight_decay=0.2), (0.03, 0.03, 0.10)),
+    "muon": (lambda: optimizers.Muon(0.03, weight_decay=0.2), (0.13, 0.26, 0.45)),
+    "lamb": (lambda: optimizers.Lamb(0.01, beta_2=0.99, weight_decay=0.2), (0.13, 0.25, 0.60)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ERRORS)
+def test_p8_errors_at_default_decay_rates(name):
+    make, errors = ERRORS[name]
+
+    def ends(optimizer, kappa):
+        if name not in ORACLES:
+            return run(optimizer, kappa, shape=(4000,), steps=800)
+        step, rule, _, shape = ORACLES[name]
+        return run_oracle(step, optimizer, rule, kappa, shape, chains=2000, steps=400)
+
+    base = ends(make(), 1)
+    found = [distance(ends(scale_optimizer(make(), kappa), kappa), base) for kappa in (2, 4, 8)]
+    print(name, np.round(found, 3))
+    np.testing.assert_allclose(found, errors, rtol=0, atol=0.02)
 
 
 def test_p8_muon_scales_its_other_weights_as_adam():
