@@ -263,6 +263,32 @@ def frozen():
     }
 
 
+def advised():
+    """Batch sizes in the advice on fits of random length and batch size, and those expected."""
+    import keras_svag
+    from keras_svag.callbacks import BatchSizeAdvisor
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 3)), rng.normal(size=(400, 1))
+    found, expected = [], []
+    is_jax = keras.backend.backend() == "jax"
+    # Keras cannot accumulate gradients over the replicas of TensorFlow.
+    for accumulation, steps in ((None, 1), (None, 4), (3, 1), (5, 3))[: 4 if is_jax else 2]:
+        model = keras_svag.SVAGSequential([keras.Input((3,)), keras.layers.Dense(1)])
+        optimizer = keras.optimizers.SGD(1e-3, gradient_accumulation_steps=accumulation)
+        model.compile(optimizer, "mse", steps_per_execution=steps, jit_compile=is_jax)
+        for _ in range(5):
+            batch_size = 4 * int(rng.integers(1, 9))
+            # JAX takes only batches that all devices can share.
+            n = 4 * int(rng.integers(15, 100)) + (0 if is_jax else int(rng.integers(4)))
+            advisor = BatchSizeAdvisor(verbose=0)
+            model.fit(x[:n], y[:n], batch_size, 2, verbose=0, callbacks=[advisor])
+            found.append(advisor.advice.batch_size if advisor.advice else 0)
+            expected.append(batch_size * (accumulation or 1))
+    noise, signal = advisor.advice.noise.mean, advisor.advice.signal.mean
+    return {"advised": found, "advised_expected": expected, "advised_numbers": [noise, signal]}
+
+
 def refused():
     """What `fit` says of a batch that replicas cannot share."""
     import keras_svag
