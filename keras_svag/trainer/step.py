@@ -66,7 +66,7 @@ class SplitBatchStep:
         # Each replica measures at B / replicas examples, where the noise is larger by that factor.
         size1, size2 = ops.cast(size1, "float32"), ops.cast(size2, "float32")
         # The halves of an odd batch differ: their harmonic mean is the batch size that N is of.
-        weight = 2.0 * size1 * size2 / (size1 + size2)
+        weight = 2.0 * size1 * size2 / ops.maximum(size1 + size2, 1.0)
         self._gradient_statistics.update_state(
             noise / replicas, signal, weight, batch_size=size1 + size2, replicas=replicas
         )
@@ -92,7 +92,9 @@ class SplitBatchStep:
             with self._svag.combined():
                 self._update(self._with_overwritten(gradients, gradients1, gradients2))
         else:
-            fraction = ops.cast(size1, "float32") / ops.cast(size1 + size2, "float32")
+            # A replica may have no example of a short last batch.
+            total = ops.maximum(ops.cast(size1 + size2, "float32"), 1.0)
+            fraction = ops.cast(size1, "float32") / total
             pairs = zip(gradients1, gradients2)
             means = [None if a is None else _weighted_mean(a, b, fraction) for a, b in pairs]
             self._update(self._with_overwritten(means, gradients1, gradients2))
