@@ -52,8 +52,8 @@ class AmplificationMixin:
       weight decay and averages advance once per pair. If a `LossScaleOptimizer` drops a batch that
       is not finite, the stored half waits for the next batch.
 
-    With `gradient_accumulation_steps=k`, the amplified gradients of k steps or pairs are averaged
-    and applied once: the step is that of batches k times as large, and its noise N / k.
+    `gradient_accumulation_steps=k` applies the mean of k amplified gradients: the step of batches k
+    times as large, of noise N / k.
 
     A subclass calls `_init_amplification` after the constructor of Keras, and sets `scaling_rule`:
     the `keras_svag.theory.scaling_rules.ScalingRule` that preserves the SDE, or a static function
@@ -180,7 +180,7 @@ class AmplificationMixin:
 
     @property
     def effective_step(self):
-        """Number of SVAG steps divided by `ell`, rounded down: the step that schedules see."""
+        """Number of SVAG steps divided by `ell`, rounded down: one per step of the run modeled."""
         ell = self._amplified["ell"]
         return ops.cast(ops.floor(ops.cast(self.iterations, ell.dtype) / ell), "int32")
 
@@ -190,10 +190,9 @@ class AmplificationMixin:
             return
         if self.gradient_accumulation_steps and backend.num_gradient_shards() > 1:
             raise ValueError(
-                "`gradient_accumulation_steps` cannot be used under a strategy with several "
-                "replicas, which TensorFlow cannot synchronize in the branch that Keras takes. "
-                f"Received: gradient_accumulation_steps={self.gradient_accumulation_steps}, "
-                f"{backend.num_gradient_shards()} replicas. Use a larger batch size, or JAX."
+                "`gradient_accumulation_steps` cannot be used with several replicas of TensorFlow, "
+                "which has no branches across them in Keras. Received: gradient_accumulation_steps="
+                f"{self.gradient_accumulation_steps}. Use a larger batch size, or JAX."
             )
         super().build(variables)
         # Also where they are not used: with another number of variables Keras would skip the
@@ -272,13 +271,10 @@ class AmplificationMixin:
         return super()._get_current_learning_rate()
 
     def _schedule_step(self):
-        """Returns the step that schedules see, on which gradients are accumulated as in Keras."""
-        count = self.gradient_accumulation_steps
-        if not count:
-            return self.effective_step
-        # Keras counts the batches that it accumulates here, and its update comes with the last.
-        batch = ops.cast(self._iterations % count, "int32")
-        return self.effective_step * count + batch
+        """Returns the step that schedules see: as in Keras, it counts accumulated batches."""
+        count = self.gradient_accumulation_steps or 1
+        # An update comes with the last of them.
+        return self.effective_step * count + ops.cast(self._iterations % count, "int32")
 
     def update_step(self, gradient, variable, learning_rate):
         """Runs the update of Keras with the scaled hyperparameters."""

@@ -6,6 +6,7 @@ import keras
 
 from keras_svag._checks import finite_float
 from keras_svag.optimizers import registry
+from keras_svag.schedules import LearningRateSchedule, scale_schedule
 from keras_svag.theory.scaling_rules import (
     AUTO,
     largest_kappa,
@@ -14,9 +15,16 @@ from keras_svag.theory.scaling_rules import (
     scale_factor,
 )
 
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+
 
 def find_rule(optimizer, rule=AUTO):
     """Returns a `ScalingRule` of an optimizer, by name or (`"auto"`) the one that keeps its SDE."""
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            "`optimizer` must be a Keras optimizer instance. Received: "
+            f"optimizer={optimizer!r}. Pass an instance, such as keras.optimizers.AdamW(1e-3)."
+        )
     rules = _rules_of(optimizer)
     if not isinstance(rule, str) or rule not in (AUTO, *(r.name for r in rules)):
         names = ", ".join(repr(r.name) for r in rules)
@@ -80,34 +88,50 @@ def check_kappa(optimizer, kappa, rule=AUTO):
 
 
 def scale_optimizer(
-    optimizer: keras.optimizers.Optimizer, kappa: float, rule: str = AUTO
+    optimizer: keras.optimizers.Optimizer,
+    kappa: float,
+    rule: str = AUTO,
+    keep_epochs: bool = True,
 ) -> keras.optimizers.Optimizer:
     """Returns the optimizer for a batch size multiplied by `kappa`.
 
     The scaled run follows the same SDE per example seen. `docs/theory.md` derives the rules: linear
     and heavy ball for SGD, and the square-root rule of
     [Malladi et al., 2022](https://arxiv.org/abs/2205.10287) for Adam and RMSprop.
-    `docs/theory_optimizers.md` derives those of the other optimizers of Keras. An average of
-    the weights (`use_ema`) scales by `ema_momentum**kappa`
-    ([Busbridge et al., 2023](https://arxiv.org/abs/2307.13813)).
+    `docs/theory_optimizers.md` derives those of the other optimizers of Keras. Besides,
+
+    - a learning rate schedule is scaled in value by the rule, and in time by 1/kappa: an epoch of
+      larger batches has kappa times fewer steps (`keras_svag.ScaledSchedule`);
+    - an average of the weights (`use_ema`) scales by `ema_momentum**kappa`
+      ([Busbridge et al., 2023](https://arxiv.org/abs/2307.13813)), and its overwrite frequency by
+      1/kappa;
+    - `clipnorm`, `global_clipnorm` and `clipvalue` are divided by `sqrt(kappa)`, as the noise of
+      the gradient is: they clip as often as before while the noise dominates. Where the signal
+      dominates they clip more often; set them by hand there.
 
     Args:
         optimizer: Any `keras.optimizers.Optimizer` but Adamax and Adadelta, or one whose class has
-            a `scaling_rule` or an SVAG version of yours. It is not modified.
+            a `scaling_rule` or an SVAG version of yours, or a `LossScaleOptimizer` around one of
+            these. It is not modified.
         kappa: Float > 0, the factor on the batch size.
         rule: String, the name of a rule of this optimizer. `"linear"` on SGD with momentum is the
             heuristic of Goyal et al. (arXiv 1706.02677), which keeps the momentum. `"auto"` selects
             `"linear"` for SGD, `"heavy_ball"` for SGD with momentum, `"square_root"` for adaptive
             optimizers, `"normalized"` for Lion, Lamb and Muon, `"accumulated"` for Adagrad and
             Ftrl, and the first rule that others declare. Defaults to `"auto"`.
+        keep_epochs: Boolean, whether the larger batches see as many epochs, hence a schedule of
+            kappa times fewer steps. With `False` it keeps its steps: for as many steps of more
+            epochs, or where the batch grows by `gradient_accumulation_steps`, since Keras counts
+            accumulated batches as steps of the schedule. Defaults to `True`.
 
     Returns:
         A new optimizer of the same class, without state.
 
     Raises:
-        ValueError: If the optimizer has no rule (the message says why) or not this one, `kappa` is
-            so large that a decay rate would not stay above 0 (the message states the limit), or
-            the learning rate is a schedule.
+        ValueError: If `optimizer` is not an instance, has no rule (the message says why) or not
+            this one; if `kappa` is so large that a decay rate would not stay above 0 (the message
+            states the limit); or if the learning rate is a function other than a
+            `LearningRateSchedule`.
 
     Example:
 
@@ -115,16 +139,20 @@ def scale_optimizer(
     >>> round(float(scaled.learning_rate), 6), round(scaled.beta_1, 6)
     (0.002, 0.6)
     """
-    scaled = scaled_hyperparameters(optimizer, kappa, rule)
-    return type(optimizer).from_config({**optimizer.get_config(), **scaled})
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        inner = scale_optimizer(optimizer.inner_optimizer, kappa, rule, keep_epochs)
+        return type(optimizer)(inner, optimizer.initial_scale, optimizer.dynamic_growth_steps)
+    scaled = scaled_hyperparameters(optimizer, kappa, rule, keep_epochs)
+    return type(optimizer).from_config({**registry.live_config(optimizer), **scaled})
 
 
-def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
+def scaled_hyperparameters(optimizer, kappa, rule=AUTO, keep_epochs=True):
     """Returns the hyperparameters that change with the batch size, scaled, as a dict."""
     kappa = check_kappa(optimizer, kappa, rule)
     config = registry.live_config(optimizer)
+    time_scale = 1.0 / kappa if keep_epochs else 1.0
     scaled = {
-        name: _scale_value(config[name], scale_factor(kappa, power))
+        name: _scale_value(config[name], scale_factor(kappa, power), time_scale)
         for name, power in find_rule(optimizer, rule).powers.items()
         if config.get(name) is not None
     }
@@ -135,22 +163,28 @@ def scaled_hyperparameters(optimizer, kappa, rule=AUTO):
         scaled["ema_momentum"] = scale_average_rate(config["ema_momentum"], kappa)
     if config.get("ema_overwrite_frequency"):
         scaled["ema_overwrite_frequency"] = max(1, round(config["ema_overwrite_frequency"] / kappa))
+    # The norm of a gradient that is mostly noise. An entry scales as the norm does.
+    for name in CLIPPING:
+        if config.get(name) is not None:
+            scaled[name] = config[name] * scale_factor(kappa, -0.5)
     return scaled
 
 
-def _scale_value(value, factor):
+def _scale_value(value, factor, time_scale):
+    if isinstance(value, LearningRateSchedule):
+        return scale_schedule(value, factor, time_scale)
     if callable(value):
         raise ValueError(
-            "`optimizer.learning_rate` must be a number: a schedule counts steps, and a larger "
-            f"batch size takes fewer. Received: learning_rate={type(value).__name__}. Create a "
-            f"schedule with values multiplied by {factor:.6g} and steps divided by kappa."
+            "`optimizer.learning_rate` must be a number or a LearningRateSchedule, because a "
+            f"function cannot be scaled. Received: learning_rate={value!r}. Pass its value, or "
+            "subclass keras.optimizers.schedules.LearningRateSchedule."
         )
     return value * factor
 
 
 def check_supported(optimizer, ell):
     """Raises a `ValueError` if an option of an SVAG optimizer cannot be used with `ell`."""
-    for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+    for name in CLIPPING:
         value = getattr(optimizer, name)
         if value is not None and ell > 1:
             raise ValueError(

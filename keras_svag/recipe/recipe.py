@@ -17,7 +17,7 @@ from keras_svag.recipe import model as model_checks
 from keras_svag.recipe.canonical import short_digest
 from keras_svag.recipe.facts import TrainingFacts, effective_steps
 from keras_svag.recipe.rates import tabulate
-from keras_svag.schedules import RescaledSchedule
+from keras_svag.schedules import ScaledSchedule
 from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -208,9 +208,7 @@ class Recipe:
         if isinstance(rate, Schedule):
             kappa = batch_size / self.batch_size
             factor = kappa**facts.learning_rate_power
-            return (
-                rate if kappa == 1 else RescaledSchedule(rate, factor=factor, time_scale=1 / kappa)
-            )
+            return rate if kappa == 1 else ScaledSchedule(rate, factor=factor, time_scale=1 / kappa)
         rate = facts.learning_rate_at(batch_size)
         return rate if self.schedule is None else self.schedule(rate, facts.steps_at(batch_size))
 

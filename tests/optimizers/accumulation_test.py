@@ -167,7 +167,7 @@ except ValueError as error:
 def test_p8_replicas_of_tensorflow_do_not_accumulate():
     # Keras fails there too, with a RuntimeError about merge_call.
     said = run_code(REPLICAS, backend="tensorflow")
-    assert "`gradient_accumulation_steps` cannot be used" in said and "2 replicas. Use" in said
+    assert "`gradient_accumulation_steps` cannot be used" in said and "steps=2. Use" in said
 
 
 def test_p8_studies_do_not_accumulate():
