@@ -14,6 +14,7 @@ check_backend()
 from keras_svag import callbacks, theory  # noqa: E402, F401
 from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop  # noqa: E402
 from keras_svag.optimizers.scaling import scale_optimizer  # noqa: E402
+from keras_svag.schedules import ScaledSchedule  # noqa: E402
 from keras_svag.theory import svag_coefficients, svag_epochs, svag_steps  # noqa: E402
 from keras_svag.trainer import (  # noqa: E402
     SVAGFunctional,
@@ -36,6 +37,7 @@ __all__ = [
     "SVAGModel",
     "SVAGRMSprop",
     "SVAGSequential",
+    "ScaledSchedule",
     "__version__",
     "check_linear_scaling",
     "check_sde",

@@ -19,6 +19,7 @@ OPTIMIZER_HOOKS = (
 # Attributes of `keras.optimizers.Optimizer` that it uses.
 OPTIMIZER_ATTRIBUTES = (
     "_get_variable_index",
+    "_iterations",
     "_learning_rate",
     "_track_variable",
     "_trainable_variables",

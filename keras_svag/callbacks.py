@@ -1,15 +1,14 @@
 """Callbacks for `fit`."""
 
-import math
+import functools
+import typing
+import warnings
 
 import keras
-import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_svag._checks import finite_float, positive_int
-from keras_svag._keras import learned_weights
-from keras_svag.advice import Advice, advise
+from keras_svag._checks import finite_float
+from keras_svag.advice import Advice, Recorder, advise, figure, wording
 from keras_svag.models.scale_invariance import is_scale_invariant
 from keras_svag.optimizers.scaling import check_kappa
 from keras_svag.theory import DEFAULT_CLOSENESS
@@ -17,35 +16,64 @@ from keras_svag.theory.scaling_rules import AUTO
 from keras_svag.theory.verdicts.decision import validate_closeness
 from keras_svag.trainer import SVAGModel
 
+if typing.TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["BatchSizeAdvisor"]
 
-# A reading costs about as much as a step of a small network.
-_MIN_STEPS_PER_READING, _READINGS_PER_EPOCH = 25, 10
+
+def _never_raises(hook):
+    """Turns an error of a hook into one warning: who only advises must not end a training run."""
+
+    @functools.wraps(hook)
+    def guarded(self, *args, **kwargs):
+        try:
+            hook(self, *args, **kwargs)
+        except Exception as error:
+            if not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"`BatchSizeAdvisor` failed and may give no advice; training is not affected. "
+                    f"{type(error).__name__}: {error}",
+                    stacklevel=2,
+                )
+
+    return guarded
 
 
 class BatchSizeAdvisor(keras.callbacks.Callback):
     """Advises during `fit` on the largest batch size to which training can be scaled.
 
-    Works with an `SVAGModel` and any Keras optimizer. After every epoch it prints
+    Works with an `SVAGModel` and any Keras optimizer. After an epoch it prints a line such as
 
-    - `C^2 + (C^2 - 1) N/G` with its 95 % interval, for SGD without momentum an upper bound on the
-      factor kappa on the batch size: training changes above it, and may change below it. For other
-      optimizers it is a guide, not a bound; with momentum b, `kappa (1 - b)` is printed beside it,
-      which must stay of order 1;
-    - the scaling rule for the hyperparameters of this optimizer;
+        batch size: x 3.3 at most (95 %: 2.0 to 5.1), heuristic, not in equilibrium; noise scale 84
+
+    as soon as there is something to say, and after training the details, also returned by
+    `report`:
+
+    - the largest factor kappa on the batch size, `C^2 + (C^2 - 1) N/G`. For SGD without momentum it
+      is an upper bound: training changes above it, and may change below it. For other optimizers it
+      is a guide, not a bound; with momentum b, `kappa (1 - b)` must stay of order 1;
     - whether the bound is a theorem here (SGD without momentum, weight decay, a scale-invariant
       network, equilibrium) or a heuristic, and why;
-    - the simple noise scale B N/G of McCandlish et al. (arXiv 1812.06162). Batches of plain `fit`
-      come from shuffled epochs, which lowers G by (B/n) N.
+    - the simple noise scale B N/G of McCandlish et al. (arXiv 1812.06162), in examples. Batches of
+      plain `fit` come from shuffled epochs, which lowers G by (B/n) N;
+    - the scaling rule of this optimizer, and the optimizer scaled by `kappa` as code.
 
-    With an SVAG optimizer the base batch is B, half of the batch of `fit`. Any other optimizer
-    steps on the whole batch of 2B, whose noise is N/2. In either case kappa multiplies the batch
-    size of `fit`.
+    With an SVAG optimizer the base batch is half of the batch of `fit`; any other optimizer steps
+    on the whole batch, or on several with `gradient_accumulation_steps`. In any case kappa
+    multiplies the batch size of `fit`, which is read from the batches themselves.
 
     N, G, the squared weight norm R and the learning rate are read ten times an epoch, but at most
-    every 25 steps, without waiting for the device in between. Averages are over the longest window
-    at one learning rate, after its approach to equilibrium. Intervals allow for correlation between
-    readings, not for the spread between runs. A second `fit` continues the records.
+    every 25 batches, without waiting for the device in between. Averages are over the latest steps
+    at one learning rate, after the approach to equilibrium. While the learning rate moves they are
+    over the latest quarter of the run, about ten readings at least, and the line says so. Intervals
+    allow for correlation between readings, not for the spread between runs. A second `fit`
+    continues the records.
+
+    In a loop with `train_on_batch`, call the methods of the callback as `keras.callbacks.Callback`
+    says: at least `on_epoch_begin`, `on_train_batch_begin` and `on_epoch_end`. An error inside the
+    callback becomes a warning.
 
     Reference: [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470), section 5.
 
@@ -56,7 +84,6 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         scale_invariant: True or False if known without `x`. Defaults to `None`: unknown.
         closeness: C > 1, the factor within which R, G and B N must stay. Defaults to `sqrt(2)`.
         rule: scaling rule; see `keras_svag.scale_optimizer`. Defaults to `"auto"`.
-        batch_size: B, half of the batch size of `fit`. Defaults to `None`: inferred.
         verbose: 0 or 1; 1 prints the advice. Defaults to `1`.
 
     Attributes:
@@ -64,8 +91,8 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         history: the list of the advice of every epoch.
 
     Raises:
-        ValueError: if an argument is out of range; in `fit`, if the model is not an `SVAGModel`,
-            does not measure noise, or `kappa` is beyond the optimizer's scaling rule.
+        ValueError: if an argument is out of range; when `fit` begins, if the model is not an
+            `SVAGModel`, does not measure noise, or `kappa` is beyond the optimizer's scaling rule.
 
     Example:
 
@@ -85,7 +112,6 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         scale_invariant: bool | None = None,
         closeness: float = DEFAULT_CLOSENESS,
         rule: str = AUTO,
-        batch_size: int | None = None,
         verbose: int = 1,
     ):
         super().__init__()
@@ -96,11 +122,10 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         self._scale_invariant = scale_invariant
         self._closeness = validate_closeness(closeness)
         self._rule = rule
-        self._batch_size = None if batch_size is None else positive_int("batch_size", batch_size)
         self._verbose = verbose
-        self._rows: list[dict[str, float]] = []
-        self._previous = None  # the reading at the start of the current row
-        self._next_reading = 0
+        self._recorder = Recorder()
+        self._line = ""  # to be printed when the progress bar is complete
+        self._has_warned = False
         self.advice: Advice | None = None
         self.history: list[Advice] = []
 
@@ -123,90 +148,67 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
             )
         if self._kappa is not None or self._rule != AUTO:
             check_kappa(self._optimizer, self._kappa or 1.0, self._rule)
-        if self._rows and int(self._optimizer.iterations) < self._rows[-1]["step"]:
-            self._rows = []  # recompiled: a new run
-        self._previous = None
+        self._begin_fit()
 
+    @_never_raises
+    def _begin_fit(self):
+        self._recorder.begin_fit(self._optimizer)
+
+    @_never_raises
     def on_epoch_begin(self, epoch, logs=None):
         """Schedules a reading before the first batch."""
-        self._previous, self._next_reading = None, 0
+        self._print_line()
+        self._recorder.begin_epoch()
 
     # Not `on_train_batch_end`: for a callback that has it, Keras fetches the logs of every batch
-    # from the device.
+    # from the device. `self.model` also makes JAX wait, so it is read only if needed.
+    @_never_raises
     def on_train_batch_begin(self, batch, logs=None):
         """Takes a reading if one is due."""
-        if batch >= self._next_reading:
-            reading = self._read()
-            self._add_row(reading)
-            self._previous = reading
-            steps = (self.params or {}).get("steps") or 0
-            self._next_reading = batch + max(
-                _MIN_STEPS_PER_READING, math.ceil(steps / _READINGS_PER_EPOCH)
-            )
+        if self._recorder.is_due(batch):
+            num_batches = (self.params or {}).get("steps")
+            self._recorder.read(self.model, self._optimizer, batch, num_batches)
 
+    @_never_raises
     def on_test_begin(self, logs=None):
         """Takes a reading before validation resets the metrics."""
-        if self._previous:
-            self._add_row(self._read())
+        self._recorder.end_epoch(self.model, self._optimizer)
 
+    @_never_raises
     def on_epoch_end(self, epoch, logs=None):
-        """Updates and prints the advice."""
-        if self._previous:
-            self._add_row(self._read())
-        if self._rows:
+        """Updates the advice, and prints it as a line."""
+        self._recorder.end_epoch(self.model, self._optimizer)
+        if self._recorder.rows:
             self.advice = self._advise(epoch)
             self.history.append(self.advice)
-            self._print(f"Epoch {epoch + 1}: {self.advice}")
+            self._line = str(self.advice)
+        if not self.params:  # not in `fit`, whose progress bar ends its line later
+            self._print_line()
 
+    @_never_raises
     def on_train_end(self, logs=None):
-        """Prints the last advice with the state of equilibrium and code."""
-        if self.advice:
-            self._print(self.advice.describe())
+        """Prints the details."""
+        if self._verbose:
+            first, *details = self.report().splitlines()
+            is_printed = self.advice is not None and self.advice.is_known and not self._line
+            print("\n".join(details if is_printed else [first, *details]), flush=True)
+            self._line = ""
 
-    def _read(self):
-        """Returns sums of N and G over the epoch, R, the step and the learning rate."""
-        model, optimizer = self.model, self._optimizer
-        weights = learned_weights(model)
-        squares = [ops.sum(ops.square(ops.cast(w, "float32"))) for w in weights]
-        return {
-            # Noise, signal and number of examples.
-            "sums": np.array([float(v) for v in model._gradient_statistics.variables]),
-            "weight_norm": float(sum(squares)),
-            "step": int(optimizer.iterations),
-            "learning_rate": float(optimizer.learning_rate),
-        }
+    def report(self) -> str:
+        """Returns the latest advice with its evidence, and code for `kappa`, as a few lines."""
+        return wording.NOTHING_KNOWN if self.advice is None else self.advice.describe()
 
-    def _add_row(self, reading):
-        """Records the means of N and G since the previous reading."""
-        previous, self._previous = self._previous, None
-        if previous is None:
-            return
-        noise, signal, examples = reading["sums"] - previous["sums"]
-        steps = reading["step"] - previous["step"]
-        if examples <= 0 or steps <= 0:  # no step in between had finite gradients
-            return
-        rate = reading["learning_rate"]
-        unchanged = math.isclose(rate, previous["learning_rate"], rel_tol=1e-6)
-        self._rows.append(
-            {
-                "step": reading["step"],
-                # NaN equals no other rate: the row belongs to no window at one learning rate.
-                "learning_rate": rate if unchanged else math.nan,
-                "gradient_noise": noise / examples,
-                "gradient_signal": signal / examples,
-                "weight_norm": reading["weight_norm"],
-                "examples_per_step": examples / steps,
-            }
-        )
+    def plot(self) -> "Figure":
+        """Returns a figure of noise scale, bound and learning rate over the steps of the run."""
+        return figure.draw(self.history, self._recorder.rows)
 
     def _advise(self, epoch):
         scale_invariant = self._scale_invariant
         if scale_invariant is None and self._x is not None:
             scale_invariant = is_scale_invariant(self.model, self._x)
         return advise(
-            self._rows,
+            self._recorder.rows,
             self._optimizer,
-            self._batch_size or self._inferred_batch_size(),
             scale_invariant,
             self._kappa,
             self._rule,
@@ -214,12 +216,7 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
             epoch=epoch,
         )
 
-    def _inferred_batch_size(self):
-        # The maximum: a short last batch or a step without finite gradients lowers a row's mean.
-        examples = max(row["examples_per_step"] for row in self._rows)
-        return max(1, round(examples / (self._optimizer.gradient_accumulation_steps or 1)))
-
-    def _print(self, text):
-        if self._verbose:
-            # The progress bar of Keras leaves its line open.
-            print(f"\n{text}", flush=True)
+    def _print_line(self):
+        if self._verbose and self._line:
+            print(self._line, flush=True)
+        self._line = ""

@@ -13,6 +13,8 @@ from keras import ops
 from keras_svag._checks import as_list, finite_float, one_line, positive_int
 
 LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
+# Of a quotient of float32: a few units in the last place.
+ROUNDING = 4e-7
 
 
 def constant(learning_rate, total):
@@ -69,7 +71,7 @@ def keras_schedule(learning_rate, total, class_name, config, base_total):
             f"`schedule.config` must hold the arguments of keras.optimizers.schedules.{class_name}."
             f" Received: config={dict(config)}. Keras says: {one_line(error)}"
         ) from error
-    return RescaledSchedule(schedule, factor=learning_rate, time_scale=total / base_total)
+    return ScaledSchedule(schedule, factor=learning_rate, time_scale=total / base_total)
 
 
 def warm_up(schedule, total, fraction=0.0, factor=0.01, gradual=False):
@@ -165,25 +167,59 @@ class WarmUp(ScheduleWrapper):
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
-class RescaledSchedule(ScheduleWrapper):
-    """Multiplies a schedule by `factor` and its time by `time_scale`, which must be > 0."""
+class ScaledSchedule(ScheduleWrapper):
+    """A schedule scaled in value and in time.
+
+    At step k it is `factor * schedule(floor(k / time_scale))`. `keras_svag.scale_optimizer` scales
+    schedules with it: at kappa times the batch size an epoch has kappa times fewer steps, so
+    `time_scale` is 1/kappa. It can be saved with the optimizer or model.
+
+    Args:
+        schedule: A `keras.optimizers.schedules.LearningRateSchedule`.
+        factor: Float > 0 that multiplies the learning rate. Defaults to `1.0`.
+        time_scale: Float > 0 that multiplies the steps. Defaults to `1.0`.
+
+    Raises:
+        ValueError: If an argument is not of that kind.
+
+    Example:
+
+    >>> cosine = keras.optimizers.schedules.CosineDecay(0.1, decay_steps=1000)
+    >>> scaled = ScaledSchedule(cosine, factor=4.0, time_scale=0.25)
+    >>> float(scaled(125)) == 4 * float(cosine(500))
+    True
+    """
 
     def __init__(self, schedule, factor=1.0, time_scale=1.0):
         super().__init__()
+        if not isinstance(schedule, LearningRateSchedule):
+            raise ValueError(
+                "`schedule` must be a keras.optimizers.schedules.LearningRateSchedule. "
+                f"Received: schedule={schedule!r}"
+            )
         self.schedule = schedule
-        self.factor = float(factor)
+        self.factor = finite_float("factor", factor, "a number > 0", 0.0, exclusive=True)
         self.time_scale = finite_float(
             "time_scale", time_scale, "a number > 0", 0.0, exclusive=True
         )
 
     def __call__(self, step):
         """Returns the learning rate at a step, a scalar tensor."""
-        inner = ops.floor(ops.cast(step, "float32") / self.time_scale)
+        # In float32 a quotient may end just below the whole number that it is.
+        inner = ops.floor(ops.cast(step, "float32") / self.time_scale * (1.0 + ROUNDING))
         return self.factor * self.schedule(ops.cast(inner, "int32"))
 
     def get_config(self):
         """Returns the arguments."""
         return super().get_config() | {"factor": self.factor, "time_scale": self.time_scale}
+
+
+def scale_schedule(schedule, factor, time_scale=1.0):
+    """Returns a `ScaledSchedule`, not nested in another one."""
+    if type(schedule) is ScaledSchedule:
+        factor, time_scale = factor * schedule.factor, time_scale * schedule.time_scale
+        schedule = schedule.schedule
+    return ScaledSchedule(schedule, factor, time_scale)
 
 
 def increasing_fractions(name, values):

@@ -8,7 +8,7 @@ import keras_svag
 from keras_svag.config.schedule import build_schedule, validate_schedule
 from keras_svag.recipe.rates import tabulate
 from keras_svag.schedules import (
-    RescaledSchedule,
+    ScaledSchedule,
     Triangle,
     WarmUp,
     keras_schedule,
@@ -98,7 +98,7 @@ def test_in_the_optimizer_schedules_see_effective_steps():
         Triangle(0.8, 8, (1.0, 0.5), 0.1),
         WarmUp(0.8, 3, 0.1),
         WarmUp(Triangle(0.8, 8), 3, 0.1, gradual=True),
-        RescaledSchedule(keras.optimizers.schedules.CosineDecay(1.0, 8), 0.5, 2.0),
+        ScaledSchedule(keras.optimizers.schedules.CosineDecay(1.0, 8), 0.5, 2.0),
     ],
     ids=["triangle", "warm-up", "nested", "rescaled"],
 )

@@ -1,8 +1,10 @@
 """SVAG versions of the Keras optimizers."""
 
+from keras_svag.optimizers import keras_rules as keras_rules
 from keras_svag.optimizers.amplification import AmplificationMixin
 from keras_svag.optimizers.registry import (
     get_svag_class,
+    register_scaling_rule,
     svag_class_for,
     svag_classes,
     svag_version,
@@ -19,6 +21,7 @@ __all__ = [
     "SVAGAdamW",
     "SVAGRMSprop",
     "get_svag_class",
+    "register_scaling_rule",
     "scale_optimizer",
     "svag_class_for",
     "svag_classes",

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_svag._backend import backend_module
 from keras_svag.optimizers import registry, scaling
-from keras_svag.optimizers.decay_rate import DecayRate
+from keras_svag.optimizers.replaced import DecayRate, ScaledView
 from keras_svag.theory import svag_coefficients
 from keras_svag.theory.coefficients import validate_ell
 from keras_svag.theory.scaling_rules import ScalingRule, scale_average_rate
@@ -34,20 +34,6 @@ def dense_gradient(gradient):
     return ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
 
 
-class _ScaledView:
-    """A view of an optimizer in which some hyperparameters are replaced.
-
-    Replacing them in the optimizer itself would not be safe: the threads of replicas interleave.
-    """
-
-    def __init__(self, optimizer, **replaced):
-        self._optimizer = optimizer
-        self.__dict__.update(replaced)
-
-    def __getattr__(self, name):
-        return getattr(self._optimizer, name)
-
-
 class AmplificationMixin:
     """Adds amplification to a Keras optimizer; put it before the Keras class among the bases.
 
@@ -65,6 +51,9 @@ class AmplificationMixin:
       Of two calls one stores `r1 * g1`, the other adds `r2 * g2` and takes the step; `iterations`,
       weight decay and averages advance once per pair. If a `LossScaleOptimizer` drops a batch that
       is not finite, the stored half waits for the next batch.
+
+    `gradient_accumulation_steps=k` applies the mean of k amplified gradients: the step of batches k
+    times as large, of noise N / k.
 
     A subclass calls `_init_amplification` after the constructor of Keras, and sets `scaling_rule`:
     the `keras_svag.theory.scaling_rules.ScalingRule` that preserves the SDE, or a static function
@@ -126,9 +115,9 @@ class AmplificationMixin:
         # Divisors, not factors: dividing by a power of two, or by 1, is exact.
         values |= {f"{name}_divisor": ell**power for name, power in rule.powers.items()}
         for name in scaling.scaled_decay_rates(self):
-            rate = getattr(self, name)
-            values[name] = 1 - (1 - rate) / ell if ell != 1 else rate
-            values[f"{name}_complement"] = (1 - rate) / ell
+            rate, divisor = getattr(self, name), ell ** rule.decay_powers[name]
+            values[name] = 1 - (1 - rate) / divisor if ell != 1 else rate
+            values[f"{name}_complement"] = (1 - rate) / divisor
         if self.use_ema:
             values["ema_momentum"] = scale_average_rate(self.ema_momentum, 1 / ell)
         return values
@@ -163,7 +152,7 @@ class AmplificationMixin:
             values = {
                 n: v if isinstance(v, DecayRate) else ops.cast(v, dtype) for n, v in values.items()
             }
-        return _ScaledView(self, **values)
+        return ScaledView(self, **values)
 
     @property
     def ell(self) -> float:
@@ -191,7 +180,7 @@ class AmplificationMixin:
 
     @property
     def effective_step(self):
-        """Number of SVAG steps divided by `ell`, rounded down: the step that schedules see."""
+        """Number of SVAG steps divided by `ell`, rounded down: one per step of the run modeled."""
         ell = self._amplified["ell"]
         return ops.cast(ops.floor(ops.cast(self.iterations, ell.dtype) / ell), "int32")
 
@@ -199,6 +188,12 @@ class AmplificationMixin:
         """Creates the optimizer's variables, with one accumulator per weight."""
         if self.built:
             return
+        if self.gradient_accumulation_steps and backend.num_gradient_shards() > 1:
+            raise ValueError(
+                "`gradient_accumulation_steps` cannot be used with several replicas of TensorFlow, "
+                "which has no branches across them in Keras. Received: gradient_accumulation_steps="
+                f"{self.gradient_accumulation_steps}. Use a larger batch size, or JAX."
+            )
         super().build(variables)
         # Also where they are not used: with another number of variables Keras would skip the
         # optimizer when it loads a file.
@@ -255,8 +250,8 @@ class AmplificationMixin:
             for accumulator, gradient in zip(stored, grads):
                 accumulator.assign(self._weighted(gradient, 1) * shards)
             self._half_stored.assign(1)
-            # Keras counts every call; `iterations` counts SVAG steps.
-            self.iterations.assign_sub(1)
+            # Keras counts every call, also of those that accumulate; a pair is to count once.
+            self._iterations.assign_sub(1)
 
         def add_second_and_step():
             total = [a / shards + self._weighted(g, 2) for a, g in zip(stored, grads)]
@@ -272,8 +267,14 @@ class AmplificationMixin:
 
     def _get_current_learning_rate(self):
         if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-            return self._learning_rate(self.effective_step)
+            return self._learning_rate(self._schedule_step())
         return super()._get_current_learning_rate()
+
+    def _schedule_step(self):
+        """Returns the step that schedules see: as in Keras, it counts accumulated batches."""
+        count = self.gradient_accumulation_steps or 1
+        # An update comes with the last of them.
+        return self.effective_step * count + ops.cast(self._iterations % count, "int32")
 
     def update_step(self, gradient, variable, learning_rate):
         """Runs the update of Keras with the scaled hyperparameters."""
@@ -291,7 +292,7 @@ class AmplificationMixin:
 
     def _update_model_variables_moving_average(self, trainable_variables):
         if self.use_ema:
-            view = _ScaledView(self, ema_momentum=self._tensor("ema_momentum"))
+            view = ScaledView(self, ema_momentum=self._tensor("ema_momentum"))
             super()._update_model_variables_moving_average.__func__(view, trainable_variables)
 
     def get_config(self):

@@ -1,11 +1,15 @@
-"""Registry of SVAG optimizers; defining a class registers it."""
+"""Registry of SVAG optimizers and of scaling rules; defining an SVAG class registers both."""
+
+from collections.abc import Callable
 
 import keras
 
 from keras_svag import _keras
 from keras_svag._checks import one_of
+from keras_svag.theory.scaling_rules import ScalingRule
 
 _BY_NAME, _BY_KERAS_CLASS = {}, {}
+_RULES = {}  # of optimizers without an SVAG version; a string says why there is none
 
 
 def register(svag_class, keras_class):
@@ -14,6 +18,40 @@ def register(svag_class, keras_class):
     if known is None or known.__name__ == svag_class.__name__:
         _BY_KERAS_CLASS[keras_class] = svag_class
     _BY_NAME[svag_class.__name__] = svag_class
+
+
+def register_scaling_rule(optimizer_class: type, rule: ScalingRule | Callable | str):
+    """Declares the scaling rule of an optimizer class that has no SVAG version.
+
+    `scale_optimizer` then accepts the class and its subclasses. For a class of your own, the class
+    attribute `scaling_rule` does the same.
+
+    Args:
+        optimizer_class: A subclass of `keras.optimizers.Optimizer`.
+        rule: A `keras_svag.theory.scaling_rules.ScalingRule`, a function of an optimizer that
+            returns a tuple of them, first the one that preserves the SDE, or a string: the reason
+            why there is none, for the error message.
+
+    Example:
+
+    >>> from keras_svag.theory.scaling_rules import LINEAR_RULE
+    >>> class MyOptimizer(keras.optimizers.Optimizer):
+    ...     pass
+    >>> register_scaling_rule(MyOptimizer, LINEAR_RULE)
+    """
+    _RULES[optimizer_class] = rule
+
+
+def scaling_rule_of(optimizer_class):
+    """Returns what is declared as rule of a class or its nearest base, or `None`."""
+    if hasattr(optimizer_class, "scaling_rule"):
+        return optimizer_class.scaling_rule
+    for cls in optimizer_class.__mro__:
+        if cls in _BY_KERAS_CLASS:
+            return _BY_KERAS_CLASS[cls].scaling_rule
+        if cls in _RULES:
+            return _RULES[cls]
+    return None
 
 
 def svag_classes() -> dict[str, type]:
@@ -71,6 +109,11 @@ def svag_class_for(keras_class: type) -> type | None:
 def known_optimizers():
     """Returns the names of all optimizers that can be amplified, for error messages."""
     return ", ".join([*(cls.__name__ for cls in _BY_KERAS_CLASS), *_BY_NAME])
+
+
+def scalable_optimizers():
+    """Returns the names of the optimizers that have a scaling rule only, for error messages."""
+    return ", ".join(cls.__name__ for cls, rule in _RULES.items() if not isinstance(rule, str))
 
 
 def live_config(optimizer):

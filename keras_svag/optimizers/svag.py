@@ -59,10 +59,10 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
         weight_decay: Float, decoupled weight decay as in Keras: each step first subtracts
             `learning_rate / ell * weight_decay * w`. Defaults to `None`.
         name: String, the name of the optimizer. Defaults to `"svag"`.
-        **kwargs: Other arguments of `keras.optimizers.SGD`. `gradient_accumulation_steps` is not
-            supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`, because
-            clipping the amplified gradient biases it. `ema_momentum` m becomes
-            `m**(1 / ell)`.
+        **kwargs: Other arguments of `keras.optimizers.SGD`. With `gradient_accumulation_steps=k` a
+            step takes the mean of k amplified gradients. `clipnorm`, `clipvalue` and
+            `global_clipnorm` cannot be used with `ell > 1`, because clipping the amplified gradient
+            biases it. `ema_momentum` m becomes `m**(1 / ell)`.
 
     Raises:
         ValueError: If `ell` is not a finite number >= 0.5, or cannot be combined with another

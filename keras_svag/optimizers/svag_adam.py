@@ -41,9 +41,10 @@ class SVAGAdam(AmplificationMixin, keras.optimizers.Adam):
             Defaults to `False`.
         weight_decay: Float, decoupled weight decay. Defaults to `None`.
         name: String, the name of the optimizer. Defaults to `"svag_adam"`.
-        **kwargs: Other arguments of `keras.optimizers.Adam`. `gradient_accumulation_steps` is not
-            supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`, because
-            clipping the amplified gradient biases it.
+        **kwargs: Other arguments of `keras.optimizers.Adam`. With `gradient_accumulation_steps=k` a
+            step takes the mean of k amplified gradients. `clipnorm`, `clipvalue` and
+            `global_clipnorm` cannot be used with `ell > 1`, because clipping the amplified gradient
+            biases it.
 
     Raises:
         ValueError: If `ell` is not a finite number >= 0.5, cannot be combined with another
@@ -101,9 +102,10 @@ class SVAGAdamW(AmplificationMixin, keras.optimizers.AdamW):
         amsgrad: Boolean, whether to apply AMSGrad, whose maximum scales like the second moment.
             Defaults to `False`.
         name: String, the name of the optimizer. Defaults to `"svag_adamw"`.
-        **kwargs: Other arguments of `keras.optimizers.AdamW`. `gradient_accumulation_steps` is not
-            supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`, because
-            clipping the amplified gradient biases it.
+        **kwargs: Other arguments of `keras.optimizers.AdamW`. With `gradient_accumulation_steps=k`
+            a step takes the mean of k amplified gradients. `clipnorm`, `clipvalue` and
+            `global_clipnorm` cannot be used with `ell > 1`, because clipping the amplified gradient
+            biases it.
 
     Raises:
         ValueError: As for `SVAGAdam`.

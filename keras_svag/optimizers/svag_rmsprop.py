@@ -47,9 +47,10 @@ class SVAGRMSprop(AmplificationMixin, keras.optimizers.RMSprop):
             Defaults to `False`.
         weight_decay: Float, decoupled weight decay. Defaults to `None`.
         name: String, the name of the optimizer. Defaults to `"svag_rmsprop"`.
-        **kwargs: Other arguments of `keras.optimizers.RMSprop`. `gradient_accumulation_steps` is
-            not supported, nor are `clipnorm`, `clipvalue` and `global_clipnorm` with `ell > 1`,
-            because clipping the amplified gradient biases it.
+        **kwargs: Other arguments of `keras.optimizers.RMSprop`. With
+            `gradient_accumulation_steps=k` a step takes the mean of k amplified gradients.
+            `clipnorm`, `clipvalue` and `global_clipnorm` cannot be used with `ell > 1`, because
+            clipping the amplified gradient biases it.
 
     Raises:
         ValueError: If `ell` is not a finite number >= 0.5, cannot be combined with another

@@ -22,6 +22,13 @@ def check_optimizer(optimizer):
             "`optimizer` must have ell=1: studies set ell themselves. "
             f"Received: optimizer.ell={ell:g}"
         )
+    if optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            "`optimizer` must not accumulate gradients: a study counts a step for every batch, and "
+            "keeps its data on the device. Received: optimizer.gradient_accumulation_steps="
+            f"{optimizer.gradient_accumulation_steps}. Multiply batch_size by it instead, which "
+            "takes the same steps."
+        )
     if has_decay_exclusions(optimizer):
         raise ValueError(
             "`optimizer` must decay all weights equally, as the theory and the scaling rules "

@@ -19,7 +19,7 @@ from keras_svag.recipe import model as model_checks
 from keras_svag.recipe.canonical import short_digest
 from keras_svag.recipe.facts import TrainingFacts, effective_steps
 from keras_svag.recipe.rates import call_schedule, tabulate
-from keras_svag.schedules import RescaledSchedule
+from keras_svag.schedules import ScaledSchedule
 from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
 from keras_svag.version import BACKENDS, package_versions
 
@@ -232,9 +232,7 @@ class Recipe:
         if isinstance(rate, Schedule):
             kappa = batch_size / self.batch_size
             factor = kappa**facts.learning_rate_power
-            return (
-                rate if kappa == 1 else RescaledSchedule(rate, factor=factor, time_scale=1 / kappa)
-            )
+            return rate if kappa == 1 else ScaledSchedule(rate, factor=factor, time_scale=1 / kappa)
         rate = facts.learning_rate_at(batch_size)
         if self.schedule is None:
             return rate

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 LINEAR, HEAVY_BALL, SQUARE_ROOT, AUTO = "linear", "heavy_ball", "square_root", "auto"
+NORMALIZED, ACCUMULATED = "normalized", "accumulated"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +16,11 @@ class ScalingRule:
     """Rule that scales hyperparameters with the batch size.
 
     Attributes:
-        name: `"linear"`, `"heavy_ball"`, `"square_root"`, or a name of your own.
+        name: `"linear"`, `"heavy_ball"`, `"square_root"`, `"normalized"`, `"accumulated"`, or a
+            name of your own.
         powers: Dict from hyperparameter to the power of kappa that multiplies it, 0 for no change.
-        decay_rates: Names of hyperparameters b whose complement `1 - b` is multiplied by kappa.
+        decay_rates: Names of hyperparameters b whose complement `1 - b` is multiplied by kappa, or
+            a dict from these names to the power of kappa.
 
     Raises:
         ValueError: If `powers` lacks `learning_rate` or `weight_decay`.
@@ -25,7 +28,7 @@ class ScalingRule:
 
     name: str
     powers: Mapping[str, float]
-    decay_rates: tuple[str, ...] = ()
+    decay_rates: tuple[str, ...] | Mapping[str, float] = ()
 
     def __post_init__(self) -> None:
         missing = {"learning_rate", "weight_decay"} - set(self.powers)
@@ -34,6 +37,12 @@ class ScalingRule:
                 f"`powers` must have {' and '.join(sorted(missing))}. Received: "
                 f"powers={self.powers!r}. Use the power 0 for what does not change."
             )
+
+    @property
+    def decay_powers(self) -> dict[str, float]:
+        """Power of kappa that multiplies `1 - b`, by the name of the hyperparameter b."""
+        rates = self.decay_rates
+        return dict(rates) if isinstance(rates, Mapping) else dict.fromkeys(rates, 1.0)
 
 
 # For SGD with momentum this is the rule of Goyal et al. (arXiv 1706.02677), which leaves the
@@ -58,6 +67,66 @@ RMSPROP_MOMENTUM_RULE = ScalingRule(
     {"learning_rate": 1.5, "weight_decay": -0.5, "epsilon": -1.0},
     ("rho", "momentum"),
 )
+# Its fixed constants, 0.96^t and 1/sqrt(t), count steps: see docs/theory_optimizers.md.
+SCHEDULE_FREE_RULE = ScalingRule(
+    SQUARE_ROOT,
+    {"learning_rate": 0.5, "weight_decay": 0.5, "epsilon": -0.5, "warmup_steps": -1.0},
+    ("beta_2",),
+)
+ADAFACTOR_RULE = ScalingRule(
+    SQUARE_ROOT, {"learning_rate": 0.5, "weight_decay": 0.5, "epsilon_1": -1.0}
+)
+# Steps of a length that does not depend on the scale of the gradient: dx = -eta f(m) dt.
+LION_RULE = ScalingRule(
+    # The current gradient adds to its average as noise of variance (1 - beta_1)^2 Sigma / kappa.
+    NORMALIZED,
+    {"learning_rate": 1.0, "weight_decay": 0.0},
+    {"beta_1": 0.5, "beta_2": 1.0},
+)
+LAMB_RULE = ScalingRule(
+    NORMALIZED,
+    {"learning_rate": 1.0, "weight_decay": 0.0, "epsilon": -0.5},
+    ("beta_1", "beta_2"),
+)
+# The other weights of Keras' Muon follow Adam, at `learning_rate * adam_lr_ratio`.
+MUON_RULE = ScalingRule(
+    NORMALIZED,
+    {
+        "learning_rate": 1.0,
+        "weight_decay": 0.0,
+        "adam_lr_ratio": -0.5,
+        "adam_weight_decay": 0.0,
+        "epsilon": -0.5,
+    },
+    ("momentum", "adam_beta_1", "adam_beta_2"),
+)
+# Steps divided by the root of a sum of squared gradients, not of their average.
+ADAGRAD_RULE = ScalingRule(
+    ACCUMULATED,
+    {
+        "learning_rate": 0.0,
+        "weight_decay": 1.0,
+        "initial_accumulator_value": -2.0,
+        "epsilon": -2.0,
+    },
+)
+
+
+def ftrl_rule(power: float) -> ScalingRule:
+    """Returns the rule of Keras' Ftrl, which divides by the sum of squared gradients^power."""
+    return ScalingRule(
+        ACCUMULATED,
+        {
+            "learning_rate": 1 - 2 * power,
+            # Keras overwrites the decayed weights: only what the accumulator gains is decayed.
+            "weight_decay": 2 * power - 1,
+            "initial_accumulator_value": -2.0,
+            "l1_regularization_strength": -1.0,
+            "l2_regularization_strength": -1.0,
+            "l2_shrinkage_regularization_strength": 0.0,
+            "beta": -2 * power,
+        },
+    )
 
 
 def scale_factor(kappa: float, power: float) -> float:

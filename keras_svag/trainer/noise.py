@@ -126,7 +126,7 @@ def _logs_of_layer(model, name, names, gradients):
     """Returns the logs of a train step in which only the layer `name` has gradients."""
     only = [[g if n == name else None for g, n in zip(half, names)] for half in gradients]
     model._gradient_statistics.reset_state()
-    model._record_noise(*only, weight=1)
+    model._record_noise(*only, 1, 1)
     return model._gradient_statistics.result()
 
 
@@ -144,8 +144,12 @@ class GradientStatistics(keras.metrics.Metric):
         self._noise = self.add_weight(name="noise", initializer="zeros")
         self._signal = self.add_weight(name="signal", initializer="zeros")
         self._weight = self.add_weight(name="weight", initializer="zeros")
+        # For the advisor: usable steps, and examples in the largest batch. A mean would not tell
+        # the batch size, because of short last batches.
+        self._steps = self.add_weight(name="steps", initializer="zeros")
+        self._batch_size = self.add_weight(name="batch_size", initializer="zeros")
 
-    def update_state(self, noise, signal, sample_weight=1.0):
+    def update_state(self, noise, signal, sample_weight=1.0, batch_size=2.0, replicas=1):
         """Adds one step, weighted by the size of a half: a short last batch has a larger N."""
         # `where`, not a product: 0 times nan is nan.
         usable = ops.isfinite(noise + signal) & (ops.cast(sample_weight, self.dtype) > 0)
@@ -153,6 +157,9 @@ class GradientStatistics(keras.metrics.Metric):
         self._noise.assign_add(weight * ops.where(usable, ops.cast(noise, self.dtype), 0.0))
         self._signal.assign_add(weight * ops.where(usable, ops.cast(signal, self.dtype), 0.0))
         self._weight.assign_add(weight)
+        # Over replicas, variables are summed: steps are counted once, batches add up.
+        self._steps.assign_add(ops.where(usable, 1.0 / replicas, 0.0))
+        self._batch_size.assign(ops.maximum(self._batch_size, ops.cast(batch_size, self.dtype)))
 
     def result(self):
         """Returns the means, and N/G, infinite if the mean signal is not positive, as a dict."""

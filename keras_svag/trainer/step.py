@@ -26,7 +26,7 @@ class SplitBatchStep:
         pred1, gradients1 = self._half_pass(first, size1)
         pred2, gradients2 = self._half_pass(second, size2)
         if self.measure_noise and self.trainable_weights:
-            self._record_noise(gradients1, gradients2, size2)
+            self._record_noise(gradients1, gradients2, size1, size2)
         self._apply(gradients1, gradients2, size1, size2)
         halves = (first, pred1), (second, pred2)
         (x, y, sample_weight), y_pred = join_halves(*halves, size1 + size2)
@@ -45,7 +45,7 @@ class SplitBatchStep:
         _keras.track_loss(self, loss, sample_weight=weight)
         return y_pred, gradients
 
-    def _record_noise(self, gradients1, gradients2, weight):
+    def _record_noise(self, gradients1, gradients2, size1, size2):
         replicas = self._num_replicas()
         # Keras divides the loss by the number of replicas and multiplies it by the loss scale.
         unscale = replicas / ops.cast(self.optimizer.scale_loss(1.0), "float32")
@@ -65,7 +65,12 @@ class SplitBatchStep:
             fold=self.jit_compile and not has_accelerator(),
         )
         # Each replica measures at B / replicas examples, where the noise is larger by that factor.
-        self._gradient_statistics.update_state(noise / replicas, signal, sample_weight=weight)
+        size1, size2 = ops.cast(size1, "float32"), ops.cast(size2, "float32")
+        # The halves of an odd batch differ: their harmonic mean is the batch size that N is of.
+        weight = 2.0 * size1 * size2 / ops.maximum(size1 + size2, 1.0)
+        self._gradient_statistics.update_state(
+            noise / replicas, signal, weight, batch_size=size1 + size2, replicas=replicas
+        )
 
     def _penalty_gradients(self):
         """Returns the gradients of weight regularizers, which noise and signal leave out."""
@@ -89,7 +94,9 @@ class SplitBatchStep:
                 self._update(self._with_overwritten(gradients, gradients1, gradients2))
         else:
             self._check_optimizers()
-            fraction = ops.cast(size1, "float32") / ops.cast(size1 + size2, "float32")
+            # A replica may have no example of a short last batch.
+            total = ops.maximum(ops.cast(size1 + size2, "float32"), 1.0)
+            fraction = ops.cast(size1, "float32") / total
             pairs = zip(gradients1, gradients2)
             means = [None if a is None else _weighted_mean(a, b, fraction) for a, b in pairs]
             self._update(self._with_overwritten(means, gradients1, gradients2))

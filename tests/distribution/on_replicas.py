@@ -263,6 +263,35 @@ def frozen():
     }
 
 
+def advised():
+    """Batch sizes in the advice on fits of random length and batch size, and those expected."""
+    import keras_svag
+    from keras_svag.callbacks import BatchSizeAdvisor
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 3)), rng.normal(size=(400, 1))
+    found, expected = [], []
+    is_jax = keras.backend.backend() == "jax"
+    # Over the replicas of TensorFlow Keras can neither accumulate gradients nor, on these devices,
+    # take several steps per execution.
+    for accumulation, steps in ((None, 1), (3, 1), (None, 4), (5, 3))[: 4 if is_jax else 1]:
+        model = keras_svag.SVAGSequential([keras.Input((3,)), keras.layers.Dense(1)])
+        optimizer = keras.optimizers.SGD(1e-3, gradient_accumulation_steps=accumulation)
+        model.compile(optimizer, "mse", steps_per_execution=steps, jit_compile=is_jax)
+        for _ in range(5 if is_jax else 10):
+            batch_size = 4 * int(rng.integers(1, 9))
+            # JAX takes only batches that all devices can share.
+            n = 4 * int(rng.integers(15, 100)) + (0 if is_jax else int(rng.integers(4)))
+            advisor = BatchSizeAdvisor(verbose=0)
+            history = model.fit(x[:n], y[:n], batch_size, 2, verbose=0, callbacks=[advisor]).history
+            # A replica may have no example of a short last batch.
+            assert np.isfinite([*model.get_weights()[0][0], *history["loss"]]).all()
+            found.append(advisor.advice.batch_size if advisor.advice else 0)
+            expected.append(batch_size * (accumulation or 1))
+    noise, signal = advisor.advice.noise.mean, advisor.advice.signal.mean
+    return {"advised": found, "advised_expected": expected, "advised_numbers": [noise, signal]}
+
+
 def refused():
     """What `fit` says of a batch that replicas cannot share."""
     import keras_svag

@@ -49,13 +49,17 @@ def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
     parts = (on_replicas.fitted, on_replicas.resident)
     one = {name: value for part in parts for name, value in part().items()}
     names = [part.__name__ for part in parts]
-    two = on_replicas.on_replicas(2, tmp_path / "two.npz", *names, "sampled", "refused")
+    names += ["sampled", "refused", "advised"]
+    two = on_replicas.on_replicas(2, tmp_path / "two.npz", *names)
     assert_same_training(one, two)
     # The data set counts its epochs as it does without a strategy.
     for a, b in zip(arrays(two, "sampled"), arrays(two, "by_array"), strict=True):
         np.testing.assert_allclose(a, b, **CLOSE)
     # The first call traces; later ones, of fewer steps too, do not.
     assert two["resident_traces"] == 1
+    # P1, P2: advice under MirroredStrategy and under data parallelism of JAX.
+    np.testing.assert_array_equal(two["advised"], two["advised_expected"])
+    assert np.isfinite(two["advised_numbers"]).all()
     assert "must be a multiple of 4, twice the number of replicas" in str(two["refused"])
     assert "Received: batch_size=18" in str(two["refused"])
 

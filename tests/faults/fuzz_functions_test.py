@@ -83,6 +83,8 @@ OPTIMIZERS = st.sampled_from(
         keras.optimizers.AdamW(1e-3, beta_1=0.0),
         keras.optimizers.RMSprop(1e-3, momentum=0.5),
         keras.optimizers.Lion(1e-3),
+        keras.optimizers.Ftrl(1e-3),
+        keras.optimizers.Adamax(1e-3),
         keras_svag.SVAG(0.1, ell=4, weight_decay=1e-3),
     ]
 )
@@ -103,10 +105,13 @@ def rows(draw, max_size=60):
     return result
 
 
-def advise(rows, optimizer, **options):
+def advise(rows, optimizer, batch_size, **options):
     """`advise`, which takes finite weight norms for granted: the callback computes them."""
     finite = [{k: v if v is not None else float("nan") for k, v in row.items()} for row in rows]
-    return advice.advise(finite, optimizer, **options)
+    finite = [{**row, "batch_size": 2 * batch_size} for row in finite]
+    found = advice.advise(finite, optimizer, **options)
+    found.describe()
+    return found
 
 
 def read_any_checkpoint(content):

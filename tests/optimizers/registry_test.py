@@ -23,8 +23,12 @@ from keras_svag.theory.scaling_rules import ScalingRule
 from tests.studies.helpers import study_config
 
 
+class MyLion(keras.optimizers.Lion):
+    """Lion under another name: the rule of Keras' own stays that of other tests."""
+
+
 @keras.saving.register_keras_serializable(package="registry_test")
-class SVAGLion(AmplificationMixin, keras.optimizers.Lion):
+class SVAGLion(AmplificationMixin, MyLion):
     """Lion by a rule that nobody derived: these tests are about what follows from a rule."""
 
     scaling_rule = ScalingRule("lion", {"learning_rate": 1.0, "weight_decay": -0.5}, ("beta_2",))
@@ -35,7 +39,7 @@ class SVAGLion(AmplificationMixin, keras.optimizers.Lion):
 
 
 def lion(**options):
-    return keras.optimizers.Lion(0.125, beta_2=0.75, weight_decay=0.25, **options)
+    return MyLion(0.125, beta_2=0.75, weight_decay=0.25, **options)
 
 
 def steps(optimizer, gradients):
@@ -46,7 +50,7 @@ def steps(optimizer, gradients):
 
 
 def test_a_class_is_found_by_being_defined():
-    assert svag_class_for(keras.optimizers.Lion) is SVAGLion
+    assert svag_class_for(MyLion) is SVAGLion
     assert get_svag_class("SVAGLion") is SVAGLion
     assert {"SVAG", "SVAGAdam", "SVAGAdamW", "SVAGRMSprop", "SVAGLion"} <= set(svag_classes())
     version = svag_version(lion(name="mine"))
@@ -88,7 +92,7 @@ def test_amplified_hyperparameters_follow_the_rule():
     gradients = np.random.default_rng(7).normal(size=(40, 4)).astype("float32")
     r1, r2 = keras_svag.svag_coefficients(4)
     combined = (r1 * gradients[::2] + r2 * gradients[1::2]).astype("float32")
-    plain = steps(keras.optimizers.Lion(**expected), combined)
+    plain = steps(MyLion(**expected), combined)
     np.testing.assert_allclose(steps(optimizer, gradients), plain, rtol=0, atol=20 * 4 * 6e-8)
 
 
@@ -158,8 +162,8 @@ def test_schedules_need_not_be_serializable():
         version = svag_version(original)
         assert float(version.learning_rate) == float(original.learning_rate) == 0.5
         assert version.nesterov
-        with pytest.raises(ValueError, match="`optimizer.learning_rate` must be a number"):
-            scale_optimizer(original, 2)
+    scaled = scale_optimizer(keras.optimizers.SGD(Halving()), 2)
+    assert float(scaled.learning_rate) == 1.0
     ones = np.ones((4, 4), "float32")
     # Two steps, one a pair: 1/2 and 1/4.
     np.testing.assert_array_equal(steps(svag_version(keras.optimizers.SGD(Halving())), ones), 0.25)
@@ -183,8 +187,11 @@ def test_subclasses_and_alternatives_do_not_take_the_place():
 
 
 def test_a_class_that_is_defined_again_replaces_itself():
+    class MyAdamax(keras.optimizers.Adamax):
+        pass
+
     def define(power):
-        class SVAGAdamax(AmplificationMixin, keras.optimizers.Adamax):
+        class SVAGAdamax(AmplificationMixin, MyAdamax):
             scaling_rule = ScalingRule("mine", {"learning_rate": power, "weight_decay": 0.0})
 
             def __init__(self, learning_rate=0.01, ell=1.0, **kwargs):
@@ -195,7 +202,7 @@ def test_a_class_that_is_defined_again_replaces_itself():
 
     for power in (0.0, 2.0):
         cls = define(power)
-        version = svag_version(keras.optimizers.Adamax(1.0))
+        version = svag_version(MyAdamax(1.0))
         assert type(version) is cls
         version.ell = 2.0
         assert version.amplified_hyperparameters["learning_rate"] == 2.0**-power

@@ -185,10 +185,6 @@ def test_coefficients_sum_to_one_in_float32():
             {"ell": 0.5, "momentum": 0.25},
             r"`ell` must be above 0.75 for momentum.*Received: ell=0.5. Use a larger ell",
         ),
-        (
-            {"gradient_accumulation_steps": 2},
-            r"`gradient_accumulation_steps` is not.*Received.*Use",
-        ),
     ],
     ids=[
         "small",
@@ -199,7 +195,6 @@ def test_coefficients_sum_to_one_in_float32():
         "global_clipnorm",
         "overwrite",
         "momentum",
-        "accumulation",
     ],
 )
 def test_wrong_arguments(arguments, message):

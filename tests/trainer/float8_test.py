@@ -76,7 +76,7 @@ def test_k3_weight_norm_of_the_advisor_is_that_of_the_learned_weights():
     model.compile(keras.optimizers.SGD(0.0), cross_entropy(), jit_compile=False)
     advisor = BatchSizeAdvisor(verbose=0)
     model.fit(x, y, batch_size=8, verbose=0, callbacks=[advisor])
-    norms = [row["weight_norm"] for row in advisor._rows]
+    norms = [row["weight_norm"] for row in advisor._recorder.rows]
     np.testing.assert_allclose(norms, np.sum(parts(model)[0] ** 2), rtol=1e-5)
 
 

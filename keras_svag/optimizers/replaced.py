@@ -1,10 +1,10 @@
-"""A decay rate b stored together with 1 - b."""
+"""What stands in for hyperparameters inside the update of Keras."""
 
 from keras import ops
 
 
 class DecayRate:
-    """A replacement for a float hyperparameter such as `beta_1` inside the update of Keras.
+    """A decay rate b such as `beta_1`, stored together with 1 - b.
 
     Keras uses a decay rate as `b`, as `1 - b` and in `if b != 0`. A single variable would lose the
     digits of `1 - b` at large `ell`, and could not be tested in a compiled function.
@@ -32,3 +32,17 @@ class DecayRate:
         return True
 
     __hash__ = object.__hash__
+
+
+class ScaledView:
+    """A view of an optimizer in which some hyperparameters are replaced.
+
+    Replacing them in the optimizer itself would not be safe: the threads of replicas interleave.
+    """
+
+    def __init__(self, optimizer, **replaced):
+        self._optimizer = optimizer
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name):
+        return getattr(self._optimizer, name)
