@@ -17,7 +17,15 @@ from tests.backends import run_code
 PACKAGE = pathlib.Path(keras_svag.__file__).parent
 CHOOSER = "_backend.py"
 # Modules that may name the backend: in records, in an error message.
-MENTIONS = {CHOOSER, "engine/vmap_seeds.py", "studies/base/workdir.py"}
+MENTIONS = {
+    CHOOSER,
+    "distribution/peers.py",
+    "engine/processes/remote.py",
+    "engine/state.py",
+    "engine/vmap_seeds.py",
+    "recipe/recipe.py",
+    "studies/base/workdir.py",
+}
 # Packages with something that one backend alone needs, which its own modules import.
 ONE_BACKEND = {"xla_policy": {"tensorflow"}}
 

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import pathlib
 import sys
 import warnings
 
@@ -46,14 +45,17 @@ def compare(argv=None):
     parser.add_argument("--plot", metavar="FILE", help="save the curves of both to a file")
     arguments = parser.parse_args(argv)
     with _short_errors():
+        from keras_svag.engine.files import records, storage
         from keras_svag.report.drawing import save
         from keras_svag.studies import compare
 
         comparison = compare(arguments.first, arguments.second)
         print(comparison)
         if arguments.plot:
-            path = pathlib.Path(arguments.plot).expanduser()
-            path.parent.mkdir(parents=True, exist_ok=True)
+            folder, _, name = arguments.plot.replace(os.sep, "/").rpartition("/")
+            folder = storage.to_path(folder or ".", "plot")
+            records.make_folder(folder, parents=True)
+            path = folder / name
             save(path, comparison.plot)
             print(f"\nFigure: {path}")
 

@@ -199,7 +199,7 @@ def _describe_input(config):
     fields.get("dataset", {}).pop("data_dir", None)
     if _RECIPE.value is not None:
         file, _, function = _RECIPE.value.rpartition(":")
-        path = pathlib.Path(file)
+        path = pathlib.Path(file).expanduser()
         content = path.read_bytes() if path.is_file() else b""
         fields["recipe"] = f"{function} of {hashlib.sha256(content).hexdigest()[:12]}"
     return fields

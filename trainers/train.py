@@ -7,7 +7,6 @@ The same command on the same workdir resumes an interrupted run. Flags set any f
 `--config.train.ell=4 --config.optimizer.name=SVAGAdam --config.learning_rate=0.001`.
 """
 
-import pathlib
 import sys
 
 from . import startup
@@ -16,6 +15,7 @@ from . import startup
 def study(config, workdir):
     """Trains the network of a config and prints the result."""
     from keras_svag.config import build_study
+    from keras_svag.engine.files import storage
     from keras_svag.studies.training import format_result
 
     from . import flags
@@ -24,7 +24,7 @@ def study(config, workdir):
     training, _ = build_study(config, "train", flags.load_recipe())
     result = training.run(workdir)
     print(format_result(result))
-    print(f"\nRecords: tensorboard --logdir={pathlib.Path(workdir).expanduser()}")
+    print(f"\nRecords: tensorboard --logdir={storage.to_path(workdir)}")
     if result["status"] == "failed":
         sys.exit(1)
 

@@ -11,6 +11,16 @@ def is_chief():
     return backend.process_index() == 0
 
 
+def num_processes():
+    """Returns the number of processes that train together."""
+    return backend.num_processes()
+
+
+def gather(values):
+    """Returns the integers, or lists of them, of all processes; each waits here for all others."""
+    return backend.gather(values)
+
+
 def max_over_processes(value):
     """Returns the largest of the integers of all processes; each waits here for all others."""
     if backend.num_processes() == 1:

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import tempfile
 import weakref
 
 import keras
@@ -10,6 +9,7 @@ import numpy as np
 from keras import tree
 
 from keras_svag import _keras
+from keras_svag._scratch import temporary_folder
 from keras_svag.datasets import Sampler
 from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop, VmappedTrainLoop
 from keras_svag.distribution import check_batch_size, to_device
@@ -144,7 +144,7 @@ class CompiledTraining:
         """The bytes of a `.keras` file with the current network, without optimizer."""
         network = self.recipe.build(seed=0)
         assign(network.variables, values_of(self.model.variables[: len(network.variables)]))
-        with tempfile.TemporaryDirectory(prefix="keras_svag_") as folder:
+        with temporary_folder() as folder:
             path = pathlib.Path(folder) / "model.keras"
             keras.saving.save_model(network, path)
             return path.read_bytes()

@@ -62,7 +62,7 @@ def finish(state, seconds, error=None):
     content |= {"identity": state.recording.identity, "versions": state.versions}
     # Before the result, after which nobody tidies up.
     state.end()
-    return results.write(state.folder, state.spec, content)
+    return results.write(state.folder, state.spec, content, state.rows)
 
 
 def release(folder):

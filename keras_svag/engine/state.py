@@ -162,6 +162,11 @@ class RunState:
             facts["versions"] = self.versions
             checkpoints.save(self.folder.checkpoints, self._program.state(), **facts)
 
+    @property
+    def rows(self):
+        """The records so far."""
+        return self._rows
+
     def end(self):
         """Makes the event log survive a crash of the machine, and removes the older checkpoint."""
         self._log.sync()

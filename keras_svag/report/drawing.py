@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 
 from keras_svag.engine.execution import DONE
-from keras_svag.engine.files import records, results, storage
+from keras_svag.engine.files import records, results
 from keras_svag.engine.state import RunFolder
 
 STYLE: typing.Any = {
@@ -60,7 +60,6 @@ def render(draw, kind="png", style=None):
 
 def save(path, draw, style=None):
     """Saves the figure that `draw()` returns, in the format of the extension of `path`."""
-    path = storage.to_path(path)
     content = render(draw, path.suffix.removeprefix("."), style)
     records.make_folder(path.parent)
     records.write_bytes(path, content)

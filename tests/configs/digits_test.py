@@ -28,7 +28,7 @@ def test_default_is_the_study_that_the_documents_describe():
     assert config["dataset"] == {"name": "digits", "split_seed": 0}
     assert config["model"] == {
         "name": "mlp",
-        "depth": 2,
+        "depth": 1,
         "width": 1,
         "norm": "group",
         "affine": False,
@@ -79,7 +79,7 @@ def test_quick_differs_only_in_length():
 def test_configs_are_separate_objects():
     first = get_config()
     first.model.depth = 7
-    assert get_config().model.depth == 2
+    assert get_config().model.depth == 1
 
 
 def test_unknown_variant():

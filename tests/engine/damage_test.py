@@ -203,7 +203,7 @@ def test_huge_learning_rate_without_norm(dataset, tmp_path):
     # eta lambda = 4: each SGD step multiplies the weights by -3 (and the gradient helps), until
     # the logits, which go as their product, leave float32.
     config = study_config(learning_rate=50.0, epochs=3.0, num_checkpoints=10)
-    config["model"]["norm"] = "none"
+    config["model"] |= {"norm": "none", "depth": 2}
     study = build(config)
     recipe, recording = study.recipe, study.recording
     program = CompiledTraining(recipe, recording, 128)

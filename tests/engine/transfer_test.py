@@ -91,8 +91,8 @@ def test_script_is_executed_once_and_its_functions_and_arrays_are_shared(tmp_pat
     assert {json.loads(path.read_text())["status"] for path in results} == {"done"}
     # The large array was mapped, from a folder that is gone.
     maps = [path.read_text() for path in tmp_path.glob("worker*")]
-    assert maps and all(f"{temporary}/keras_svag_" in text for text in maps)
-    assert not list(temporary.glob("keras_svag_*"))
+    assert maps and all(f"{temporary}/keras_svag.tmp." in text for text in maps)
+    assert not list(temporary.glob("keras_svag*"))
 
 
 def test_arrays_come_back_and_large_ones_cannot_be_written_to(tmp_path):

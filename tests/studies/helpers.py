@@ -21,6 +21,7 @@ def study_config(**changes):
     """The quick config with one batch size (22 effective steps) and four checkpoints a run."""
     config = get_config("quick").to_dict()
     config["num_checkpoints"] = 4  # after records 3, 6, 9 and 10
+    config["model"]["depth"] = 2  # as in tests/mlp_oracle.py
     config["sde_validity"] = {
         "batch_sizes": [128],
         "ells": [1.0, 2.0, 4.0, 8.0],
@@ -53,7 +54,7 @@ def replace_records(path, rows):
     records.write_jsonl(path, rows)
     folder = RunFolder(path.parents[2], path.parent.name)
     result = records.read_sealed(folder.result)
-    results.write(folder, results.spec_of(result), result)
+    results.write(folder, results.spec_of(result), result, rows)
 
 
 @contextlib.contextmanager

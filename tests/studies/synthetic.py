@@ -53,7 +53,7 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
             if run.name in failed:
                 message = f"{run.name} <diverged>"
                 content = {"status": FAILED, "failed_step": 3, "message": message, "seconds": 1.0}
-                return results.write(folder, run, content | shared)
+                return results.write(folder, run, content | shared, [])
             rng = np.random.default_rng(zlib.crc32(run.name.encode()))
             logs = np.log(truth(run)) + (spread(run) if spread else 0) * rng.normal(size=3)
             weight_norm, noise, signal = np.exp(logs).tolist()
@@ -73,7 +73,7 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
                 for point in self._recording.points(run)
             ]
             records.write_jsonl(folder.metrics, rows)
-            return results.write(folder, run, {"status": DONE, "seconds": 2.0, **shared})
+            return results.write(folder, run, {"status": DONE, "seconds": 2.0, **shared}, rows)
 
     return SyntheticPool
 

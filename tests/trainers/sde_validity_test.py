@@ -66,6 +66,7 @@ def test_config_and_environment(study):
     expected = get_config("quick")
     expected.num_checkpoints = 1  # the override
     got = load(workdir / "config.json")
+    assert got.pop("sha256")
     wanted = json.loads(expected.to_json())
     for other in ("linear_scaling", "noisy_gradient_descent", "train"):
         del wanted[other]

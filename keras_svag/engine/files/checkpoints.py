@@ -26,7 +26,6 @@ class CheckpointError(ValueError):
 
 def save(folder, groups, **facts):
     """Writes groups of arrays and JSON-compatible facts; keeps the previous checkpoint."""
-    folder = storage.to_path(folder)
     arrays = {f"{name}/{i}": a for name, group in groups.items() for i, a in enumerate(group)}
     text = json.dumps(to_json(facts), allow_nan=False)
     arrays[FACTS] = np.frombuffer(text.encode("utf-8"), np.uint8)
@@ -40,7 +39,7 @@ def save(folder, groups, **facts):
 def load(folder, names):
     """Returns `(groups, facts)` of the newest intact checkpoint, if any; warns of damaged ones."""
     for name in (LATEST, PREVIOUS):
-        path = storage.to_path(folder) / name
+        path = folder / name
         if not storage.exists(path):
             continue
         try:
@@ -77,7 +76,7 @@ def read(path, names):
 def prune(folder):
     """Deletes all but the newest checkpoint."""
     with records.writing(folder):
-        storage.remove(storage.to_path(folder) / PREVIOUS)
+        storage.remove(folder / PREVIOUS)
 
 
 def check_state(path, groups, expected):

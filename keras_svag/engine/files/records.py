@@ -51,6 +51,8 @@ def writing(path):
         raise
     except OSError as error:
         kind, remedy = _REMEDIES.get(error.errno, (WriteError, _FREE_SPACE))
+        if isinstance(path, remote.RemotePath):
+            kind, remedy = WriteError, "Check bucket, credentials and network"
         raise kind(
             f"`{path}` could not be written: {error.strerror or error}. Existing files are "
             f"unchanged. {remedy}, then repeat the command: it resumes from the last checkpoints."

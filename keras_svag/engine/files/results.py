@@ -29,9 +29,10 @@ class DamagedRunError(records.DamagedError):
         return type(self), (self.path, self.problem)
 
 
-def write(folder, spec, content):
-    """Writes `result.json` beside the records; returns its content."""
-    digest = records.sha256(records.read_bytes(folder.metrics) or b"")
+def write(folder, spec, content, rows):
+    """Writes `result.json` for the records `rows`; returns its content."""
+    # Not of the file: without locks, another process may just have written fewer rows.
+    digest = records.sha256(records.to_jsonl(rows).encode())
     result = {**dataclasses.asdict(spec), "name": spec.name, **content, "records_sha256": digest}
     records.write_sealed(folder.result, result)
     return result

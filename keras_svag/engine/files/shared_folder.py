@@ -5,15 +5,14 @@ import pathlib
 import zlib
 
 from keras_svag._scratch import temporary_folder
-from keras_svag.distribution import is_chief
-from keras_svag.distribution.placement import backend
+from keras_svag.distribution import gather, is_chief, num_processes
 from keras_svag.engine.files import storage
 
 
 @contextlib.contextmanager
 def process_workdir(workdir):
     """Yields the folder for the first process, and a temporary copy for each other one."""
-    if backend.num_processes() == 1:
+    if num_processes() == 1:
         yield workdir
         return
     folder = storage.to_path(workdir)
@@ -23,7 +22,7 @@ def process_workdir(workdir):
         if not is_chief():
             _copy(folder, sizes, copy)
         # All processes wait here, so that nothing changes while others copy.
-        fingerprints = backend.gather(_fingerprint(sizes))
+        fingerprints = gather(_fingerprint(sizes))
         if len(set(fingerprints)) > 1:
             raise ValueError(
                 "`workdir` must have the same files on all processes. Received: "

@@ -1,5 +1,7 @@
 """The only module that writes, renames, removes and lists the files of a study.
 
+Except locks, and the arrays that an executor shares for the time of a call.
+
 A file takes its place by an atomic replacement, so it is whole or not there; nothing seeks. What
 was written with `sync`, and the folders above it, survive a crash of the machine. Errors are those
 of the operating system. Another place to store files needs these functions and no others: `remote`

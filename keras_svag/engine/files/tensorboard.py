@@ -24,7 +24,7 @@ class EventLog:
     """
 
     def __init__(self, folder, rows=(), hyperparameters=None):
-        self._path = storage.to_path(folder) / FILE_NAME
+        self._path = folder / FILE_NAME
         first = [_event(0, hparams_pb(hyperparameters))] if hyperparameters else []
         _write_file(self._path, [*first, *map(_scalars, rows)])
 
@@ -47,7 +47,7 @@ def write_images(folder, images):
     ]
     # Without wall time, so that equal images give equal files.
     event = Event(step=0, summary=Summary(value=values)).SerializeToString()
-    _write_file(storage.to_path(folder) / FILE_NAME, [event], sync=True)
+    _write_file(folder / FILE_NAME, [event], sync=True)
 
 
 def _write_file(path, events, sync=False):

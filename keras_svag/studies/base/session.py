@@ -17,8 +17,8 @@ from keras_svag.studies.base.workdir import ENVIRONMENT, prepare_workdir
 class Session:
     """Executes the runs of a study, or of one shard (a `Shard`) of it, on a `RunPool`."""
 
-    def __init__(self, pool, num_train, workdir, shard=None, show_progress=True):
-        self.pool, self.workdir = pool, workdir
+    def __init__(self, pool, num_train, workdir, shard=None, show_progress=True, is_writable=True):
+        self.pool, self.workdir, self._is_writable = pool, workdir, is_writable
         self._num_train, self._shard, self._show_progress = num_train, shard, show_progress
 
     def run(self, study, environment):
@@ -31,7 +31,8 @@ class Session:
                 return None
             details, table = judge_runs(study, specs, results, self.workdir)
             # Before anything is added, so that a resumed study counts the same looks.
-            record_looks(self.workdir, details.get("looks", {}))
+            if self._is_writable:
+                record_looks(self.workdir, details.get("looks", {}))
             more = study.extend_plan(details, plan)
             if not more:
                 if extensions:
@@ -57,7 +58,8 @@ class Session:
                     if result["status"] == FAILED:
                         progress.write(result["message"])
                 results |= stage_results
-                on_stage(index, stages[index], results, self.workdir)
+                if self._is_writable:
+                    on_stage(index, stages[index], results, self.workdir)
         return self._add_other_shards(list(itertools.chain(*stages)), results)
 
     def _assigned(self, specs, is_last):

@@ -212,6 +212,11 @@ class Study:
 
     def check(self) -> None:
         """Fails early: validates all runs before anything is written."""
+        if not isinstance(self.recipe, Recipe):
+            raise ValueError(
+                "`recipe` must be a keras_svag.Recipe to train; this study was loaded from files, "
+                "which hold no model. Create it from its recipe, and run it on the same workdir."
+            )
         checks.check_runs(self.recipe, self.specs(self.first_plan()), self.recording, self.window)
 
     def summarize(self, specs: list, results: dict, workdir: pathlib.Path) -> list[dict]:
@@ -274,11 +279,6 @@ class Study:
         """
         shard, folder = parse_shard(shard), storage.to_path(workdir)
         num_workers = positive_int("num_workers", num_workers, minimum=0)
-        if not isinstance(self.recipe, Recipe):
-            raise ValueError(
-                "`recipe` must be a keras_svag.Recipe to train; this study was loaded from files, "
-                "which hold no model. Create it from its recipe, and run it on the same workdir."
-            )
         self.check()
         environment = describe_environment(self, command)
         recording = dataclasses.replace(self.recording, identity=environment["identity"])
@@ -286,7 +286,7 @@ class Study:
         # Pickles the recipe, which may fail, before anything is written.
         with RunPool(*what) if executor is None else ExecutorPool(executor, *what) as pool:
             is_writable = claim_workdir(folder, self, environment)
-            session = Session(pool, self.facts.num_train, folder, shard, show_progress)
+            session = Session(pool, self.facts.num_train, folder, shard, show_progress, is_writable)
             if (result := session.run(self, environment)) is not None and is_writable:
                 write_results(result, pool.call_all)
         return result
