@@ -86,6 +86,8 @@ def test_at_ell_one_it_is_sgd(program, second_program):
 
 def test_an_interrupted_run_ends_the_same(second_program, recording, tmp_path):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
+    for folder in (whole, halves):
+        folder.mkdir()
     execute(SECOND_RUN, second_program, recording, whole)
     with pytest.raises(Interrupted):
         execute(SECOND_RUN, second_program, recording, halves, on_steps=interrupt_after(5))

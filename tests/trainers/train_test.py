@@ -13,6 +13,7 @@ from tests.trainers.command import assert_refused, trainer
 
 QUICK = "--config=configs/digits.py:quick"
 OPTIONS = [
+    "--config.model.depth=2",
     "--config.train.ell=2",
     "--config.train.batch_size=64",
     "--config.optimizer.name=SVAGAdam",
