@@ -23,7 +23,8 @@ from tests.faults.kill_test import (
     start,
 )
 from tests.studies.remote_test import download
-from tests.trainers.command import assert_refused, trainer
+from tests.trainers import command
+from tests.trainers.command import assert_refused
 
 pytest.importorskip("s3fs", reason="S3 needs s3fs: pip install s3fs")
 pytest.importorskip("moto.server", reason="a server of S3 is needed: pip install 'moto[server]'")
@@ -42,8 +43,8 @@ def bucket():
     """A bucket, whose server this process and those that it starts find by the environment."""
     [port] = free_ports(1)
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    arguments = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", address)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -114,10 +115,10 @@ def wait_until(condition):
 
 
 def test_e6_sigterm(bucket, tmp_path):
-    command = [sys.executable, "-m", "trainers.train", QUICK, f"--workdir={bucket}/terminated"]
+    arguments = [sys.executable, "-m", "trainers.train", QUICK, f"--workdir={bucket}/terminated"]
     environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
-    command += ["--config.epochs=1000", "--config.num_checkpoints=50"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    arguments += ["--config.epochs=1000", "--config.num_checkpoints=50"]
+    process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
     folder = storage.to_path(f"{bucket}/terminated")
     wait_until(lambda: storage.find(folder, "runs/*/checkpoint/previous.npz"))
     process.send_signal(signal.SIGTERM)
@@ -128,9 +129,13 @@ def test_e6_sigterm(bucket, tmp_path):
 
 
 def test_e6_what_is_missing_is_said(bucket, tmp_path):
+    def trainer(*arguments, **options):
+        path = os.pathsep.join(sys.path)  # wherever s3fs is installed
+        return command.trainer(*arguments, **options, PYTHONPATH=path)
+
     assert_refused(trainer(QUICK, "--workdir=ftp://host/x"), "`workdir`", "gs://", "s3://")
     done = trainer(QUICK, "--workdir=s3://no-such-bucket/x", name="train")
-    assert_refused(done, "s3://no-such-bucket/x", "bucket does not exist")
+    assert_refused(done, "s3://no-such-bucket/x", "no bucket 'no-such-bucket'")
     without = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": str(tmp_path)}
     done = trainer(QUICK, f"--workdir={bucket}/x", name="train", **without)
     assert_refused(done, f"{bucket}/x", "could not be read", "credentials")

@@ -58,7 +58,7 @@ def to_path(url):
     except ImportError as error:
         raise ValueError(
             f"`workdir` in {scheme}:// needs the package {PACKAGES[scheme]}, which cannot be "
-            f"imported ({error}). Received: workdir={url!r}. Install it: "
+            f"imported ({error.__cause__ or error}). Received: workdir={url!r}. Install it: "
             "pip install 'keras-svag[remote]'"
         ) from error
     return RemotePath(url)
@@ -159,7 +159,10 @@ def write(path, content, sync=True, backup=None):
     if backup is not None:
         with contextlib.suppress(FileNotFoundError):
             _call("cp_file", path, str(backup))
-    _call("pipe_file", path, bytes(content))
+    try:
+        _call("pipe_file", path, bytes(content))
+    except FileNotFoundError as error:
+        raise OSError(f"there is no bucket {path.parts[1]!r}") from error
 
 
 def append(path, content):
