@@ -2,6 +2,7 @@
 
 import contextlib
 import numbers
+import warnings
 
 import keras
 import numpy as np
@@ -15,6 +16,10 @@ from keras_svag.theory.coefficients import validate_ell
 from keras_svag.theory.scaling_rules import ScalingRule, scale_average_rate
 
 backend = backend_module(__package__)
+PAIRING = (
+    "{} pairs consecutive batches: one step for every two. For a step on the two halves of each "
+    "batch, train keras_svag.from_keras(model)."
+)
 
 
 def as_float(value):
@@ -47,7 +52,7 @@ class AmplificationMixin:
     """Adds amplification to a Keras optimizer; put it before the Keras class among the bases.
 
     A step of Li, Malladi, Arora (2021) is `x -= learning_rate / ell * (r1 * g1 + r2 * g2)`, where
-    `g1` and `g2` are the gradients of two independent batches. Other hyperparameters follow the
+    `g1`, `g2` are the gradients of two independent batches. Other hyperparameters follow the
     scaling rule of the class at `kappa = 1 / ell`, but only inside the update of Keras: the
     attributes of the optimizer stay those of the run being modeled. The scaled values are optimizer
     variables, so one compiled program serves every `ell`.
@@ -56,9 +61,9 @@ class AmplificationMixin:
 
     - `keras_svag.SVAGModel` differentiates both halves of a batch in one step, combines the
       gradients with `combine`, and applies the result inside `with optimizer.combined()`.
-    - With any other model, each call of `apply` brings the gradient of one batch. The first of two
-      calls stores `r1 * g1`, the second adds `r2 * g2` and takes the step; `iterations`, weight
-      decay and moving averages advance once per pair. If a `LossScaleOptimizer` drops a batch that
+    - With any other model, each call of `apply` brings the gradient of one batch; the first warns.
+      Of two calls one stores `r1 * g1`, the other adds `r2 * g2` and takes the step; `iterations`,
+      weight decay and averages advance once per pair. If a `LossScaleOptimizer` drops a batch that
       is not finite, the stored half waits for the next batch.
 
     A subclass calls `_init_amplification` after the constructor of Keras, and sets `scaling_rule`:
@@ -109,6 +114,7 @@ class AmplificationMixin:
         scaling.check_supported(self, ell)
         self._ell_config = ell
         self._combined_gradients = False
+        self._is_pairing = False
         values = self._amplified_values(ell)
         self._amplified = {name: self._scalar(name, value) for name, value in values.items()}
         self._half_stored = self._scalar("half_stored", 0, "int32")
@@ -236,7 +242,11 @@ class AmplificationMixin:
             self._apply_pair(grads, trainable_variables)
 
     def _apply_pair(self, grads, trainable_variables):
+        if not self._is_pairing:
+            self._is_pairing = True
+            warnings.warn(PAIRING.format(type(self).__name__), stacklevel=2)
         stored = [self._stored_gradients[self._get_variable_index(v)] for v in trainable_variables]
+        grads = [ops.cast(dense_gradient(g), a.dtype) for a, g in zip(stored, grads)]
         # The sum over replicas is stored (the mean of `shards` times each), so that all hold the
         # same value and a checkpoint is complete; Keras sums over replicas again.
         shards = backend.num_gradient_shards()

@@ -35,9 +35,10 @@ class SVAG(AmplificationMixin, keras.optimizers.SGD):
     Not to be confused with the variance *adapted* gradient (M-SVAG) of Balles and Hennig.
 
     With `keras_svag.SVAGModel`, both halves of a batch of `2 * B` examples are differentiated in
-    one step. With any other `keras.Model`, consecutive batches of `B` examples are paired. The two
-    batches must be of equal size and independent (see `keras_svag.datasets.Sampler`); this is not
-    checked.
+    one step. With any other `keras.Model`, consecutive batches of `B` examples are paired, with a
+    warning: `keras.models.clone_model`, for example, turns an `SVAGSequential` into a plain
+    `Sequential`. The two batches must be of equal size and independent (see
+    `keras_svag.datasets.Sampler`); this is not checked.
 
     Reference: [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470).
 

@@ -11,6 +11,7 @@ from keras_svag._keras import flatten_layers, training_argument
 from keras_svag.models import is_scale_invariant
 from keras_svag.recipe.canonical import canonical_form, short_digest, without_names
 from keras_svag.trainer import SVAGModel
+from keras_svag.trainer.conversion import REFUSED_METHODS
 
 
 def call_model_function(function, seed, inputs):
@@ -71,15 +72,16 @@ def check_model_function(function, build, batch, compile_arguments):
 
 
 def _check_fit(function, network):
-    """Raises if data would bypass what the `fit` of a network does with them."""
-    for method in ("fit", "evaluate"):
+    """Raises if a study would bypass what the `fit` of a network does."""
+    for method in ("fit", "evaluate", *REFUSED_METHODS):
         own = getattr(type(network), method) is not getattr(keras.Model, method)
         if own and not isinstance(network, SVAGModel):
             raise ValueError(
                 f"`model` must return a network without its own `{method}`, since a study takes "
-                f"train steps on the data as they are. Received: model={_name_of(function)}, whose "
-                f"network is of {type(network)}. If it is a KerasHub task, pass data through its "
-                "`preprocessor` first, and return keras.Model(task.input, task.output)."
+                "steps of its own on the data as they are. Received: "
+                f"model={_name_of(function)}, whose network is of {type(network)}. If it is a "
+                "KerasHub task, pass data through its `preprocessor` first, and return "
+                "keras.Model(task.input, task.output)."
             )
 
 

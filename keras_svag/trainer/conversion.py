@@ -63,6 +63,11 @@ class SVAGWrapper(SVAGModel):
     def _logs_are_metric_results(self):
         return type(self.model).compute_metrics is keras.Model.compute_metrics
 
+    @property
+    def output_names(self):
+        """Names of the outputs, by which losses and metrics in a dict are assigned to them."""
+        return self.model.output_names
+
     def compile(self, *args, **kwargs):
         """Compiles the model, as the wrapped model does."""
         self._view().compile(*args, **kwargs)

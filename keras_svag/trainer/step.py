@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_svag import _keras
+from keras_svag.optimizers import AmplificationMixin
 from keras_svag.trainer.noise import noise_and_signal
 from keras_svag.trainer.structures import join_halves
 from keras_svag.xla_policy import has_accelerator
@@ -92,12 +93,28 @@ class SplitBatchStep:
             with self._svag.combined():
                 self._update(self._with_overwritten(gradients, gradients1, gradients2))
         else:
+            self._check_optimizers()
             # A replica may have no example of a short last batch.
             total = ops.maximum(ops.cast(size1 + size2, "float32"), 1.0)
             fraction = ops.cast(size1, "float32") / total
             pairs = zip(gradients1, gradients2)
             means = [None if a is None else _weighted_mean(a, b, fraction) for a, b in pairs]
             self._update(self._with_overwritten(means, gradients1, gradients2))
+
+    def _check_optimizers(self):
+        """Raises if an SVAG optimizer is inside another one, where it would pair batches."""
+        if not self.optimizer.built:
+            # A `MultiOptimizer` may choose optimizers by variable.
+            self.optimizer.build(self.trainable_weights)
+        outer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        inner = getattr(outer, "optimizers", [])
+        if any(isinstance(optimizer, AmplificationMixin) for optimizer in inner):
+            names = [type(optimizer).__name__ for optimizer in inner]
+            raise ValueError(
+                "`optimizer` must not contain SVAG optimizers, because all weights take one step "
+                f"of one `ell` together. Received: {type(outer).__name__} of {names}. Compile "
+                "with a single SVAG optimizer."
+            )
 
     def _with_overwritten(self, gradients, first, second):
         """Returns the gradients, but of weights that Keras overwrites with them the maxima."""

@@ -25,17 +25,35 @@ def split_batch(data, length, drop_odd):
     maximum, minimum = (max, min) if isinstance(length, int) else (ops.maximum, ops.minimum)
     half, start = maximum(length // 2, 1), minimum(1, length - 1)
 
-    def even(array):
-        return array[::2][:half] if drop_odd else array[::2]
+    stop = 2 * half - 1 if drop_odd else length
+    return (
+        map_arrays(lambda array: _rows(array, 0, stop, 2), data),
+        map_arrays(lambda array: _rows(array, start, length, 2), data),
+    )
 
-    return map_arrays(even, data), map_arrays(lambda array: array[start::2], data)
+
+def _rows(array, start, stop, step):
+    """Returns `array[start:stop:step]`, also of a `tf.SparseTensor`."""
+    if not hasattr(array, "dense_shape"):
+        return array[start:stop:step]
+    # TensorFlow does not slice these with a step.
+    start, stop = (ops.cast(number, array.indices.dtype) for number in (start, stop))
+    rows = array.indices[:, 0]
+    (places,) = ops.nonzero((rows >= start) & (rows < stop) & ((rows - start) % step == 0))
+    rows, columns = ops.take(rows, places), ops.take(array.indices[:, 1:], places, axis=0)
+    indices = ops.concatenate([(rows[:, None] - start) // step, columns], axis=1)
+    count = (stop - start + step - 1) // step
+    shape = ops.concatenate([count[None], array.dense_shape[1:]], axis=0)
+    part = type(array)(indices, ops.take(array.values, places), shape)
+    part.set_shape((None, *array.shape[1:]))
+    return part
 
 
 def join_halves(first, second, length):
     """Concatenates two halves, cut to `length` examples; scalars are averaged, masks kept."""
 
     def concatenate(a, b):
-        return ops.concatenate([a, b], axis=0)[:length]
+        return _rows(ops.concatenate([a, b], axis=0), 0, length, 1)
 
     def join(a, b):
         if len(a.shape) == 0:

@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -273,7 +274,7 @@ def test_keras_file_in_a_fresh_process_goes_on_in_mid_pair(tmp_path):
     model.save(tmp_path / "model.keras")
     for step in range(3, 5):
         model.train_on_batch(x[step], y[step])
-    command = [sys.executable, "-W", "error::UserWarning", "-c", RESUME]
+    command = [sys.executable, "-W", "error::UserWarning", "-W", "ignore:SVAG pairs", "-c", RESUME]
     subprocess.run(
         [*command, tmp_path / "model.keras", tmp_path / "end.npz"], check=True, capture_output=True
     )
@@ -299,6 +300,43 @@ def test_plain_model_pairs_consecutive_batches(jit):
     assert int(plain.optimizer.iterations) == int(split.optimizer.iterations) == 6
     for a, b in zip(plain.get_weights(), split.get_weights()):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.requires_tensorflow
+def test_k5_pairs_take_float64_gradients_of_float32_weights():
+    # Keras takes them; JAX has no float64 unless it is switched on.
+    shapes = [(3,)]
+    batches = gradients(0, shapes, 4)
+    ends = []
+    for dtype in ("float32", "float64"):
+        weights = variables(np.ones(3))
+        optimizer = SVAG(0.3, ell=4, momentum=0.5)
+        ends.append(apply_all(optimizer, weights, [[g.astype(dtype) for g in b] for b in batches]))
+    assert ends[1][0].dtype == "float32"
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-6)
+
+
+def pairing_warnings(action):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        action()
+    return [str(w.message) for w in caught if "pairs" in str(w.message)]
+
+
+def test_k_a_plain_model_that_pairs_warns_once_per_optimizer():
+    x, y = np.ones((8, 3), "float32"), np.ones((8, 1), "float32")
+    model = keras_svag.SVAGSequential([keras.Input((3,)), keras.layers.Dense(1)])
+    clone = keras.models.clone_model(model)
+    assert not isinstance(clone, keras_svag.SVAGModel)
+    model.compile(SVAG(0.1, ell=2), "mse")
+    clone.compile(SVAG(0.1, ell=2), "mse")
+    assert pairing_warnings(lambda: model.fit(x, y, batch_size=4, verbose=0)) == []
+    told = pairing_warnings(lambda: clone.fit(x, y, batch_size=4, epochs=2, verbose=0))
+    assert len(told) == 1 and "keras_svag.from_keras" in told[0] and told[0].startswith("SVAG ")
+    assert pairing_warnings(lambda: clone.fit(x[:7], y[:7], batch_size=4, verbose=0)) == []
+    clone.compile(keras_svag.SVAGAdam(0.1, ell=2), "mse")
+    told = pairing_warnings(lambda: clone.fit(x, y, batch_size=4, verbose=0))
+    assert len(told) == 1 and told[0].startswith("SVAGAdam ")
 
 
 def test_embedding_gradients_in_a_plain_model():

@@ -65,6 +65,16 @@ class Preprocessing(keras.Sequential):
         return super().fit(x / 255, y, **kwargs)
 
 
+class OwnStep(keras.Sequential):
+    def train_step(self, *args):
+        return super().train_step(*args)
+
+
+def steps(seed):
+    keras.utils.set_random_seed(seed)
+    return OwnStep([keras.Input((4,)), keras.layers.Dense(1)])
+
+
 def preprocesses(seed):
     keras.utils.set_random_seed(seed)
     return Preprocessing([keras.Input((4,)), keras.layers.Dense(1)])
@@ -89,6 +99,7 @@ REFUSED = {
     "model has nothing to train": ({"model": nothing_to_train}, "nothing_to_train.*none"),
     "model is a network": ({"model": build(0)}, "model.*function"),
     "no model": ({"model": None}, "model=None"),
+    "model with its own step": ({"model": steps}, "own `train_step`"),
     "K2: model preprocesses in fit": ({"model": preprocesses}, "own `fit`.*keras.Model"),
     "lengths": ({"train_data": (X, Y[:60])}, "x with 64.*y with 60"),
     "lengths in a dict": (

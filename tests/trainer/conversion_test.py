@@ -167,6 +167,24 @@ def test_k2_a_task_is_trained_with_its_preprocessor(kind):
     np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
 
 
+def test_losses_by_name_reach_the_outputs_of_a_functional_subclass():
+    class TwoHeads(keras.Model):
+        """A functional model with two outputs in a list."""
+
+    x, y = data(8)
+    targets = [y[:, None].astype("float32"), x[:, :1]]
+    losses, histories = {"left": "mse", "right": "mae"}, []
+    for is_subclass in (False, True):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((3,))
+        outputs = [keras.layers.Dense(1, name=name)(inputs) for name in losses]
+        model = from_keras((TwoHeads if is_subclass else keras.Model)(inputs, outputs))
+        model.compile(SVAG(0.1, ell=2), losses)
+        histories.append(model.fit(x, targets, batch_size=8, verbose=0).history)
+    assert {"left_loss", "right_loss"} <= set(histories[0])
+    assert histories[1] == histories[0]
+
+
 @pytest.mark.parametrize("method", ["predict_step", "make_test_function", "make_predict_function"])
 def test_k2_other_overrides_of_steps_are_refused(method):
     special = type("Special", (Subclassed,), {method: lambda self, *args: None})

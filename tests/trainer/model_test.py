@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 
 from keras_svag import SVAG, SVAGFunctional, SVAGModel, SVAGSequential, from_keras
 from keras_svag.trainer import SVAGWrapper
@@ -622,3 +623,54 @@ def test_nothing_to_train_is_said():
     model.compile("sgd", cross_entropy(), jit_compile=False)
     with pytest.warns(UserWarning, match="does not have any trainable weights"):
         model.fit(*data(8), batch_size=8, verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["map", "function"])
+def test_k4_svag_inside_another_optimizer_is_refused(kind):
+    first, second = SVAG(0.1, ell=2), SVAG(0.2, ell=2)
+    if kind == "map":
+        chosen = keras.optimizers.OptimizerMap(first, {".*bias": second})
+    else:
+
+        def chosen(variable):
+            return second if variable.path.endswith("bias") else first
+
+    model = from_keras(tanh_net())
+    model.compile(keras.optimizers.MultiOptimizer(chosen), cross_entropy(), jit_compile=False)
+    with pytest.raises(ValueError, match="`optimizer` must not.*Received: MultiOptimizer.*single"):
+        model.fit(*data(8), batch_size=8, verbose=0)
+
+
+def test_k4_other_optimizers_inside_another_one_take_the_step_of_the_whole_batch():
+    x, y = data(8)
+    ends = []
+    for wrap in (lambda m: m, from_keras):
+        chosen = keras.optimizers.OptimizerMap(
+            keras.optimizers.SGD(0.1), {".*bias": keras.optimizers.SGD(0.2)}
+        )
+        model = wrap(tanh_net())
+        model.compile(keras.optimizers.MultiOptimizer(chosen), cross_entropy(), jit_compile=False)
+        model.fit(x, y, batch_size=8, verbose=0)
+        ends.append(flatten(model.get_weights()))
+    np.testing.assert_allclose(ends[1], ends[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda: SVAG(0.1, ell=5), lambda: keras.optimizers.SGD(0.1)])
+def test_k6_sparse_inputs_are_trained_as_dense_ones(make):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(27, 6)) * (rng.random((27, 6)) < 0.3)
+    y = rng.integers(2, size=27)
+    outcomes = []
+    for is_sparse in (False, True):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((6,), sparse=is_sparse)
+        model = from_keras(keras.Model(inputs, keras.layers.Dense(2)(inputs)))
+        # XLA has no kernels for sparse tensors of TensorFlow, also in Keras.
+        model.compile(make(), cross_entropy(), metrics=["accuracy"], jit_compile=False)
+        # Batches of 10, 10 and 7.
+        inputs = scipy.sparse.csr_matrix(x) if is_sparse else x
+        history = model.fit(inputs, y, batch_size=10, shuffle=False, verbose=0).history
+        outcomes.append((flatten(model.get_weights()), history))
+    np.testing.assert_allclose(outcomes[1][0], outcomes[0][0], rtol=0, atol=1e-6)
+    for name, values in outcomes[0][1].items():
+        np.testing.assert_allclose(outcomes[1][1][name], values, rtol=1e-4, err_msg=name)
