@@ -6,7 +6,14 @@ import platform
 
 __version__ = "0.1.0"
 
-BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax", "jaxlib")}
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "jax", "jaxlib")  # by the backend they begin with
+
+
+def backend_versions(backend):
+    """Versions of what runs are made with under a Keras backend, by name."""
+    return package_versions(
+        ("keras", "numpy", *(name for name in _PACKAGES if name.startswith(backend)))
+    )
 
 
 @functools.cache

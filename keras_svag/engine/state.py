@@ -15,7 +15,7 @@ import numpy as np
 from keras_svag.engine.files import checkpoints, records, storage
 from keras_svag.engine.files.tensorboard import EventLog
 from keras_svag.engine.spec import SECOND_MOMENT
-from keras_svag.version import BACKENDS, merge_versions, package_versions
+from keras_svag.version import backend_versions, merge_versions
 
 STATE_GROUPS = ("model", "optimizer", "metrics")
 
@@ -58,8 +58,7 @@ class RunState:
         self._seed = _stream_seed(recording.seed, spec)
         study = {"study": recording.identity, "stream": self._seed}
         self._identity = {**dataclasses.asdict(spec), **study}
-        backend = BACKENDS[keras.backend.backend()]
-        self.versions = package_versions(("keras", "numpy", *backend))
+        self.versions = backend_versions(keras.backend.backend())
         self._points = recording.points(spec)
         self._record_ends = [spec.steps_until(point) for point in self._points]
         self._checkpoint_steps = recording.checkpoints(spec)

@@ -21,7 +21,7 @@ from keras_svag.recipe.facts import TrainingFacts, effective_steps
 from keras_svag.recipe.rates import call_schedule, tabulate
 from keras_svag.schedules import ScaledSchedule
 from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
-from keras_svag.version import BACKENDS, package_versions
+from keras_svag.version import backend_versions
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -284,7 +284,7 @@ class Recipe:
             "data": self.fingerprint(),
             "backend": backend,
             "dtype_policy": keras.config.dtype_policy().name,
-            "versions": package_versions(("keras", "numpy", *BACKENDS[backend])),
+            "versions": backend_versions(backend),
         }
 
     def describe_network(self):

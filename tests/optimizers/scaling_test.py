@@ -227,25 +227,36 @@ def rates(optimizer, steps):
     return np.array(found)
 
 
-@pytest.mark.parametrize("kappa", [3, 4, 10, 0.5])
+@pytest.mark.parametrize("kappa", [3, 10, 0.5])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 def test_p4_a_schedule_is_scaled_in_value_and_time(schedule, kappa):
     optimizer = keras.optimizers.RMSprop(schedule, rho=0.95)
-    steps = np.arange(120)
-    base = rates(optimizer, steps)
+    # Few, since JAX compiles the branches of some schedules at each call.
+    steps = [1, 7, 11]
+    base = rates(optimizer, [int(k * kappa) for k in steps])
     scaled = scale_optimizer(optimizer, kappa)
     # At each step, the rate of the base run after as many examples.
-    ends = [k for k in range(120) if k * kappa < 120]
-    wanted = kappa**0.5 * base[[int(k * kappa) for k in ends]]
-    np.testing.assert_allclose(rates(scaled, ends), wanted, rtol=1e-5)
-    # As many steps, not examples.
+    np.testing.assert_allclose(rates(scaled, steps), kappa**0.5 * base, rtol=1e-5)
+    # After as many steps, whatever the examples.
     longer = scale_optimizer(optimizer, kappa, keep_epochs=False)
-    np.testing.assert_allclose(rates(longer, steps), kappa**0.5 * base, rtol=1e-5)
+    later = rates(longer, [int(k * kappa) for k in steps])
+    np.testing.assert_allclose(later, kappa**0.5 * base, rtol=1e-5)
     # And back: no wrapper in a wrapper.
-    back = scale_optimizer(scaled, 1 / kappa)
-    if kappa > 1:
-        np.testing.assert_allclose(rates(back, steps), base, rtol=1e-5)
-    assert not isinstance(back._learning_rate.schedule, keras_svag.ScaledSchedule)
+    back = scale_optimizer(scaled, 1 / kappa)._learning_rate
+    assert not isinstance(back.schedule, keras_svag.ScaledSchedule)
+    assert back.factor == pytest.approx(1) and back.time_scale == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kappa", [3, 7, 10, 49, 4 / 3])
+def test_p4_no_step_of_a_schedule_is_lost_to_rounding(kappa):
+    class Step(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return keras.ops.cast(step, "float32")
+
+    steps = np.arange(3, 30_000, 3)
+    scaled = keras_svag.ScaledSchedule(Step(), time_scale=1 / kappa)
+    got = keras.ops.convert_to_numpy(scaled(keras.ops.convert_to_tensor(steps)))
+    np.testing.assert_array_equal(got, np.round(steps * kappa))
 
 
 def test_p4_the_scaled_schedule_is_saved_with_the_model(tmp_path):
