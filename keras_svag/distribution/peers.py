@@ -210,7 +210,10 @@ def _check_port(address):
 
 
 def _listen(address):
-    listener = socket.socket()
+    is_dual = socket.has_dualstack_ipv6()
+    listener = socket.socket(socket.AF_INET6 if is_dual else socket.AF_INET)
+    if is_dual:  # for both kinds of addresses
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     # The backend listens at the same port later, while these connections are open.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

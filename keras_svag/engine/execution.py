@@ -4,6 +4,7 @@ import contextlib
 import time
 import warnings
 
+from keras_svag.distribution import check_same_on_all, max_over_processes
 from keras_svag.engine.files import lock, records, results, storage
 from keras_svag.engine.files.results import DONE, FAILED, LOCKED
 from keras_svag.engine.processes import preemption
@@ -16,13 +17,16 @@ def execute(spec, get_program, recording, workdir, on_steps=lambda steps: None):
     """Returns the content of the run's `result.json`, training or resuming the run if needed."""
     folder = RunFolder(workdir, spec.name)
     result = find_result(spec, recording, folder)
+    _check_same(spec, is_finished=result is not None)
     if result is None:
         with lock.acquire(folder.lock) as held:
-            if not held:
+            # Only the first process of a `multi_worker` job sees the lock that others may hold.
+            if max_over_processes(not held):
                 return {"status": LOCKED}
             # Again, under the lock: another process may just have finished it.
             result = claim(spec, recording, folder)
             is_new = result is None
+            _check_same(spec, is_finished=not is_new)
             if is_new:
                 result = _execute(spec, get_program(), recording, folder, on_steps)
             release(folder)
@@ -32,10 +36,17 @@ def execute(spec, get_program, recording, workdir, on_steps=lambda steps: None):
     return result
 
 
+def _check_same(spec, **facts):
+    """Raises a `ValueError` unless all processes that train together go on from the same files."""
+    # Another job may have gone on with the run since the first process's folder was copied.
+    check_same_on_all(f"files of run {spec.name}", lambda: facts)
+
+
 def _execute(spec, program, recording, folder, on_steps):
     started, error = time.perf_counter(), None
     state = RunState(spec, program, recording, folder, on_steps)
     state.resume()
+    _check_same(spec, step=state.step)
     state.begin()
     try:
         while not state.is_done:

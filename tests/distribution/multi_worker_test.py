@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_svag.engine.files import checkpoints, records
+from keras_svag.engine.files import checkpoints, lock, records
 from keras_svag.engine.processes import preemption
 from keras_svag.engine.state import RunFolder
 from tests.trainers.command import ROOT, trainer
@@ -140,6 +140,23 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     train_together(folder / "logs", folder / "workdir", LONG)
     return rows_and_state(folder / "workdir")
+
+
+def test_run_of_another_job_is_waited_for_by_both(tmp_path):
+    workdir, logs = tmp_path / "locked", tmp_path / "logs"
+    folder = RunFolder(workdir, RUN)
+    folder.path.mkdir(parents=True)
+    with two_processes(logs, *OPTIONS, workdirs=[workdir] * 2) as processes:
+        with lock.acquire(folder.lock):
+            deadline = time.monotonic() + MOST_SECONDS
+            while not (workdir / "environment.json").exists():
+                assert time.monotonic() < deadline, said(logs, 0) + said(logs, 1)
+                time.sleep(0.1)
+            time.sleep(10)  # so long that the second process would train alone
+            assert [process.poll() for process in processes] == [None] * 2, said(logs, 0)
+        for index, process in enumerate(processes):
+            assert process.wait(MOST_SECONDS) == 0, said(logs, index)
+    assert folder.result.exists()
 
 
 def wait_for_checkpoint(workdir, processes, logs):

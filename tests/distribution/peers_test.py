@@ -47,6 +47,24 @@ def test_processes_join_and_leave(addresses):
     assert join_both((addresses, 0), (addresses, 1)) == [None, None]
 
 
+def test_processes_join_over_ipv6(addresses):
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    addresses = [address.replace("localhost", "[::1]") for address in addresses]
+    assert join_both((addresses, 0), (addresses, 1)) == [None, None]
+
+
+@pytest.mark.parametrize("is_dual", [True, False])
+def test_processes_join_over_ipv4(addresses, is_dual, monkeypatch):
+    if not is_dual:
+        monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    addresses = [address.replace("localhost", "127.0.0.1") for address in addresses]
+    assert join_both((addresses, 0), (addresses, 1)) == [None, None]
+
+
 def test_backend_listens_at_the_same_port(addresses):
     def join_and_listen():
         with peers.joined(addresses, 0, SETTINGS, 5.0):

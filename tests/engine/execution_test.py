@@ -161,3 +161,16 @@ def test_run_below_one(program, recording, tmp_path, ell):
     assert steps[-1] == 11 and sorted(set(steps)) == steps
     # 18 of 22 effective steps at the full rate, the rest at a tenth: 9 and 2 steps.
     assert rows[-1]["time"] == pytest.approx(2 * 3.2 * 9 + 2 * 0.32 * 2)
+
+
+# Processes that train together.
+
+
+def test_run_that_is_locked_for_another_process_is_locked_for_this_one(
+    recording, tmp_path, monkeypatch
+):
+    # Only the first one sees the lock in the shared folder; the others would train alone.
+    monkeypatch.setattr(execution, "max_over_processes", lambda value: 1)
+    result = execution.execute(RUN, refuse_program, recording, tmp_path)
+    assert result["status"] == execution.LOCKED
+    assert not RunFolder(tmp_path, RUN.name).result.exists()

@@ -15,8 +15,8 @@ import pytest
 from keras_svag import Recipe, check_sde
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock
+from keras_svag.engine.processes import call, preemption
 from keras_svag.engine.processes import executor as executor_module
-from keras_svag.engine.processes import preemption
 from keras_svag.engine.processes.executor import ExecutorPool
 from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import RunSpec
@@ -267,6 +267,46 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     os.utime(old / "alive", (long_ago, long_ago))
     run(tmp_path, Deputy(), make_study(num_seeds=1, max_num_seeds=1))
     assert not old.exists() and new.exists()
+
+
+def test_what_a_process_left_that_was_killed_while_it_stopped_is_removed(tmp_path):
+    old, new = tmp_path / ".calls.old", tmp_path / ".calls.new"
+    for folder in (old, new):  # without the file that shows life
+        folder.mkdir()
+        (folder / "0.npy").touch()
+    long_ago = time.time() - executor_module.DEAD_SECONDS - 60
+    os.utime(old, (long_ago, long_ago))
+    run(tmp_path, Deputy(), make_study(num_seeds=1, max_num_seeds=1))
+    assert not old.exists() and new.exists()
+
+
+class Hanging(concurrent.futures.Executor):
+    """Its calls neither end nor can be cancelled."""
+
+    def submit(self, *_):
+        future = concurrent.futures.Future()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are of POSIX")
+def test_second_ctrl_c_leaves_no_files(tmp_path, monkeypatch):
+    sleeps = []
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(executor_module.time, "sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        with ExecutorPool(Hanging(), make_recipe(), RECORDING, tmp_path) as pool:
+            pool.execute([LONG], lambda run, steps: None)
+    assert len(sleeps) == 2 and not list(tmp_path.glob(".calls*"))
+
+
+def test_ctrl_c_in_a_call_ends_the_call_and_not_its_process(monkeypatch):
+    monkeypatch.setattr(call, "_execute", lambda job, run: signal.raise_signal(signal.SIGINT))
+    assert call.execute(None, None, "token")["status"] == call.STOPPED
 
 
 @pytest.mark.slow

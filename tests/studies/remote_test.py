@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 import pytest
 
@@ -9,10 +10,11 @@ from keras_svag.engine.files import remote, storage
 from keras_svag.engine.processes import preemption
 from keras_svag.engine.progress import Progress
 from keras_svag.engine.state import RunFolder
-from keras_svag.studies import commands, load
+from keras_svag.studies import load
 from tests.faults import quick_study
 from tests.faults.kill_test import assert_same, left_behind
 from tests.studies.helpers import build, files_of, run_study, study_config
+from trainers import commands
 
 fsspec = pytest.importorskip("fsspec", reason="remote folders need fsspec")
 
@@ -82,14 +84,11 @@ def resumed():
         def stop(self, run, steps):
             advance(self, run, steps)
             if run.ell == 4 and steps:
-                preemption._requested.set()
+                signal.raise_signal(signal.SIGTERM)
 
         patch.setattr(Progress, "advance", stop)
-        try:
-            with pytest.raises(preemption.PreemptedError):
-                run_study(study_config(), "sde_validity", url)
-        finally:
-            preemption._requested.clear()
+        with pytest.raises(preemption.PreemptedError):
+            run_study(study_config(), "sde_validity", url)
     names = set(storage.sizes(storage.to_path(url)))
     assert any(name.endswith("latest.npz") for name in names) and "verdict.json" not in names
     yield url, run_study(study_config(num_workers=0), "sde_validity", url)

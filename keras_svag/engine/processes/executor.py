@@ -16,7 +16,7 @@ from keras_svag.distribution import is_distributed
 from keras_svag.engine import execution
 from keras_svag.engine.files import lock, records
 from keras_svag.engine.files.remote import RemotePath
-from keras_svag.engine.processes import preemption, remote, transfer
+from keras_svag.engine.processes import call, preemption, transfer
 from keras_svag.engine.processes.handle import POLL_SECONDS
 from keras_svag.engine.state import RunFolder
 
@@ -41,7 +41,7 @@ class ExecutorPool:
         self._executor, self._recipe, self._recording = executor, recipe, recording
         self._workdir = pathlib.Path(workdir).resolve()
         self._folder = self._workdir / f"{FOLDER}{secrets.token_hex(4)}"
-        self._alive = self._folder / remote.ALIVE
+        self._alive = self._folder / call.ALIVE
         self._futures, self._job, self._beat = {}, None, 0.0
 
     def __enter__(self):
@@ -51,7 +51,7 @@ class ExecutorPool:
                 self._recipe, self._folder, load=transfer.load_array
             )
             origin = platform.node(), os.getpid()
-            self._job = remote.Job(
+            self._job = call.Job(
                 payload, str(self._folder), self._recording, str(self._workdir), origin
             )
             stack.callback(self._stop)
@@ -65,10 +65,12 @@ class ExecutorPool:
         # Without this file calls save a checkpoint and stop.
         self._alive.unlink(missing_ok=True)
         end = time.monotonic() + STOP_SECONDS
-        running = [future for future in self._futures.values() if not future.cancel()]
-        while not all(future.done() for future in running) and time.monotonic() < end:
-            time.sleep(POLL_SECONDS)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            running = [future for future in self._futures.values() if not future.cancel()]
+            while not all(future.done() for future in running) and time.monotonic() < end:
+                time.sleep(POLL_SECONDS)
+        finally:  # also after a second Ctrl-C
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def execute(self, grid, on_steps):
         """Executes the unfinished runs of a grid; returns a dict from run name to result."""
@@ -117,7 +119,7 @@ class ExecutorPool:
         if self._alive.exists():
             return
         for folder in self._workdir.glob(f"{FOLDER}*"):
-            if time.time() - _modified(folder / remote.ALIVE) > DEAD_SECONDS:
+            if time.time() - _last_beat(folder) > DEAD_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
         with records.writing(self._folder):
             self._folder.mkdir()
@@ -135,7 +137,7 @@ class ExecutorPool:
         try:
             # The token makes each call another one: some executors keep the results of old calls.
             self._futures[run] = self._executor.submit(
-                remote.execute, self._job, run, secrets.token_hex(4)
+                call.execute, self._job, run, secrets.token_hex(4)
             )
         except Exception as error:
             raise concurrent.futures.BrokenExecutor(
@@ -153,8 +155,8 @@ class ExecutorPool:
 
     def call_all(self, calls):
         """Calls functions in this process."""
-        for call in calls:
-            call()
+        for function in calls:
+            function()
 
 
 def _check(executor, workdir, num_workers, vectorize_seeds):
@@ -182,12 +184,13 @@ def _check(executor, workdir, num_workers, vectorize_seeds):
         )
 
 
-def _modified(path):
-    """Time of the last change of a file; now if there is none, since it may be about to appear."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()
+def _last_beat(folder):
+    """When the process of a folder last showed that it lives; now if it has just removed it."""
+    # Without the file, the process is about to write it, or was stopped and then killed.
+    for path in (folder / call.ALIVE, folder):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return time.time()
 
 
 def _result_of(future):
@@ -195,13 +198,13 @@ def _result_of(future):
     try:
         return future.result()
     except Exception as error:
-        return {"status": remote.ERROR, "message": error_text(error)}
+        return {"status": call.ERROR, "message": error_text(error)}
 
 
 def _failed_result(run, result):
     """The result of a run whose calls failed; errors of the user or of the folder are raised."""
-    if result.get("kind") in remote.KINDS:
-        raise remote.KINDS[result["kind"]](result["message"])
+    if result.get("kind") in call.KINDS:
+        raise call.KINDS[result["kind"]](result["message"])
     return {
         **dataclasses.asdict(run),
         "name": run.name,

@@ -51,7 +51,8 @@ def execute(job, run, token):
         try:
             with preemption.deferred_signals():
                 return _execute(job, run)
-        except preemption.PreemptedError:
+        # Ctrl-C may reach this process and not the study's, which then repeats the call.
+        except (preemption.PreemptedError, KeyboardInterrupt):
             return {"status": STOPPED, "message": "it was asked to stop"}
         # As data: not every exception can be unpickled elsewhere.
         except Exception as error:
