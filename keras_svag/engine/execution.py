@@ -16,6 +16,8 @@ __all__ = ["DONE", "FAILED", "LOCKED", "claim", "execute", "find_result", "finis
 def execute(spec, get_program, recording, workdir, on_steps=lambda steps: None):
     """Returns the content of the run's `result.json`, training or resuming the run if needed."""
     folder = RunFolder(workdir, spec.name)
+    if max_over_processes(lock.was_refused(folder.lock)):
+        return {"status": LOCKED}
     result = find_result(spec, recording, folder)
     _check_same(spec, is_finished=result is not None)
     if result is None:

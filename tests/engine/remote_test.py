@@ -10,7 +10,11 @@ import types
 
 import pytest
 
+from keras_svag.engine import execution
 from keras_svag.engine.files import claims, lock, records, remote, shared_folder, storage
+from keras_svag.engine.recording import Recording
+from keras_svag.engine.spec import RunSpec
+from keras_svag.engine.state import RunFolder
 from tests.studies.helpers import files_of
 
 fsspec = pytest.importorskip("fsspec", reason="remote folders need fsspec")
@@ -209,3 +213,42 @@ def test_e6_claim_is_renewed_while_it_is_held(folder, monkeypatch):
         time.sleep(0.4)
         with lock.acquire(folder / "lock") as other:
             assert first and not other
+
+
+def test_who_waits_for_a_run_asks_the_store_rarely(folder, monkeypatch):
+    spec, recording = RunSpec(8, 0.1, 1.0, 0, 4), Recording(num_records=1, checkpoint_steps=1)
+    call, requests = remote._call, []
+
+    def count(*arguments, **options):
+        requests.append(arguments)
+        return call(*arguments, **options)
+
+    monkeypatch.setattr(remote, "_call", count)
+    with lock.acquire(RunFolder(folder, spec.name).lock) as held:
+        assert held
+        for _ in range(10):
+            before = len(requests)
+            result = execution.execute(spec, None, recording, folder)
+            assert result == {"status": execution.LOCKED}
+        assert 0 < before == len(requests)  # those of the first time
+    monkeypatch.setattr(claims, "REFUSED_SECONDS", 0)
+    with pytest.raises(TypeError):  # asks for its program
+        execution.execute(spec, None, recording, folder)
+
+
+@pytest.mark.parametrize("is_remote", [True, False])
+def test_signals_end_the_wait_for_a_lock(folder, tmp_path, is_remote):
+    path = (folder if is_remote else tmp_path) / "lock"
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with lock.acquire(path) as held:
+        with pytest.raises(KeyboardInterrupt), lock.acquire(path, wait=True, check=check):
+            pass
+        assert held
+    with lock.acquire(path, wait=True) as held:
+        assert held

@@ -6,6 +6,7 @@ least one finds the other: never do both have the lock. Perhaps neither has; the
 """
 
 import contextlib
+import math
 import random
 import threading
 import time
@@ -15,18 +16,33 @@ from keras_svag.engine.files import records, storage
 
 # A claim that was not renewed for so long, by the clock of the store, is of a dead process.
 STALE_SECONDS, RENEWAL_SECONDS = 120, 15
-PAUSE_SECONDS = 0.1, 0.5
+PAUSE_SECONDS, MOST_PAUSES = (0.1, 0.5), 10
+# Stores bill each request, so who was refused does not ask again for so long.
+REFUSED_SECONDS = 5
+
+_refusals: dict = {}
+# Not `random` itself, which recipes seed alike in all processes: two could meet again and again.
+_random = random.SystemRandom()
 
 
 @contextlib.contextmanager
-def acquire(path, wait=False):
-    """Context that yields True if this process got the lock."""
+def acquire(path, wait=False, check=lambda: None):
+    """Context that yields True if this process got the lock; a wait ends if `check` raises."""
     with contextlib.ExitStack() as stack:
-        held = _try(path, stack)
+        held, tries = _try(path, stack), 1
         while wait and not held:
-            time.sleep(random.uniform(*PAUSE_SECONDS))  # so that two do not meet again and again
-            held = _try(path, stack)
+            check()
+            time.sleep(_random.uniform(*PAUSE_SECONDS) * min(tries, MOST_PAUSES))
+            held, tries = _try(path, stack), tries + 1
+        if not held:
+            _refusals[path] = time.monotonic(), _random.uniform(0.5, 1)
         yield held
+
+
+def was_refused(path):
+    """Returns True if this process was just refused the lock, and should not ask again yet."""
+    refused, part = _refusals.get(path, (-math.inf, 1))
+    return time.monotonic() - refused < part * REFUSED_SECONDS
 
 
 def _try(path, stack):

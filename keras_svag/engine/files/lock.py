@@ -13,34 +13,48 @@ import filelock
 
 from keras_svag.engine.files import claims, records, remote, storage
 
+CHECK_SECONDS = 0.5
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
-def acquire(path, wait=False):
+def acquire(path, wait=False, check=lambda: None):
     """Context that yields True if this process got the lock, or if the file system has none."""
+    # A wait calls `check` all the time, and ends if that raises.
     if isinstance(path, remote.RemotePath):
-        with claims.acquire(path, wait) as held:
+        with claims.acquire(path, wait, check) as held:
             yield held
         return
     # No fallback to a soft lock, which would outlive a killed process.
-    lock = filelock.FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
+    lock = filelock.FileLock(path, timeout=CHECK_SECONDS * wait, fallback_to_soft=False)
     with contextlib.ExitStack() as stack:
         with records.writing(path):
             # Not its parents, so that a workdir that was moved is not made again.
             for folder in (path.parent.parent, path.parent):
                 storage.make_folder(folder)
             try:
-                stack.enter_context(lock)
-                held = True
-            except filelock.Timeout:
-                held = False
+                held = _enter(lock, stack)
+                while wait and not held:
+                    check()
+                    held = _enter(lock, stack)
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
                 _warn_once(path.parent.stat().st_dev, error.errno, path.parent, error.strerror)
                 held = True
         yield held
+
+
+def _enter(lock, stack):
+    with contextlib.suppress(filelock.Timeout):
+        stack.enter_context(lock)
+        return True
+    return False
+
+
+def was_refused(path):
+    """Returns True if asking for the lock again so soon would only cost requests."""
+    return isinstance(path, remote.RemotePath) and claims.was_refused(path)
 
 
 _warned = set()
