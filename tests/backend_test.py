@@ -20,7 +20,7 @@ CHOOSER = "_backend.py"
 MENTIONS = {
     CHOOSER,
     "distribution/peers.py",
-    "engine/processes/remote.py",
+    "engine/processes/call.py",
     "engine/state.py",
     "engine/vmap_seeds.py",
     "recipe/recipe.py",

@@ -126,7 +126,7 @@ def test_lost_call_is_repeated_once(expected, tmp_path):
 def test_call_that_is_lost_twice_is_reported_in_one_sentence(tmp_path, capsys):
     study, lost = make_study(num_seeds=1, max_num_seeds=1), Flaky(4)
     result = study.run(tmp_path, executor=lost, command=["c"])
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert len(lost.calls) == 4 and len(result.details["failed_runs"]) == 2
     for name, message in result.details["failed_runs"].items():
         assert f"Run {name}: its call failed 2 times" in message and "\n" not in message

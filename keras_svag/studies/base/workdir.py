@@ -9,8 +9,9 @@ import sys
 
 import keras
 
-from keras_svag.distribution import check_same_on_all
+from keras_svag.distribution import check_same_on_all, num_processes
 from keras_svag.engine.files import lock, records, storage
+from keras_svag.engine.processes import preemption
 from keras_svag.version import package_versions
 
 PACKAGES = (
@@ -47,12 +48,18 @@ def prepare_workdir(workdir, study, command=None, environment=None):
 
     check()
     records.make_folder(workdir, parents=True)
-    with lock.acquire(workdir / ".lock", wait=True):
+    with lock.acquire(workdir / ".lock", wait=True, check=_end_wait):
         check()  # again: another process may have written the files in the meantime
         records.write_sealed(workdir / CONFIG, config)
         records.write_sealed(workdir / ENVIRONMENT, environment)
         clean_up(workdir)
     return environment
+
+
+def _end_wait():
+    """Raises if a signal asks to stop; among several processes, of which one waits, never."""
+    if num_processes() == 1:
+        preemption.raise_if_requested()
 
 
 def clean_up(workdir):
