@@ -6,7 +6,6 @@ import random
 import sys
 import threading
 import time
-import types
 
 import pytest
 
@@ -140,8 +139,8 @@ def test_e6_store_that_cannot_be_reached(folder, monkeypatch):
 @pytest.mark.parametrize("is_chief", [True, False])
 def test_e6_other_processes_get_a_copy(folder, monkeypatch, is_chief):
     contents = write_all(folder)
-    two = types.SimpleNamespace(num_processes=lambda: 2, gather=lambda value: [value, value])
-    monkeypatch.setattr(shared_folder, "backend", two)
+    monkeypatch.setattr(shared_folder, "num_processes", lambda: 2)
+    monkeypatch.setattr(shared_folder, "gather", lambda value: [value, value])
     monkeypatch.setattr(shared_folder, "is_chief", lambda: is_chief)
     with shared_folder.process_workdir(str(folder)) as workdir:
         assert (workdir == str(folder)) == is_chief
