@@ -162,10 +162,10 @@ def test_two_processes_cannot_claim_one_folder_for_two_configs(tmp_path, monkeyp
     study, acquire = build(study_config()), lock.acquire
 
     @contextlib.contextmanager
-    def late(path, wait):
+    def late(path, wait, check):
         config = {"study": "sde_validity", **study.config, "epochs": 99.0}
         records.write_sealed(tmp_path / "config.json", config)
-        with acquire(path, wait) as held:
+        with acquire(path, wait, check) as held:
             yield held
 
     monkeypatch.setattr(lock, "acquire", late)
