@@ -247,6 +247,7 @@ def test_run_of_a_worker_that_dies_goes_on_in_a_new_one(recipe, recording, tmp_p
     def on_steps(spec, count):
         steps[spec] += count
 
+    (tmp_path / "study").mkdir()
     with RunPool(deadly(recipe, tmp_path, 1), recording, tmp_path / "study", 2) as workers:
         results = workers.execute([first], on_steps)
         # It goes where its program is, so that the other worker has none and is not called.
@@ -288,6 +289,8 @@ def test_killed_workers_cost_what_came_after_their_checkpoints(tmp_path):
                 for pid in killed:
                     os.kill(pid, signal.SIGKILL)
 
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
     with RunPool(recipe, recording, tmp_path / "killed", num_workers=2) as workers:
         results = workers.execute(grid, on_steps)
     assert [results[spec.name]["status"] for spec in grid] == [execution.DONE] * 3
