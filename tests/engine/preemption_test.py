@@ -83,7 +83,8 @@ def test_handlers_of_a_script_are_left_alone(recipe, recording, tmp_path):
 def test_a_signal_after_the_last_run_is_not_swallowed():
     with pytest.raises(KeyboardInterrupt):
         with preemption.deferred_signals():
-            os.kill(os.getpid(), signal.SIGINT)
+            # To this thread. `os.kill` may pick another one, and act only after the context.
+            signal.raise_signal(signal.SIGINT)
     with preemption.deferred_signals():  # and forgotten
         assert not preemption.requested_signal()
 
