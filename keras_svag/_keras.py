@@ -3,6 +3,7 @@
 `tests/keras_private_test.py` fails when one of them moves, or when another one is used elsewhere.
 """
 
+import keras
 from keras import tree
 from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.losses.loss import unscale_loss_for_distribution
@@ -85,6 +86,11 @@ def is_overwritten(variable):
 def learned_weights(model):
     """Returns the trainable weights of a model that follow the gradient of the loss."""
     return [weight for weight in model.trainable_weights if not is_overwritten(weight)]
+
+
+def overrides(model, method):
+    """Returns True if the class of a model does not have this method from `keras.Model`."""
+    return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
 def has_training_argument(model):

@@ -9,7 +9,7 @@ from keras_svag.theory import TIGHT
 
 def draw(history, rows):
     """Returns a figure of three panels over the steps of the run."""
-    # Imported here: who only trains need not wait for matplotlib.
+    # Imported here: matplotlib is slow to import, and training does not need it.
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -1,6 +1,7 @@
 """Execution of one run: train it, resume it, or return its stored result."""
 
 import contextlib
+import dataclasses
 import time
 import warnings
 
@@ -10,7 +11,10 @@ from keras_svag.engine.files.results import DONE, FAILED, LOCKED
 from keras_svag.engine.processes import preemption
 from keras_svag.engine.state import RunFolder, RunState, TrainingDivergedError
 
-__all__ = ["DONE", "FAILED", "LOCKED", "claim", "execute", "find_result", "finish"]
+__all__ = [
+    *("DONE", "FAILED", "LOCKED"),
+    *("claim", "execute", "failed_result", "find_result", "finish"),
+]
 
 
 def execute(spec, get_program, recording, workdir, on_steps=lambda steps: None):
@@ -76,6 +80,17 @@ def finish(state, seconds, error=None):
     # Before the result, after which nobody tidies up.
     state.end()
     return results.write(state.folder, state.spec, content, state.rows)
+
+
+def failed_result(spec, message):
+    """The result, for this call only, of a run that nothing could execute."""
+    return {
+        **dataclasses.asdict(spec),
+        "name": spec.name,
+        "status": FAILED,
+        "seconds": 0.0,
+        "message": f"Run {spec.name}: {message}",
+    }
 
 
 def release(folder):

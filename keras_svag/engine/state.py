@@ -35,7 +35,7 @@ class RunFolder:
     """Paths of one run's files."""
 
     def __init__(self, workdir, name):
-        self.path = storage.to_path(workdir) / "runs" / name
+        self.path = workdir / "runs" / name
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoint"
         self.checkpoint = self.checkpoints / checkpoints.LATEST

@@ -125,6 +125,15 @@ def live_config(optimizer):
     return {**_keras.without_learning_rate(optimizer).get_config(), "learning_rate": schedule}
 
 
+def check_instance(optimizer):
+    """Raises a `ValueError` for the name or the class of an optimizer."""
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            "`optimizer` must be a Keras optimizer instance. Received: "
+            f"optimizer={optimizer!r}. Pass an instance, such as keras.optimizers.AdamW(1e-3)."
+        )
+
+
 def svag_version(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Returns the SVAG version of a Keras optimizer, with the same hyperparameters and `ell=1`.
 
@@ -145,11 +154,7 @@ def svag_version(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Opti
     >>> svag_version(keras.optimizers.Adam(0.25, beta_1=0.5)).get_config()["beta_1"]
     0.5
     """
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise ValueError(
-            "`optimizer` must be a Keras optimizer instance. Received: "
-            f"optimizer={optimizer!r}. Pass an instance, such as keras.optimizers.AdamW(1e-3)."
-        )
+    check_instance(optimizer)
     cls = type(optimizer)
     # A class may have been redefined since the optimizer was created, in a notebook.
     known = _BY_NAME.get(cls.__name__) if hasattr(cls, "scaling_rule") else svag_class_for(cls)

@@ -1,4 +1,4 @@
-"""What stands in for hyperparameters inside the update of Keras."""
+"""Stand-ins for hyperparameters inside the update of Keras."""
 
 from keras import ops
 

@@ -20,11 +20,7 @@ CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
 def find_rule(optimizer, rule=AUTO):
     """Returns a `ScalingRule` of an optimizer, by name or (`"auto"`) the one that keeps its SDE."""
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise ValueError(
-            "`optimizer` must be a Keras optimizer instance. Received: "
-            f"optimizer={optimizer!r}. Pass an instance, such as keras.optimizers.AdamW(1e-3)."
-        )
+    registry.check_instance(optimizer)
     rules = _rules_of(optimizer)
     if not isinstance(rule, str) or rule not in (AUTO, *(r.name for r in rules)):
         names = ", ".join(repr(r.name) for r in rules)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import tree
 
 from keras_svag._checks import error_text
-from keras_svag._keras import flatten_layers, training_argument
+from keras_svag._keras import flatten_layers, overrides, training_argument
 from keras_svag.models import is_scale_invariant
 from keras_svag.recipe.canonical import canonical_form, short_digest, without_names
 from keras_svag.trainer import SVAGModel
@@ -74,8 +74,7 @@ def check_model_function(function, build, batch, compile_arguments):
 def _check_fit(function, network):
     """Raises if a study would bypass what the `fit` of a network does."""
     for method in ("fit", "evaluate", *REFUSED_METHODS):
-        own = getattr(type(network), method) is not getattr(keras.Model, method)
-        if own and not isinstance(network, SVAGModel):
+        if overrides(network, method) and not isinstance(network, SVAGModel):
             raise ValueError(
                 f"`model` must return a network without its own `{method}`, since a study takes "
                 "steps of its own on the data as they are. Received: "

@@ -61,7 +61,7 @@ class SVAGWrapper(SVAGModel):
 
     @property
     def _logs_are_metric_results(self):
-        return type(self.model).compute_metrics is keras.Model.compute_metrics
+        return not _keras.overrides(self.model, "compute_metrics")
 
     @property
     def output_names(self):
@@ -74,7 +74,7 @@ class SVAGWrapper(SVAGModel):
 
     def compile_from_config(self, config):
         """Compiles a model that was loaded from a file."""
-        if type(self.model).compile is not keras.Model.compile:
+        if _keras.overrides(self.model, "compile"):
             # Keras cannot know the arguments of an override: it warns, and does not compile.
             super().compile_from_config(config)
             return
@@ -199,7 +199,7 @@ def from_keras(model: keras.Model) -> SVAGModel:
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: model={model!r}")
     for method in REFUSED_METHODS:
-        if getattr(type(model), method) is not getattr(keras.Model, method):
+        if _keras.overrides(model, method):
             raise ValueError(
                 f"`model` must not define its own `{method}`, which would be ignored. "
                 f"Received: model={model!r} of {type(model)}. Override `compute_loss` or "

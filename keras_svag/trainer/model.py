@@ -47,7 +47,7 @@ class SplitBatchMixin(BackendStep):
     def _logs_are_metric_results(self):
         """True if the logs of a step can be computed afterwards, from the metrics alone."""
         own_step = type(self).train_step is not BackendStep.train_step
-        return not own_step and type(self).compute_metrics is keras.Model.compute_metrics
+        return not own_step and not _keras.overrides(self, "compute_metrics")
 
     def _noise_logs(self):
         return self._gradient_statistics.result() if self.measure_noise else {}

@@ -125,7 +125,7 @@ def test_e6_programs_read_and_write_remote_folders(resumed, finished, capsys, tm
 
 def test_e6_damaged_records_are_restored(resumed, finished):
     url, _ = resumed
-    metrics = RunFolder(url, "b128_ell2_seed0").metrics
+    metrics = RunFolder(storage.to_path(url), "b128_ell2_seed0").metrics
     whole = storage.read(metrics)
     storage.write(metrics, whole[:-20])
     with pytest.warns(UserWarning, match="metrics.jsonl` is damaged"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import platform
@@ -95,14 +96,13 @@ def _make_worker(job):
         # As in worker processes, so that sums are in the same order.
         with contextlib.suppress(RuntimeError):  # TensorFlow is in use already
             limit_threads(1)
-    return Worker(transfer.unpack(job.payload), job.recording, job.workdir)
+    return Worker(transfer.unpack(job.payload), job.recording, pathlib.Path(job.workdir))
 
 
+@functools.cache  # once in a process
 def _watch():
     """Stops runs after a checkpoint once nobody waits for their results."""
-    if "watch" not in _state:
-        _state["watch"] = True
-        preemption.add_source(_abandoned)
+    preemption.add_source(_abandoned)
 
 
 def _abandoned():

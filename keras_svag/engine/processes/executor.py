@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import contextlib
-import dataclasses
 import os
 import pathlib
 import platform
@@ -205,12 +204,8 @@ def _failed_result(run, result):
     """The result of a run whose calls failed; errors of the user or of the folder are raised."""
     if result.get("kind") in call.KINDS:
         raise call.KINDS[result["kind"]](result["message"])
-    return {
-        **dataclasses.asdict(run),
-        "name": run.name,
-        "status": execution.FAILED,
-        "seconds": 0.0,
-        "message": f"Run {run.name}: its call failed {MAX_ATTEMPTS} times on the executor "
-        f"({result['message']}). Repeat the call of the study to resume the run from its last "
-        "checkpoint.",
-    }
+    return execution.failed_result(
+        run,
+        f"its call failed {MAX_ATTEMPTS} times on the executor ({result['message']}). Repeat the "
+        "call of the study to resume the run from its last checkpoint.",
+    )

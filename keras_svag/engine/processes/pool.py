@@ -7,7 +7,6 @@ the worker that executes it, nor on what else runs.
 
 import collections
 import contextlib
-import dataclasses
 import functools
 import multiprocessing
 import multiprocessing.connection
@@ -240,15 +239,12 @@ def _next_run(pending, programs, workers):
 
 
 def _crash_result(run):
-    return {
-        **dataclasses.asdict(run),
-        "name": run.name,
-        "status": execution.FAILED,
-        "seconds": 0.0,
-        "message": f"Run {run.name}: its worker process died {MAX_ATTEMPTS} times. See its output "
-        "above; if there is none, it may be out of memory: use a smaller num_workers. Repeat the "
-        "command to resume the run from its last checkpoint.",
-    }
+    return execution.failed_result(
+        run,
+        f"its worker process died {MAX_ATTEMPTS} times. See its output above; if there is none, it "
+        "may be out of memory: use a smaller num_workers. Repeat the command to resume the run "
+        "from its last checkpoint.",
+    )
 
 
 def default_num_workers():
