@@ -1,5 +1,6 @@
 """Measurements in separate processes."""
 
+import concurrent.futures
 import multiprocessing
 
 from benchmarks.timing import timed
@@ -42,5 +43,7 @@ def _serve(pipe, build, arguments):
 
 def in_fresh_process(function, *arguments):
     """Calls a picklable function in a new process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    # Unlike a `multiprocessing.Pool` it does not wait forever for a process that was killed.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
+        return executor.submit(function, *arguments).result()

@@ -198,7 +198,9 @@ class Talkative(threading.Thread):
     def run(self):
         with self._connection:
             self._connection.recv()
-            for _ in range(50_000):
+            self._connection.send(1)
+            assert self._connection.recv() is None  # asked to stop
+            for _ in range(50_000):  # more than a pipe holds
                 self._connection.send(1)
             self._connection.send(Outcome({"status": execution.DONE}))
 
