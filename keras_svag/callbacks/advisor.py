@@ -1,4 +1,4 @@
-"""Callbacks for `fit`."""
+"""`BatchSizeAdvisor`: how far the batch size can be raised, said during `fit`."""
 
 import functools
 import typing

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/callbacks.py: readings during `fit`, and the advice."""
+"""Tests of BatchSizeAdvisor: readings during `fit`, and the advice."""
 
 import math
 

@@ -1,0 +1,5 @@
+"""Callbacks for `fit`."""
+
+from keras_svag.callbacks.advisor import BatchSizeAdvisor
+
+__all__ = ["BatchSizeAdvisor"]
