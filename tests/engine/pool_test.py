@@ -6,6 +6,7 @@ import importlib
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -186,6 +187,29 @@ def test_e10_idle_workers_end_after_their_fork_server(recipe, recording, tmp_pat
         started = time.monotonic()
     assert time.monotonic() - started < 30  # they sleep longer
     assert not any(is_running(pid) for pid in pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux alone")
+def test_e10_start_while_a_killed_fork_server_ends(recipe, recording, tmp_path, monkeypatch):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(worker, "serve", importlib.import_module("sleeper").serve)
+    monkeypatch.setattr(pool, "_start_method", lambda: "forkserver")
+    with RunPool(recipe, recording, tmp_path, 2) as workers:
+        server = multiprocessing.forkserver._forkserver._forkserver_pid
+        os.kill(server, signal.SIGKILL)
+        while pathlib.Path(f"/proc/{server}/stat").read_text().split()[2] != "Z":
+            time.sleep(0.01)
+        # It takes connections no more, but counts as running.
+        end, waitpid = time.monotonic() + 0.3, os.waitpid
+
+        def late(pid, options):
+            return (0, 0) if pid == server and time.monotonic() < end else waitpid(pid, options)
+
+        monkeypatch.setattr(os, "waitpid", late)
+        workers._workers.append(WorkerProcess(workers._start))
+        assert time.monotonic() > end
+        assert multiprocessing.forkserver._forkserver._forkserver_pid != server
 
 
 class Talkative(threading.Thread):

@@ -24,7 +24,8 @@ from keras_svag.engine.vmap_seeds import group_by_seed, should_vectorize
 from keras_svag.xla_policy import has_accelerator
 
 MAX_ATTEMPTS = 3  # to execute a run, without progress in between
-MAX_STARTS = 3  # of a process
+MAX_STARTS = 6  # of a process
+START_PAUSE_SECONDS = 0.05  # after the first start that failed; doubled after each further one
 
 
 class RunPool:
@@ -106,6 +107,8 @@ class RunPool:
                 connection.close()
                 if attempt == MAX_STARTS - 1:
                     raise
+                # A killed server closes its socket before its parent can see that it ended.
+                time.sleep(START_PAUSE_SECONDS * 2**attempt)
 
     def execute(self, grid, on_steps):
         """Executes the unfinished runs of a grid; returns a dict from run name to result."""
