@@ -7,6 +7,7 @@ from keras_svag.datasets.digits import digits
 from keras_svag.datasets.images import cifar10, cifar100, svhn
 from keras_svag.datasets.normalization import Normalization
 from keras_svag.datasets.sampling import SAMPLING_MODES, Sampler
+from keras_svag.datasets.text import text
 from keras_svag.datasets.tfds.by_name import tfds
 from keras_svag.datasets.uniform import UniformAugmentation
 
@@ -15,6 +16,7 @@ DATASETS = {
     "cifar100": cifar100,
     "digits": digits,
     "svhn": svhn,
+    "text": text,
     "tfds": tfds,
 }
 
@@ -31,5 +33,6 @@ __all__ = [
     "cifar100",
     "digits",
     "svhn",
+    "text",
     "tfds",
 ]

@@ -18,9 +18,10 @@ class Dataset:
     Attributes:
         name: name of the data set.
         train_x: array of shape `(n, ...)`, the training examples.
-        train_y: int array of shape `(n,)`, their labels, stored as int32.
+        train_y: int array of shape `(n,)`, their labels, or `(n, length)` with one for each
+            position of a sequence. Stored as int32.
         test_x: array of shape `(m, ...)`, the test examples.
-        test_y: int array of shape `(m,)`, their labels, stored as int32.
+        test_y: int array of shape `(m,)` or `(m, length)`, their labels, stored as int32.
         num_classes: int, number of classes.
         normalization: `Normalization` for integer images. Defaults to `None`.
         augmentation: `PadCropFlip` or `UniformAugmentation` for training batches, applied before
@@ -45,7 +46,7 @@ class Dataset:
         for split in ("train", "test"):
             x, y = (np.asarray(getattr(self, f"{split}_{part}")) for part in "xy")
             _check_images(f"{split}_x", x, self.normalization)
-            _check_labels(f"{split}_y", y, len(x), self.num_classes)
+            _check_labels(f"{split}_y", y, x, self.num_classes)
             object.__setattr__(self, f"{split}_x", x)
             object.__setattr__(self, f"{split}_y", y.astype(np.int32, copy=False))
         if self.train_x.shape[1:] != self.test_x.shape[1:]:
@@ -120,10 +121,12 @@ def _check_images(name, x, normalization):
         )
 
 
-def _check_labels(name, y, count, num_classes):
-    if y.shape != (count,) or y.dtype.kind not in "iu":
+def _check_labels(name, y, x, num_classes):
+    is_sequence = y.ndim == 2 and y.shape == x.shape
+    if not (y.shape == (len(x),) or is_sequence) or y.dtype.kind not in "iu":
         raise ValueError(
-            f"`{name}` must be integers of shape ({count},), one per example. "
+            f"`{name}` must be integers of shape ({len(x)},), one per example or, for sequences, "
+            f"of shape {x.shape[:2]}, one per position. "
             f"Received: {name}.shape={y.shape}, {name}.dtype={y.dtype}"
         )
     if y.min() < 0 or y.max() >= num_classes:
@@ -135,6 +138,11 @@ def _check_labels(name, y, count, num_classes):
 
 def _balanced_rows(name, count, labels, num_classes, seed):
     positive_int(name, count)
+    if labels.ndim > 1:
+        raise ValueError(
+            f"`{name}` must be None for sequences, which have no class to balance. Received: "
+            f"{name}={count}"
+        )
     stream = philox(SUBSETS, positive_int("seed", seed, minimum=0), 0)
     # Shuffled, then stably sorted by class: the first of each class are a random choice.
     order = np.random.Generator(stream).permutation(len(labels))

@@ -18,6 +18,7 @@ def cifar10(
     augment: bool = True,
     num_train: int | None = None,
     num_test: int | None = None,
+    image_size: int | None = None,
 ) -> Dataset:
     """Loads CIFAR-10: 50,000 training and 10,000 test images of 32x32x3 in 10 classes.
 
@@ -28,6 +29,8 @@ def cifar10(
         augment: bool, crop (padding 4) and flip training images at random. Defaults to `True`.
         num_train: size of a fixed, class-balanced training subset. Defaults to `None`: all images.
         num_test: size of a fixed, class-balanced test subset. Defaults to `None`: all images.
+        image_size: int, 16 or another divisor of 32, to which images are reduced by averaging.
+            Defaults to `None`: 32.
 
     Returns:
         A `Dataset` of uint8 images and int32 labels, with its `normalization` and `augmentation`.
@@ -36,7 +39,8 @@ def cifar10(
 
     >>> dataset = cifar10()  # doctest: +SKIP
     """
-    return tfds("cifar10", CIFAR_MEAN, CIFAR_STD, data_dir, augment, True, num_train, num_test)
+    subset = num_train, num_test, image_size
+    return tfds("cifar10", CIFAR_MEAN, CIFAR_STD, data_dir, augment, True, *subset)
 
 
 def cifar100(
@@ -44,6 +48,7 @@ def cifar100(
     augment: bool = True,
     num_train: int | None = None,
     num_test: int | None = None,
+    image_size: int | None = None,
 ) -> Dataset:
     """Loads CIFAR-100: 50,000 training and 10,000 test images of 32x32x3 in 100 (fine) classes.
 
@@ -52,6 +57,8 @@ def cifar100(
         augment: bool, crop (padding 4) and flip training images at random. Defaults to `True`.
         num_train: size of a fixed, class-balanced training subset. Defaults to `None`: all images.
         num_test: size of a fixed, class-balanced test subset. Defaults to `None`: all images.
+        image_size: int, 16 or another divisor of 32, to which images are reduced by averaging.
+            Defaults to `None`: 32.
 
     Returns:
         A `Dataset` of uint8 images and int32 labels, with its `normalization` and `augmentation`.
@@ -60,7 +67,8 @@ def cifar100(
 
     >>> dataset = cifar100()  # doctest: +SKIP
     """
-    return tfds("cifar100", CIFAR_MEAN, CIFAR_STD, data_dir, augment, True, num_train, num_test)
+    subset = num_train, num_test, image_size
+    return tfds("cifar100", CIFAR_MEAN, CIFAR_STD, data_dir, augment, True, *subset)
 
 
 def svhn(
@@ -68,6 +76,7 @@ def svhn(
     augment: bool = False,
     num_train: int | None = None,
     num_test: int | None = None,
+    image_size: int | None = None,
 ) -> Dataset:
     """Loads SVHN, cropped: 73,257 training and 26,032 test images of 32x32x3, digits 0 to 9.
 
@@ -79,6 +88,8 @@ def svhn(
             digit is not a digit. Defaults to `False`, as in the authors' code.
         num_train: size of a fixed, class-balanced training subset. Defaults to `None`: all images.
         num_test: size of a fixed, class-balanced test subset. Defaults to `None`: all images.
+        image_size: int, 16 or another divisor of 32, to which images are reduced by averaging.
+            Defaults to `None`: 32.
 
     Returns:
         A `Dataset` of uint8 images and int32 labels, with its `normalization` and `augmentation`.
@@ -87,4 +98,5 @@ def svhn(
 
     >>> dataset = svhn()  # doctest: +SKIP
     """
-    return tfds("svhn_cropped", 0.5, 0.5, data_dir, augment, False, num_train, num_test)
+    subset = num_train, num_test, image_size
+    return tfds("svhn_cropped", 0.5, 0.5, data_dir, augment, False, *subset)

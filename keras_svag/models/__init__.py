@@ -7,12 +7,13 @@ Unlike theirs, epsilon defaults to 1e-5 instead of 0 (see `keras_svag.models.nor
 moving variances follow the biased variance of the batch (PyTorch's the unbiased one).
 """
 
+from keras_svag.models.gpt import gpt
 from keras_svag.models.mlp import mlp
 from keras_svag.models.preresnet import preresnet
 from keras_svag.models.resnet import resnet
 from keras_svag.models.scale_invariance import is_scale_invariant
 from keras_svag.models.vgg import vgg
 
-MODELS = {"mlp": mlp, "preresnet": preresnet, "resnet": resnet, "vgg": vgg}
+MODELS = {"gpt": gpt, "mlp": mlp, "preresnet": preresnet, "resnet": resnet, "vgg": vgg}
 
-__all__ = ["MODELS", "is_scale_invariant", "mlp", "preresnet", "resnet", "vgg"]
+__all__ = ["MODELS", "gpt", "is_scale_invariant", "mlp", "preresnet", "resnet", "vgg"]

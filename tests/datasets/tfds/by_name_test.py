@@ -38,6 +38,22 @@ def test_options(made_up):
     assert tfds("mnist", 0.1, 0.3, augment=True).augmentation == PadCropFlip()
 
 
+def test_reduced_images_are_means_of_blocks(made_up, raw):
+    with made_up():
+        dataset = tfds("cifar10", 0.5, 0.2, augment=True, image_size=16)
+    x, _ = raw("cifar10", "test")
+    means = x.astype(float).reshape(-1, 16, 2, 16, 2, 3).mean((2, 4))
+    assert dataset.test_x.dtype == np.uint8 and dataset.input_shape == (16, 16, 3)
+    assert np.abs(dataset.test_x - means).max() <= 0.5  # rounded
+    assert dataset.augmentation == PadCropFlip(padding=2)
+
+
+@pytest.mark.parametrize("size", [0, 3, 64])
+def test_sizes_that_do_not_divide_that_of_the_images(made_up, size):
+    with made_up(), pytest.raises(ValueError, match=f"`image_size` must.*image_size={size}"):
+        tfds("cifar10", 0.5, 0.2, image_size=size)
+
+
 def test_one_number_is_for_all_channels(made_up):
     with made_up():
         dataset = tfds("cifar10", 0.5, [0.1, 0.2, 0.3])
