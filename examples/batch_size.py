@@ -11,30 +11,8 @@ advised the curves agree, far beyond it they do not.
 """
 
 import argparse
-import os
 import pathlib
 import tempfile
-
-
-def parse(argv=None):
-    """Returns the arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--factors", type=int, nargs="*", default=[2, 4, 16])
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--num_train", type=int, default=2**14, help="images, of 50,000")
-    parser.add_argument("--num_test", type=int, default=2_000, help="images, of 10,000")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--devices", type=int, default=1, help="virtual ones, of this CPU")
-    parser.add_argument("--policy", default="mixed_bfloat16", help="of Keras, for dtypes")
-    parser.add_argument("--workdir", help="for checkpoints, TensorBoard and the figure")
-    return parser.parse_args(argv)
-
-
-ARGUMENTS = parse(None if __name__ == "__main__" else [])
-if ARGUMENTS.devices > 1:  # JAX reads it when it is imported
-    flag = f"--xla_force_host_platform_device_count={ARGUMENTS.devices}"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
 
 import keras
 import numpy as np
@@ -50,15 +28,38 @@ from keras_svag.models import preresnet
 SIZE = 16  # pixels
 
 
+def parse(argv=None):
+    """Returns the arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--factors", type=int, nargs="*", default=[2, 4, 16])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--num_train", type=int, default=2**13, help="images, of 50,000")
+    parser.add_argument("--num_test", type=int, default=2_000, help="images, of 10,000")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--devices", type=int, default=1, help="virtual ones, of this CPU")
+    parser.add_argument("--policy", default="mixed_bfloat16", help="of Keras, for dtypes")
+    parser.add_argument("--workdir", help="for checkpoints, TensorBoard and the figure")
+    return parser.parse_args(argv)
+
+
+def make_devices(count):
+    """Divides the CPU into virtual devices."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", count)
+    else:
+        [cpu] = tf.config.list_physical_devices("CPU")
+        devices = [tf.config.LogicalDeviceConfiguration()] * count
+        tf.config.set_logical_device_configuration(cpu, devices)
+
+
 def load(num_train, num_test):
-    """Returns training and test images, pooled to 16x16 pixels in [-1, 1], and their labels."""
-    data = cifar10(num_train=num_train, num_test=num_test)
-
-    def pooled(images):
-        blocks = images.reshape(-1, SIZE, 2, SIZE, 2, 3).astype("float32")
-        return blocks.mean((2, 4)) / 127.5 - 1
-
-    return (pooled(data.train_x), data.train_y), (pooled(data.test_x), data.test_y)
+    """Returns training and test images of 16x16 pixels in [-1, 1], and their labels."""
+    data = cifar10(num_train=num_train, num_test=num_test, image_size=SIZE)
+    train_x, test_x = (x.astype("float32") / 127.5 - 1 for x in (data.train_x, data.test_x))
+    return (train_x, data.train_y), (test_x, data.test_y)
 
 
 def augment(image, label):
@@ -84,7 +85,8 @@ def train(optimizer, batch_size, train_data, test_data, arguments, callbacks=())
         optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        jit_compile=True,
+        # TensorFlow's "auto" does not compile on a CPU, and over several it cannot.
+        jit_compile=True if arguments.devices == 1 else "auto",
     )
     return model.fit(
         batches.prefetch(2),
@@ -99,10 +101,8 @@ def train(optimizer, batch_size, train_data, test_data, arguments, callbacks=())
 def main(arguments):
     """Trains at all batch sizes; returns the advice and the history for each factor."""
     keras.config.set_dtype_policy(arguments.policy)
-    if arguments.devices > 1 and keras.backend.backend() == "tensorflow":
-        [cpu] = tf.config.list_physical_devices("CPU")
-        devices = [tf.config.LogicalDeviceConfiguration()] * arguments.devices
-        tf.config.set_logical_device_configuration(cpu, devices)
+    if arguments.devices > 1:
+        make_devices(arguments.devices)
     train_data, test_data = load(arguments.num_train, arguments.num_test)
     steps = arguments.epochs * len(train_data[1]) // arguments.batch_size
     workdir = pathlib.Path(arguments.workdir or tempfile.mkdtemp())
@@ -113,20 +113,23 @@ def main(arguments):
         keras.callbacks.TensorBoard(workdir / "tensorboard"),
     ]
     histories = {}
-    with strategy_scope("mirrored" if arguments.devices > 1 else "none"):
+    with strategy_scope("mirrored" if arguments.devices > 1 else "none") as replicas:
+        print(f"{keras.backend.backend()}, devices: {replicas}, {arguments.policy}")
         what = train_data, test_data, arguments
         histories[1] = train(make_optimizer(steps), arguments.batch_size, *what, callbacks)
         for factor in arguments.factors:
             larger = keras_svag.scale_optimizer(make_optimizer(steps), factor)
             histories[factor] = train(larger, factor * arguments.batch_size, *what)
     show(histories, arguments.batch_size)
-    draw(histories, advisor.advice, arguments, workdir / "batch_size.png")
+    draw(histories, advisor, arguments, workdir / "batch_size.png")
     return advisor.advice, histories
 
 
 def show(histories, batch_size):
-    """Prints the last losses, and those before over the base's, as a table."""
-    print(f"\n{'factor':>6}  {'batch size':>10}  {'loss':>6}  {'val_loss':>8}  {'val_accuracy':>12}")
+    """Prints the last logs of each batch size as a table."""
+    print(
+        f"\n{'factor':>6}  {'batch size':>10}  {'loss':>6}  {'val_loss':>8}  {'val_accuracy':>12}"
+    )
     for factor, history in histories.items():
         loss, val_loss, accuracy = (history[k][-1] for k in ("loss", "val_loss", "val_accuracy"))
         print(
@@ -134,19 +137,23 @@ def show(histories, batch_size):
         )
 
 
-def draw(histories, advice, arguments, path):
+def draw(histories, advisor, arguments, path):
     """Draws the losses against the examples seen."""
     figure = Figure(figsize=(6.75, 3), layout="constrained")
     for axis, name in zip(figure.subplots(1, 2, sharey=True), ("loss", "val_loss")):
         for factor, history in histories.items():
             examples = (1 + np.arange(len(history[name]))) * arguments.num_train
-            axis.plot(examples, history[name], ".-", label=f"B = {factor * arguments.batch_size}")
-        axis.set(xlabel="examples seen", ylabel=name, yscale="log")
-        axis.legend()
-    figure.suptitle(str(advice), fontsize=8)
+            label = f"B = {factor * arguments.batch_size} (x {factor})"
+            axis.plot(examples, history[name], ".-", label=label)
+        axis.set(xlabel="examples seen", ylabel=name)
+        axis.grid(alpha=0.25)
+    axis.legend(frameon=False)
+    guides = [advice.max_kappa["tight"].mean for advice in advisor.history if advice.is_known]
+    if guides:
+        figure.suptitle(f"Advised over the run: x {min(guides):.2g} to {max(guides):.2g}", size=9)
     figure.savefig(path, dpi=150)
     print(f"\nFigure: {path}")
 
 
 if __name__ == "__main__":
-    main(ARGUMENTS)
+    main(parse())

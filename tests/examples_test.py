@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from examples import adam_batch_size, finetune, functional
+from examples import adam_batch_size, batch_size, finetune, functional
+from keras_svag.datasets import Dataset
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -57,6 +58,24 @@ def test_finetune():
     assert all(layer.trainable for layer in model.layers)
     assert advice.optimizer == "Adam" and advice.batch_size == 32
     assert advice.noise.mean > 0
+
+
+@pytest.mark.slow
+def test_batch_size(monkeypatch, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(256, 16, 16, 3), dtype=np.uint8)
+    labels = (images[:, :8].mean((1, 2, 3)) > images[:, 8:].mean((1, 2, 3))).astype("int32")
+    made_up = Dataset("cifar10", images, labels, images, labels, 10)
+    monkeypatch.setattr(batch_size, "cifar10", lambda **sizes: made_up)
+    words = "--num_train=256 --batch_size=4 --epochs=1 --factors 2 --policy=float32"
+    advice, histories = batch_size.main(batch_size.parse([*words.split(), f"--workdir={tmp_path}"]))
+    assert advice.optimizer == "AdamW" and advice.batch_size == 4
+    assert list(histories) == [1, 2]
+    assert all(np.isfinite(history["val_loss"]).all() for history in histories.values())
+    assert "model.keras" in {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "batch_size.png").read_bytes().startswith(b"\x89PNG")
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-4:-2]]
+    assert rows == [["1", "4"], ["2", "8"]]
 
 
 @pytest.fixture
