@@ -29,7 +29,7 @@ class Growth:
     def __init__(self, sizes, rule):
         self._sizes = sizes
         self._rule = rule
-        self._first = None  # hyperparameters at the first batch size
+        self._first = None, None  # an optimizer, its hyperparameters at the first batch size
         self.record = GrowthRecord()
 
     @property
@@ -69,27 +69,21 @@ class Growth:
                 "growths, a smaller `factor` or `max_batch_size`."
             )
         if now == self._sizes[0]:
-            self._first = snapshot(optimizer, self._rule)
+            self._first = optimizer, snapshot(optimizer, self._rule)
 
     def sync(self, model, optimizer, growths_before, nominal_step):
-        """Brings hyperparameters to the batch size of the run, after its weights are loaded.
-
-        Args:
-            model: the model.
-            optimizer: its optimizer.
-            growths_before: number of growths before this epoch, if there is no record.
-            nominal_step: function from the number of a growth to its step, if there is no record.
-        """
+        """Brings hyperparameters to the batch size of the run, after its weights are loaded."""
+        # Without a record: `growths_before` this epoch, and the step of each by `nominal_step`.
         self._find_record(optimizer, growths_before, nominal_step)
         sizes, steps = self.record.sizes, self.record.steps
         if (marked_batch_size(optimizer) or self._sizes[0]) != sizes[-1]:
-            if self._first is None:
+            if self._first[0] is not optimizer:
                 raise ValueError(
                     "The hyperparameters of the optimizer must be those of the batch size of the "
                     f"run, {sizes[-1]}, or of the first one. Received: optimizer="
                     f"{optimizer.name!r}. Compile the model anew before loading its weights."
                 )
-            restore_snapshot(optimizer, self._first)
+            restore_snapshot(optimizer, self._first[1])
             # One by one, for the same rounding as in the run.
             for (old, new), step in zip(itertools.pairwise(sizes), steps[1:], strict=True):
                 set_hyperparameters(optimizer, new / old, self._rule, step)

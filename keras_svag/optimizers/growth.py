@@ -50,13 +50,10 @@ def grow_optimizer(optimizer, kappa, rule=AUTO):
 
 
 def set_hyperparameters(optimizer, kappa, rule, step):
-    """Moves what is no variable: hyperparameters, and a schedule from `step` on.
-
-    Returns True if something changed, so that the train step must be compiled anew.
-    """
+    """Moves hyperparameters, and a schedule from `step` on; returns True if something changed."""
     scaled = scaled_hyperparameters(optimizer, kappa, rule)
     scaled.pop("learning_rate")
-    # The clause of a rule may have the power 0.
+    # Without a change, as for SGD without momentum, the train step stays as it is compiled.
     scaled = {n: value for n, value in scaled.items() if value != getattr(optimizer, n)}
     schedule = _keras.get_learning_rate(optimizer)
     has_schedule = isinstance(schedule, LearningRateSchedule)

@@ -8,11 +8,8 @@ __all__ = ["growing_batches"]
 
 
 def growing_batches(data, sizes, shuffle=None, class_weight=None):
-    """Returns data whose batches grow through `sizes`, and the data adapter for `fit`.
-
-    `fit` does not shuffle what comes in an adapter, which would mix the batch sizes of an epoch,
-    nor does it apply `class_weight`.
-    """
+    """Returns data whose batches grow through `sizes`, and the data adapter for `fit`."""
+    # An adapter, since `fit` would shuffle a `PyDataset`, and mix the batch sizes of an epoch.
     if _keras.is_tf_dataset(data):
         # Imported here: TensorFlow may be missing.
         from keras_svag.datasets.growing.tensorflow import GrowingDataset
