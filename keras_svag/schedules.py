@@ -225,7 +225,9 @@ class ScaledSchedule(ScheduleWrapper):
     def get_config(self):
         """Returns the arguments."""
         own = {"factor": self.factor, "time_scale": self.time_scale}
-        return super().get_config() | own | {"step": self.step, "time": self.time}
+        # Only where they are needed: a schedule from the beginning keeps its identity in studies.
+        moved = {"step": self.step, "time": self.time} if self.step or self.time else {}
+        return super().get_config() | own | moved
 
 
 def scale_schedule(schedule, factor, time_scale=1.0):

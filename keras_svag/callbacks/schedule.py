@@ -63,10 +63,12 @@ class BatchSizeSchedule(keras.callbacks.Callback):
             B, the size of one half.
         factor: Float > 1 by which the batch grows each time.
         at: Int or increasing ints > 0, the epochs at whose beginning the batch grows (counted from
-            0), or with `unit="step"` the steps of the optimizer after which it does.
+            0), or with `unit="step"` the steps of the optimizer after which it does. Defaults to
+            `None`: by `policy`.
         unit: `"epoch"` or `"step"`. A `PyDataset` of your own grows between epochs only. Defaults
             to `"epoch"`.
         policy: `"noise_scale"`, in place of `at`. Needs an `SVAGModel` and `max_batch_size`.
+            Defaults to `None`.
         max_batch_size: Int, largest batch size. Defaults to `None`: no limit.
         rule: Scaling rule; see `keras_svag.scale_optimizer`. Defaults to `"auto"`.
         closeness: C > 1 of the bound. Defaults to `sqrt(2)`.
