@@ -9,6 +9,10 @@ from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.models.functional import Functional as Functional
 from keras.src.models.model import functional_init_arguments as functional_init_arguments
+from keras.src.saving.keras_saveable import KerasSaveable as KerasSaveable
+from keras.src.trainers.data_adapters import is_tf_dataset as is_tf_dataset
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter as PyDatasetAdapter
+from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter as TFDatasetAdapter
 
 # Methods of `keras.optimizers.Optimizer` that `AmplificationMixin` overrides.
 OPTIMIZER_HOOKS = (
@@ -63,6 +67,11 @@ def flatten_layers(model):
 def get_learning_rate(optimizer):
     """Returns the learning rate as the optimizer holds it: a variable, schedule or callable."""
     return optimizer._learning_rate
+
+
+def counted_batches(optimizer):
+    """Returns the number of batches that an optimizer has seen, the step of its schedule."""
+    return int(optimizer._iterations.numpy())
 
 
 def without_learning_rate(optimizer):

@@ -170,14 +170,18 @@ class WarmUp(ScheduleWrapper):
 class ScaledSchedule(ScheduleWrapper):
     """A schedule scaled in value and in time.
 
-    At step k it is `factor * schedule(floor(k / time_scale))`. `keras_svag.scale_optimizer` scales
-    schedules with it: at kappa times the batch size an epoch has kappa times fewer steps, so
-    `time_scale` is 1/kappa. It can be saved with the optimizer or model.
+    At step k it is `factor * schedule(floor(time + (k - step) / time_scale))`.
+    `keras_svag.scale_optimizer` scales schedules with it: at kappa times the batch size an epoch
+    has kappa times fewer steps, so `time_scale` is 1/kappa. It can be saved with the optimizer or
+    model.
 
     Args:
         schedule: A `keras.optimizers.schedules.LearningRateSchedule`.
         factor: Float > 0 that multiplies the learning rate. Defaults to `1.0`.
         time_scale: Float > 0 that multiplies the steps. Defaults to `1.0`.
+        step: Int >= 0, the step at which these scales begin to hold, in the middle of a run.
+            Defaults to `0`.
+        time: Float >= 0, the step of `schedule` that belongs to `step`. Defaults to `0.0`.
 
     Raises:
         ValueError: If an argument is not of that kind.
@@ -190,7 +194,7 @@ class ScaledSchedule(ScheduleWrapper):
     True
     """
 
-    def __init__(self, schedule, factor=1.0, time_scale=1.0):
+    def __init__(self, schedule, factor=1.0, time_scale=1.0, step=0, time=0.0):
         super().__init__()
         if not isinstance(schedule, LearningRateSchedule):
             raise ValueError(
@@ -202,24 +206,47 @@ class ScaledSchedule(ScheduleWrapper):
         self.time_scale = finite_float(
             "time_scale", time_scale, "a number > 0", 0.0, exclusive=True
         )
+        self.step = positive_int("step", step, minimum=0)
+        self.time = finite_float("time", time, "a number >= 0", 0.0)
 
     def __call__(self, step):
         """Returns the learning rate at a step, a scalar tensor."""
         # In float32 a quotient may end just below the whole number that it is.
-        inner = ops.floor(ops.cast(step, "float32") / self.time_scale * (1.0 + ROUNDING))
-        return self.factor * self.schedule(ops.cast(inner, "int32"))
+        since = ops.cast(ops.cast(step, "int32") - self.step, "float32")
+        whole = math.floor(self.time + 1e-6)
+        fraction = max(self.time - whole, 0.0)
+        inner = ops.floor(since / self.time_scale * (1.0 + ROUNDING) + fraction)
+        return self.factor * self.schedule(ops.cast(inner, "int32") + whole)
+
+    def time_at(self, step):
+        """Returns the step of the inner schedule that belongs to `step`, as a float."""
+        return self.time + (step - self.step) / self.time_scale
 
     def get_config(self):
         """Returns the arguments."""
-        return super().get_config() | {"factor": self.factor, "time_scale": self.time_scale}
+        own = {"factor": self.factor, "time_scale": self.time_scale}
+        # Only where they are needed: a schedule from the beginning keeps its identity in studies.
+        moved = {"step": self.step, "time": self.time} if self.step or self.time else {}
+        return super().get_config() | own | moved
 
 
 def scale_schedule(schedule, factor, time_scale=1.0):
     """Returns a `ScaledSchedule`, not nested in another one."""
-    if type(schedule) is ScaledSchedule:
-        factor, time_scale = factor * schedule.factor, time_scale * schedule.time_scale
-        schedule = schedule.schedule
-    return ScaledSchedule(schedule, factor, time_scale)
+    old = _as_scaled(schedule)
+    step = round(old.step * time_scale)
+    time_scale *= old.time_scale
+    return ScaledSchedule(old.schedule, factor * old.factor, time_scale, step, old.time)
+
+
+def continue_schedule(schedule, factor, time_scale, step):
+    """Returns a `ScaledSchedule` that goes on from `step` on, scaled in value and speed."""
+    old = _as_scaled(schedule)
+    factor, time_scale = factor * old.factor, time_scale * old.time_scale
+    return ScaledSchedule(old.schedule, factor, time_scale, step, old.time_at(step))
+
+
+def _as_scaled(schedule):
+    return schedule if type(schedule) is ScaledSchedule else ScaledSchedule(schedule)
 
 
 def increasing_fractions(name, values):

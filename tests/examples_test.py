@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from examples import adam_batch_size, batch_size, finetune, functional
+from examples import adam_batch_size, batch_size, finetune, functional, growing_batch
 from keras_svag.datasets import Dataset
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -41,6 +41,17 @@ def test_adam_batch_size(capsys):
         f"{small['val_accuracy']:.4f}",
         f"{large['val_accuracy']:.4f}",
     ]
+
+
+@pytest.mark.slow
+def test_growing_batch(capsys):
+    setting = growing_batch.Setting(16, 32, 0.2, epochs=3, target=0.8)
+    results = growing_batch.main(num_seeds=2, setting=setting)
+    assert list(results) == ["small", "growing", "large"]
+    for runs in results.values():
+        for result in filter(None, runs):
+            assert 0 < result["steps"] * 32 <= result["examples"]
+    assert len(capsys.readouterr().out.splitlines()) >= 4
 
 
 def test_images_of_the_fine_tune():

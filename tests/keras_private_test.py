@@ -103,6 +103,19 @@ def test_model_hooks_exist():
     assert not _keras.functional_init_arguments((1,), {})
 
 
+def test_what_a_growing_batch_needs(tmp_path):
+    optimizer = keras.optimizers.SGD(0.5)
+    optimizer.build([keras.Variable(1.0)])
+    assert _keras.counted_batches(optimizer) == 0
+    batches = SampledBatches(np.ones((8, 2)), np.ones(8), batch_size=1)
+    assert not _keras.is_tf_dataset(batches)
+    adapter = _keras.PyDatasetAdapter(batches, None, False)
+    assert adapter.py_dataset is batches and adapter.num_batches == 4
+    assert isinstance(_keras.TFDatasetAdapter.num_batches, property)
+    # Keras saves and loads an attribute that is a `KerasSaveable`.
+    assert isinstance(optimizer, _keras.KerasSaveable)
+
+
 def is_private(name):
     return name.startswith("_") and not name.startswith("__")
 

@@ -1,5 +1,7 @@
 """Batches for `fit`, drawn as the theory of SVAG assumes."""
 
+import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +85,28 @@ class SampledBatches(keras.utils.PyDataset):
         self._augmentation = prepared
         self._normalization = normalization
         self._within_epoch = False
+
+    @property
+    def batch_size(self) -> int:
+        """B, the size of one half."""
+        return self._sampler.batch_size
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose batches are read; may be assigned between epochs."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int):
+        self._epoch = positive_int("epoch", epoch, minimum=0)
+
+    def resized(self, batch_size: int) -> "SampledBatches":
+        """Returns the same draws in batches of another size."""
+        old, other = self._sampler, copy.copy(self)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the sampling mode: given before
+            other._sampler = Sampler(old.num_examples, batch_size, old.mode, old.seed)
+        return other
 
     def __len__(self):
         return self._sampler.steps_per_epoch

@@ -8,6 +8,7 @@ from keras_svag import _keras
 from keras_svag._backend import backend_module
 from keras_svag.optimizers import AmplificationMixin
 from keras_svag.trainer.noise import METRIC_NAMES, GradientStatistics
+from keras_svag.trainer.record import record_of
 
 BackendStep: typing.Any = backend_module(__package__).BackendStep
 SMALLEST_BATCH = 2
@@ -21,6 +22,7 @@ class SplitBatchMixin(BackendStep):
         super().__init__(*args, **kwargs)
         self._measure_noise = True
         self._gradient_statistics = GradientStatistics()
+        record_of(self)  # here, so that a file that is loaded restores it
 
     @property
     def measure_noise(self):
