@@ -129,7 +129,7 @@ class Comparison:
             ValueError: If not both studies have finished runs there.
         """
         rows = [
-            [row for row in finished(result.table) if row["ell"] == ell]
+            [row for row in _main_rows(result.table) if row["ell"] == ell]
             for result in (self.first, self.second)
         ]
         common = sorted(set.intersection(*({r["batch_size"] for r in study} for study in rows)))
@@ -147,7 +147,11 @@ class Comparison:
         curves = curves_of(self.first.table)
         for axis, (column, label, scale) in zip(figure.subplots(2, 3).flat, curves):
             for i, result in enumerate((self.first, self.second)):
-                rows = [r for r in finished(result.table, batch_size) if r["ell"] == ell]
+                rows = [
+                    r
+                    for r in _main_rows(result.table)
+                    if r["batch_size"] == batch_size and r["ell"] == ell
+                ]
                 steps, values = load_curves(result.workdir, rows, column)
                 name = f"{result.workdir.name} ({len(rows)} seeds)"
                 mean = mean_ignoring_gaps(values)
@@ -159,6 +163,12 @@ class Comparison:
         figure.axes[0].legend()
         figure.suptitle(f"batch size {batch_size}, ell = {ell:g}")
         return figure
+
+
+def _main_rows(table):
+    """The finished runs of one method: records of others may have other lengths."""
+    rows = finished(table)
+    return [row for row in rows if row["method"] == rows[0]["method"]]
 
 
 def _by_cell(table):
