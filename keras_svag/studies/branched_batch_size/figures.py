@@ -33,7 +33,7 @@ def build_figures(study, table, details, workdir):
             "branches",
             "Loss of the branches against the factor on the batch size",
             "Training loss of each branch over that of the same seed at factor 1, averaged after "
-            f"the recovery. Gray: within {100 * study.tolerance:g} %. Filled: holds; hollow: "
+            f"the recovery. Gray: up to {100 * study.tolerance:g} % higher. Filled: holds; hollow: "
             "inconclusive; cross: fails. Green: the critical factor with its 95 % interval over "
             "seeds. Dashed: C² + (C² - 1) N/G at the branch point, with its interval.",
             functools.partial(draw_ratios, details),
@@ -53,7 +53,7 @@ def draw_ratios(verdict):
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     settings = verdict["settings"]
-    axis.axhspan(1 - verdict["tolerance"], 1 + verdict["tolerance"], color="0.5", alpha=0.12, lw=0)
+    axis.axhspan(1, 1 + verdict["tolerance"], color="0.5", alpha=0.15, lw=0)
     axis.axhline(1, color="0.4", lw=1)
     axis.set_xscale("log", base=2)
     bound = verdict["predicted_max_kappa"]["tight"]

@@ -1,6 +1,6 @@
 """Recommendations that follow from the branches."""
 
-from keras_svag.studies.base.wording import batch_sizes, flag, on_failed_runs, run_again
+from keras_svag.studies.base.wording import flag, on_failed_runs, run_again
 
 
 def recommend(study, verdict):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import cast
 
 from keras_svag import theory
 from keras_svag.engine.execution import DONE
@@ -30,11 +31,12 @@ def measure(study, specs, results, workdir):
     }
     decay = facts.weight_decay_at(spec.batch_size)
     window = measure_window(list(histories.values()), spec.total, study.window, decay)
-    rows = summarize_runs(specs, results, window.fractions, facts, workdir)
+    fractions = cast(tuple[float, float], window.fractions)
+    rows = summarize_runs(specs, results, fractions, facts, workdir)
     for row in rows:
         row["kappa"] = 1.0
         if row["status"] == DONE:
-            means = window_means(histories[row["name"]], spec.total, window.fractions)
+            means = window_means(histories[row["name"]], spec.total, fractions)
             row["bound_noise"], row["bound_signal"] = theory.noise_and_signal_for_scaling(
                 means["gradient_noise"],
                 means["gradient_signal"],
@@ -138,15 +140,10 @@ def _judge(study, kappa, cells, looks, workdir):
         return setting | {"look": None, "outcome": BASE, "reason": reason, "loss_ratio": None}
     size = cell[0]["batch_size"]
     look = look_number(workdir, size, looks[size])
-    pairs = _pairs(base, cell)
-    found = theory.judge_branch(*pairs, tolerance=study.tolerance, look=look)
-    ratio = found.ratios.get(LOSS)
-    return setting | {
-        "look": look,
-        "outcome": found.verdict,
-        "reason": found.reason,
-        "loss_ratio": ratio,
-    }
+    first, second = _pairs(base, cell)
+    found = theory.judge_branch(first, second, study.tolerance, look=look)
+    outcome = {"look": look, "outcome": found.verdict, "reason": found.reason}
+    return setting | outcome | {"loss_ratio": found.ratios.get(LOSS)}
 
 
 def _by_seed(cell):

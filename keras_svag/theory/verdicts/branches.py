@@ -53,8 +53,8 @@ def judge_branch(
     alpha = spent_at(look, confidence)
     pairs = np.array([base, other], float).reshape(2, -1)
     is_done = np.isfinite(pairs)
-    finished = tuple(int(count) for count in is_done.sum(axis=1))
-    failed = tuple(int(count) for count in (~is_done).sum(axis=1))
+    finished = int(is_done[0].sum()), int(is_done[1].sum())
+    failed = is_done.shape[1] - finished[0], is_done.shape[1] - finished[1]
     if failed[1] > 1 and not finished[1] and not failed[0]:
         return ScalingVerdict(FAILS, "every run diverged.", {}, finished, failed)
     pairs = pairs[:, is_done.all(axis=0)]
