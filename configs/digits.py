@@ -120,7 +120,7 @@ def get_config(variant="default"):
         phase="auto",
     )
     config.branched_batch_size = dict(
-        factors=(2.0, 4.0, 8.0, 16.0, 32.0),  # on the batch size; fewer for a rule that ends before
+        factors=placeholder(tuple),  # on the batch size; unset: 2 to 32, as far as the rule goes
         branch_at=0.5,  # a fraction of the run
         num_examples=placeholder(int),  # of each branch; unset: a fifth of those of the run
         recovery=0.5,  # part of a branch that is left out of its loss

@@ -21,12 +21,7 @@ OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "OOM when allocating
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """Step times by batch size.
-
-    Attributes:
-        step_seconds: Dict from batch size to the median seconds of a training step, `None` where
-            the batch does not fit into memory.
-    """
+    """Median seconds of a training step by batch size; `None` where it does not fit."""
 
     step_seconds: dict[int, float | None]
 
@@ -49,14 +44,15 @@ def probe_throughput(
     Weights, optimizer and metrics are as before afterwards. A batch that does not fit into memory
     is a row without a time, not an error.
 
-    `weigh(noise_scale)` of the result gives the batch size of least time and that of least cost to
-    the same loss. One step at kappa times the batch size counts as `(N + G) / (N/kappa + G)` steps,
-    as in AdaScale ([Johnson et al., 2020](https://arxiv.org/abs/2007.05105)) and AdaptDL
-    ([Qiao et al., 2021](https://arxiv.org/abs/2008.12260)): near kappa where noise dominates, at
-    most `1 + N/G`. This takes a learning rate that is scaled with the batch size. Time is that of
-    so many steps; cost is in device seconds, time times the number of `devices`. Both are relative
-    to `base_batch_size`. `noise_scale` is B N/G in examples, the `advice` of a `BatchSizeAdvisor`,
-    or a pair `(N, G)`.
+    The result has `step_seconds`, a dict, and a method `weigh(noise_scale, base_batch_size=None,
+    devices=1)`, which returns a table with the batch sizes of least time and of least cost to the
+    same loss. One step at kappa times the batch size counts as `(N + G) / (N/kappa + G)` steps, as
+    in AdaScale ([Johnson et al., 2020](https://arxiv.org/abs/2007.05105)) and AdaptDL
+    ([Qiao et al., 2021](https://arxiv.org/abs/2008.12260)), if the learning rate is scaled with the
+    batch size. Time is that of so many steps. Cost is device seconds, time times `devices`, an int
+    or a dict by batch size. Both are relative to `base_batch_size`: by default that of the advice,
+    or the smallest. `noise_scale` is B N/G in examples, the `advice` of a `BatchSizeAdvisor`, or a
+    pair `(N, G)` at the base.
 
     Args:
         model: Compiled `keras.Model`.

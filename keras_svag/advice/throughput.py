@@ -16,45 +16,29 @@ from keras_svag.theory.statistics.intervals import Interval
 
 @dataclasses.dataclass(frozen=True)
 class BatchSizeRow:
-    """A batch size; all but the first two attributes are `None` if it does not fit.
+    """A batch size with time and cost to the same loss; `None` where it does not fit."""
 
-    Attributes:
-        batch_size: Examples in a batch of `fit`.
-        devices: Number of devices.
-        step_seconds: Seconds of a step.
-        examples_per_second: Examples per second, on all devices.
-        steps: Steps to the same loss, relative to the base.
-        time: Time to the same loss, relative to the base: `steps` times the ratio of step times.
-        cost: Device seconds to the same loss, relative to the base: `time` times the ratio of
-            devices, or what is the same, examples processed times device seconds per example.
-    """
-
-    batch_size: int
+    batch_size: int  # examples in a batch of `fit`
     devices: int
     step_seconds: float | None = None
-    examples_per_second: float | None = None
+    examples_per_second: float | None = None  # on all devices
+    # Relative to the base.
     steps: float | None = None
-    time: float | None = None
+    time: float | None = None  # steps times seconds of a step
+    # Device seconds: time times devices, or, which is the same, examples processed times device
+    # seconds per example.
     cost: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchSizeTable:
-    """Batch sizes with the time and the cost to the same loss. `print` shows it.
+    """Batch sizes with time and cost to the same loss; `print` shows them."""
 
-    Attributes:
-        rows: Tuple of `BatchSizeRow`, in order of batch size.
-        base_batch_size: The batch size that all others are relative to.
-        noise_scale: B N/G in examples of a batch of `fit`.
-        least_time: Batch size of least time.
-        least_cost: Batch size of least cost; the smaller one where two are equal.
-    """
-
-    rows: tuple[BatchSizeRow, ...]
+    rows: tuple[BatchSizeRow, ...]  # in order of batch size
     base_batch_size: int
-    noise_scale: float
-    least_time: int
-    least_cost: int
+    noise_scale: float  # B N/G in examples of a batch of `fit`
+    least_time: int  # batch size
+    least_cost: int  # batch size; the smaller one where two are equal
 
     def __str__(self):
         header = ("batch size", "devices", "ms/step", "examples/s", "steps", "time", "cost")
@@ -83,29 +67,8 @@ def gain(kappa, noise_scale, base_batch_size):
 
 
 def weigh_batch_sizes(step_seconds, noise_scale, base_batch_size=None, devices=1):
-    """Weighs step times against statistical efficiency.
-
-    Args:
-        step_seconds: Dict from batch size to seconds of a step, `None` where it does not fit.
-        noise_scale: B N/G in examples, the `Advice` of a `BatchSizeAdvisor`, or a pair `(N, G)`
-            measured at `base_batch_size`.
-        base_batch_size: Batch size that all others are relative to. Defaults to `None`: that of
-            the advice if it was measured, else the smallest that fits.
-        devices: Number of devices that a step takes, or a dict from batch size to it. Defaults to
-            `1`.
-
-    Returns:
-        A `BatchSizeTable`.
-
-    Raises:
-        ValueError: If an argument is out of range, or no batch size fits.
-
-    Example:
-
-    >>> table = weigh_batch_sizes({8: 0.010, 32: 0.012, 128: 0.040}, noise_scale=64)
-    >>> table.least_time, round(table.rows[1].time, 3)
-    (32, 0.4)
-    """
+    """Returns a `BatchSizeTable`, given seconds by batch size, `None` where it does not fit."""
+    # Documented for users by `probe_throughput`.
     fitting = sorted(size for size, seconds in step_seconds.items() if seconds is not None)
     if not fitting:
         raise ValueError(

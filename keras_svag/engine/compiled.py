@@ -93,14 +93,12 @@ class CompiledTraining:
         self.model._svag.ell = ell
 
     def branch(self, state, kappa, step):
-        """Takes over, after `start`, the state of a run at 1/kappa times the batch size.
-
-        `step` is the number of steps of this batch size that schedules and bias corrections count.
-        """
+        """Takes over, after `start`, the state of a run at 1/kappa times the batch size."""
+        # `step` is what schedules and bias corrections count, in steps of this batch size.
         optimizer = self.model._svag
+        rate = _keras.get_learning_rate(optimizer)
         # Rates and amplification are those of this batch size.
-        own = (optimizer.iterations, optimizer._learning_rate, *optimizer._amplified.values())
-        kept = {id(variable) for variable in own}
+        kept = {id(v) for v in (optimizer.iterations, rate, *optimizer._amplified.values())}
         # While `iterations` is 0, as now, these leave out the bias: an average of kappa times fewer
         # gradients, each of kappa times the weight, has nearly the same after `step`.
         factors = {id(v): f for v, f in state_factors(optimizer, kappa, self.recipe.rule)}

@@ -132,6 +132,15 @@ def test_failed_runs_are_seen(run):
     assert sorted(details["failed_runs"]) == names
 
 
+def test_nothing_but_failed_runs(run, tmp_path):
+    names = [spec.name for spec in build(config_of()).specs({})]
+    result = run(failed=names, draw=True)
+    assert result.details["observed_max_kappa"]["value"] is None and result.verdict != "holds"
+    assert "Find a learning rate" in result.study.recommend(records.to_json(result.details))[0]
+    assert "Critical factor: unknown" in repr(result)
+    assert "diverged" in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
 def test_no_branch_fails(run):
     result = run(loss=lambda spec, step: 1.0 + 0.001 * spec.seed)
     details = result.details

@@ -105,7 +105,7 @@ def critical_factor(losses: Mapping[float, Sequence[float]], tolerance: float) -
 
 
 def _crossing(factors: Sequence[float], ratios: np.ndarray, limit: float) -> tuple[float, bool]:
-    """Where the loss of one seed leaves the limit for good; True if it does not do so."""
+    """Returns where the loss of one seed leaves the limit for good, and whether it never does."""
     last = int(np.flatnonzero(ratios <= limit)[-1])
     if last == len(factors) - 1:
         return factors[-1], True
