@@ -118,5 +118,6 @@ def draw_curves(workdir, table, verdict):
     set_plain_log_scale(axis)
     axis.set_xlabel("examples seen / 1000")
     axis.set_title("train loss", loc="left")
-    figure.legend(loc="outside right center")
+    if done:
+        figure.legend(loc="outside right center")
     return figure
