@@ -60,6 +60,7 @@ setup(
     package_data={"keras_svag": ["py.typed", "**/*.jinja"]},
     entry_points={
         "console_scripts": [
+            "svag-branched-batch-size = keras_svag_bin.trainers.branched_batch_size:main",
             "svag-compare = keras_svag_bin.trainers.commands:compare",
             "svag-judge = keras_svag_bin.trainers.commands:judge",
             "svag-linear-scaling = keras_svag_bin.trainers.linear_scaling:main",

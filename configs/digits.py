@@ -15,6 +15,11 @@ minutes. Expected: it fails below the tight bound predicted at batch size 8, abo
 
     python -m trainers.linear_scaling --config=configs/digits.py --workdir=/tmp/scaling
 
+From the middle of a run, up to which batch size does training go on as before? Branches at 2 to 32
+times batch size 8, 28 runs, about a minute.
+
+    python -m trainers.branched_batch_size --config=configs/digits.py --workdir=/tmp/branches
+
 One run, not a study:
 
     python -m trainers.train --config=configs/digits.py --workdir=/tmp/train --config.train.ell=2
@@ -114,6 +119,13 @@ def get_config(variant="default"):
         # auto: averages start where drift ends, if it does; config: they are over `equilibrium`.
         phase="auto",
     )
+    config.branched_batch_size = dict(
+        factors=placeholder(tuple),  # on the batch size; unset: 2 to 32, as far as the rule goes
+        branch_at=0.5,  # a fraction of the run
+        num_examples=placeholder(int),  # of each branch; unset: a fifth of those of the run
+        recovery=0.5,  # part of a branch that is left out of its loss
+        tolerance=0.1,  # largest relative excess of the loss
+    )
     config.train = dict(batch_size=8, ell=1.0)
 
     if variant == "quick":
@@ -125,6 +137,7 @@ def get_config(variant="default"):
         config.sde_validity.batch_sizes = (32, 128)
         config.sde_validity.max_ell = 8.0
         config.linear_scaling.batch_sizes = (4, 64)
+        config.branched_batch_size.factors = (4.0, 16.0)
         config.noisy_gradient_descent.update(
             batch_sizes=(128,), noise_steps=(1.0, 2.0), num_seeds=2
         )

@@ -2,6 +2,7 @@
 
     python -m trainers.sde_validity --recipe=my_file.py:make_recipe --workdir=/tmp/mine
     python -m trainers.linear_scaling --recipe=my_file.py:make_recipe --workdir=/tmp/scaling
+    python -m trainers.branched_batch_size --recipe=my_file.py:make_recipe --workdir=/tmp/branches
 
 `make_recipe` returns a `keras_svag.Recipe`, which determines model, data, optimizer, batch size and
 epochs. This is the default config of `--recipe`; flags such as
@@ -44,6 +45,13 @@ def get_config():
         tolerance=0.02,  # of test accuracy
         test_error_ratio=1.2,
         phase="auto",  # or config: average over `equilibrium`
+    )
+    config.branched_batch_size = dict(
+        factors=placeholder(tuple),  # on the batch size; unset: 2 to 32
+        branch_at=0.5,  # see configs/digits.py
+        num_examples=placeholder(int),
+        recovery=0.5,
+        tolerance=0.1,
     )
     config.noisy_gradient_descent = dict(
         batch_sizes=placeholder(tuple),

@@ -12,6 +12,7 @@ from keras_svag._backend import check_backend
 check_backend()
 
 from keras_svag import callbacks, theory  # noqa: E402, F401
+from keras_svag.advice import probe_throughput  # noqa: E402
 from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop  # noqa: E402
 from keras_svag.optimizers.scaling import scale_optimizer  # noqa: E402
 from keras_svag.schedules import ScaledSchedule  # noqa: E402
@@ -42,6 +43,7 @@ __all__ = [
     "check_linear_scaling",
     "check_sde",
     "from_keras",
+    "probe_throughput",
     "scale_optimizer",
     "svag_coefficients",
     "svag_epochs",

@@ -5,6 +5,16 @@
 """
 
 from keras_svag.advice.advice import Advice, advise
+from keras_svag.advice.probe import Throughput, probe_throughput
 from keras_svag.advice.readings import Recorder
+from keras_svag.advice.throughput import BatchSizeTable, weigh_batch_sizes
 
-__all__ = ["Advice", "Recorder", "advise"]
+__all__ = [
+    "Advice",
+    "BatchSizeTable",
+    "Recorder",
+    "Throughput",
+    "advise",
+    "probe_throughput",
+    "weigh_batch_sizes",
+]

@@ -13,6 +13,7 @@ from keras_svag._scratch import temporary_folder
 from keras_svag.datasets import Sampler
 from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop, VmappedTrainLoop
 from keras_svag.distribution import check_batch_size, to_device
+from keras_svag.optimizers.state import state_factors
 from keras_svag.recipe.arrays import example_size, take
 from keras_svag.recipe.rates import tabulate
 from keras_svag.trainer import from_keras
@@ -90,6 +91,23 @@ class CompiledTraining:
         assign(self.model.optimizer.variables, self._initial_optimizer)
         # Not `model.optimizer`, which under mixed_float16 is the loss-scaling wrapper.
         self.model._svag.ell = ell
+
+    def branch(self, state, kappa, step):
+        """Takes over, after `start`, the state of a run at 1/kappa times the batch size."""
+        # `step` is what schedules and bias corrections count, in steps of this batch size.
+        optimizer = self.model._svag
+        rate = _keras.get_learning_rate(optimizer)
+        # Rates and amplification are those of this batch size.
+        kept = {id(v) for v in (optimizer.iterations, rate, *optimizer._amplified.values())}
+        # While `iterations` is 0, as now, these leave out the bias: an average of kappa times fewer
+        # gradients, each of kappa times the weight, has nearly the same after `step`.
+        factors = {id(v): f for v, f in state_factors(optimizer, kappa, self.recipe.rule)}
+        for variable, value in zip(self.model.optimizer.variables, state["optimizer"], strict=True):
+            if id(variable) not in kept:
+                factor = factors.get(id(variable), 1.0)
+                variable.assign(value if factor == 1.0 else value * factor)
+        optimizer.iterations.assign(step)
+        self.restore(state | {"optimizer": values_of(self.model.optimizer.variables)})
 
     def draw(self, seed, start, stop):
         """Draws the arguments of `advance` for steps `start` to `stop - 1`."""

@@ -5,15 +5,18 @@ import dataclasses
 import time
 import warnings
 
+import keras
+
 from keras_svag.distribution import check_same_on_all, max_over_processes
 from keras_svag.engine.files import lock, records, results, storage
 from keras_svag.engine.files.results import DONE, FAILED, LOCKED
 from keras_svag.engine.processes import preemption
 from keras_svag.engine.state import RunFolder, RunState, TrainingDivergedError
+from keras_svag.version import backend_versions
 
 __all__ = [
     *("DONE", "FAILED", "LOCKED"),
-    *("claim", "execute", "failed_result", "find_result", "finish"),
+    *("can_start", "claim", "execute", "failed_result", "find_result", "finish"),
 ]
 
 
@@ -33,13 +36,37 @@ def execute(spec, get_program, recording, workdir, on_steps=lambda steps: None):
             result = claim(spec, recording, folder)
             is_new = result is None
             _check_same(spec, is_finished=not is_new)
-            if is_new:
+            if is_new and can_start(spec, recording, folder):
                 result = _execute(spec, get_program(), recording, folder, on_steps)
+            elif is_new:
+                result = _without_start(spec, recording, folder)
             release(folder)
             if is_new:
                 return result
     on_steps(spec.steps)
     return result
+
+
+def can_start(spec, recording, folder):
+    """Returns False for a branch as long as the run from which it branches is not done."""
+    return spec.origin is None or _status_of_origin(spec, recording, folder) == DONE
+
+
+def _status_of_origin(spec, recording, folder):
+    origin = RunFolder(folder.workdir, spec.origin.name)
+    result = find_result(spec.origin, recording, origin)
+    return None if result is None else result["status"]
+
+
+def _without_start(spec, recording, folder):
+    """Returns the result of a branch that cannot start."""
+    name = spec.origin.name
+    if _status_of_origin(spec, recording, folder) is None:  # the next call may finish it
+        return failed_result(spec, f"the run {name}, from which it branches, is not finished.")
+    result = failed_result(spec, f"the run {name}, from which it branches, failed.")
+    versions = backend_versions(keras.backend.backend())
+    shared = {"failed_step": 0, "identity": recording.identity, "versions": versions}
+    return results.write(folder, spec, result | shared, [])
 
 
 def _check_same(spec, **facts):

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_svag.engine.files import checkpoints, records, storage
 from keras_svag.engine.files.tensorboard import EventLog
-from keras_svag.engine.spec import SECOND_MOMENT
+from keras_svag.engine.spec import BRANCH, SECOND_MOMENT
 from keras_svag.version import backend_versions, merge_versions
 
 STATE_GROUPS = ("model", "optimizer", "metrics")
@@ -35,6 +35,7 @@ class RunFolder:
     """Paths of one run's files."""
 
     def __init__(self, workdir, name):
+        self.workdir = workdir
         self.path = workdir / "runs" / name
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoint"
@@ -56,8 +57,7 @@ class RunState:
         self.spec, self.folder, self.on_steps = spec, folder, on_steps
         self._program, self.recording = program, recording
         self._seed = _stream_seed(recording.seed, spec)
-        study = {"study": recording.identity, "stream": self._seed}
-        self._identity = {**dataclasses.asdict(spec), **study}
+        self._identity = _identity(spec, recording)
         self.versions = backend_versions(keras.backend.backend())
         self._points = recording.points(spec)
         self._record_ends = [spec.steps_until(point) for point in self._points]
@@ -67,7 +67,11 @@ class RunState:
         """Restores the program from the last checkpoint, or initializes it."""
         storage.remove_temporaries(self.folder.path)
         self._program.start(self.spec.ell, self.recording.seed + self.spec.seed)
-        self._rows, self.step = self._restore() or ([], 0)
+        restored = self._restore()
+        if restored is None and self.spec.origin is not None:
+            state = last_state(self.spec.origin, self._program, self.folder.workdir, self.recording)
+            self._program.branch(state, self.spec.kappa, self.spec.first_step)
+        self._rows, self.step = restored or ([], 0)
 
     def _restore(self):
         """Restores the last checkpoint; returns its rows and step, or `None` if there is none."""
@@ -76,10 +80,7 @@ class RunState:
             return None
         state, facts = loaded
         path = self.folder.checkpoint
-        for name, value in self._identity.items():
-            found = facts["run"].get(name)
-            if found != value:
-                raise checkpoints.mismatch(path, f"{name} {found!r} instead of {value!r}")
+        _check_identity(path, facts["run"], self._identity)
         checkpoints.check_state(path, state, self._program.state())
         self._program.restore(state)
         self.versions = merge_versions(facts["versions"], self.versions)
@@ -172,7 +173,8 @@ class RunState:
         checkpoints.prune(self.folder.checkpoints)
 
     def _add_row(self, logs, weight_norm):
-        rates = self._program.learning_rates(self.spec.ell, self._record_start, self._record_end)
+        start, end = (self.spec.first_step + s for s in (self._record_start, self._record_end))
+        rates = self._program.learning_rates(self.spec.ell, start, end)
         self._time += float(rates.sum()) / self.spec.ell
         velocity_norm = self._program.velocity_norm()
         velocity = {} if velocity_norm is None else {"velocity_norm": velocity_norm}
@@ -191,17 +193,32 @@ class RunState:
         self._log.append(row)
 
 
-def restore_last(spec, program, workdir):
-    """Restores a program to the end of a finished run."""
+def last_state(spec, program, workdir, recording=None):
+    """Returns the state at the end of a finished run, of the study of a `recording`."""
     path = RunFolder(workdir, spec.name).checkpoint
     try:
-        state, _ = checkpoints.read(path, STATE_GROUPS)
+        state, facts = checkpoints.read(path, STATE_GROUPS)
     except records.DamagedError as error:
         raise records.DamagedError(
             f"{error} Move the run's folder away, then repeat the command to retrain it."
         ) from error
+    if recording is not None:
+        _check_identity(path, facts["run"], _identity(spec, recording))
     checkpoints.check_state(path, state, program.state())
-    program.restore(state)
+    return state
+
+
+def _identity(spec, recording):
+    """The part of a checkpoint that says which run it belongs to."""
+    study = {"study": recording.identity, "stream": _stream_seed(recording.seed, spec)}
+    return {**dataclasses.asdict(spec), **study}
+
+
+def _check_identity(path, found, expected):
+    """Raises `CheckpointError` for the checkpoint of another run."""
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise checkpoints.mismatch(path, f"{name} {found.get(name)!r} instead of {value!r}")
 
 
 def _stream_seed(seed, spec):
@@ -209,4 +226,6 @@ def _stream_seed(seed, spec):
     identity = [seed, spec.seed, spec.batch_size, round(spec.ell * 2**16)]
     if spec.method == SECOND_MOMENT:  # has other signs, but would share the batches of SVAG
         identity.append(1)
+    if spec.method == BRANCH:  # or the branch at the base batch size would repeat its origin's
+        identity += [2, spec.base_total]
     return int(np.random.SeedSequence(identity).generate_state(1, np.uint64)[0])

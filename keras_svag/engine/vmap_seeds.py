@@ -67,7 +67,7 @@ def group_by_seed(grid):
     """Groups SVAG runs that differ only in their seed, in grid order."""
     groups = {}
     for run in grid:
-        if run.method == SVAG:
+        if run.program[0] == SVAG:
             groups.setdefault(dataclasses.replace(run, seed=0), []).append(run)
     return [group for group in groups.values() if len(group) >= MIN_GROUP_SIZE]
 
@@ -101,9 +101,11 @@ def execute_group(
 
 
 def _lock_unfinished(run, recording, workdir, locks):
-    """Locks a run; returns True if it got the lock and the run is not finished."""
+    """Locks a run; returns True if it got the lock and the run can be trained and is not yet."""
     folder = RunFolder(workdir, run.name)
     if execution.find_result(run, recording, folder) is not None:
+        return False
+    if not execution.can_start(run, recording, folder):
         return False
     held = locks.enter_context(lock.acquire(folder.lock))
     # Again, under the lock: another process may just have finished it.

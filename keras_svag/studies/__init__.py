@@ -5,6 +5,7 @@
 
 from keras_svag.studies.base.result import Result
 from keras_svag.studies.base.study import STUDIES, Study
+from keras_svag.studies.branched_batch_size import BranchedBatchSize
 from keras_svag.studies.comparison import Comparison, compare
 from keras_svag.studies.linear_scaling import LinearScaling
 from keras_svag.studies.noisy_gradient_descent import NoisyGradientDescent
@@ -16,6 +17,7 @@ from keras_svag.studies.weak_convergence import WeakConvergence
 
 __all__ = [
     "STUDIES",
+    "BranchedBatchSize",
     "Comparison",
     "LinearScaling",
     "NoisyGradientDescent",

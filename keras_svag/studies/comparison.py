@@ -128,10 +128,7 @@ class Comparison:
         Raises:
             ValueError: If not both studies have finished runs there.
         """
-        rows = [
-            [row for row in finished(result.table) if row["ell"] == ell]
-            for result in (self.first, self.second)
-        ]
+        rows = [_rows_at(result.table, ell) for result in (self.first, self.second)]
         common = sorted(set.intersection(*({r["batch_size"] for r in study} for study in rows)))
         batch_size = common[0] if batch_size is None and common else batch_size
         if batch_size not in common:
@@ -147,7 +144,7 @@ class Comparison:
         curves = curves_of(self.first.table)
         for axis, (column, label, scale) in zip(figure.subplots(2, 3).flat, curves):
             for i, result in enumerate((self.first, self.second)):
-                rows = [r for r in finished(result.table, batch_size) if r["ell"] == ell]
+                rows = [r for r in _rows_at(result.table, ell) if r["batch_size"] == batch_size]
                 steps, values = load_curves(result.workdir, rows, column)
                 name = f"{result.workdir.name} ({len(rows)} seeds)"
                 mean = mean_ignoring_gaps(values)
@@ -159,6 +156,12 @@ class Comparison:
         figure.axes[0].legend()
         figure.suptitle(f"batch size {batch_size}, ell = {ell:g}")
         return figure
+
+
+def _rows_at(table, ell):
+    """The finished runs at an ell, of its first method: other methods have other records."""
+    rows = [row for row in finished(table) if row["ell"] == ell]
+    return [row for row in rows if row["method"] == rows[0]["method"]]
 
 
 def _by_cell(table):

@@ -55,6 +55,7 @@ from keras_svag.theory.statistics.intervals import (
 from keras_svag.theory.statistics.order import ErrorFit, fit_errors
 from keras_svag.theory.statistics.running_means import RunningMeans
 from keras_svag.theory.statistics.series import SeriesMean, series_mean
+from keras_svag.theory.verdicts.branches import critical_factor, judge_branch
 from keras_svag.theory.verdicts.criteria import Criterion
 from keras_svag.theory.verdicts.decision import DEFAULT_CLOSENESS
 from keras_svag.theory.verdicts.limit import Extrapolation, extrapolate
@@ -102,6 +103,7 @@ __all__ = [
     "Window",
     "correct_noise",
     "correct_signal",
+    "critical_factor",
     "difference_interval",
     "equilibrium_test",
     "equilibrium_weight_norm",
@@ -110,6 +112,7 @@ __all__ = [
     "fit_errors",
     "gaussian_loss_weights",
     "heavy_ball_weight_norm",
+    "judge_branch",
     "judge_noisy_gradient_descent",
     "judge_scaling",
     "judge_sde",

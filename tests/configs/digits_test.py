@@ -59,6 +59,7 @@ def test_default_sweep_of_the_linear_scaling_rule():
 def test_quick_differs_only_in_length():
     default, quick = get_config().to_dict(), get_config("quick").to_dict()
     shorter = {
+        "branched_batch_size",
         "num_seeds",
         "max_num_seeds",
         "num_workers",

@@ -20,7 +20,10 @@ from keras_svag.studies.base.workdir import differences
 from tests.faults.fuzz_functions_test import GARBAGE, is_ours
 
 NUM_TRAIN = 1437
-STUDIES = ("sde_validity", "linear_scaling", "noisy_gradient_descent", "weak_convergence", "train")
+STUDIES = (
+    *("sde_validity", "linear_scaling", "branched_batch_size", "noisy_gradient_descent"),
+    *("weak_convergence", "train"),
+)
 # More is work that was asked for, not a mistake.
 MANY = 200
 

@@ -10,7 +10,7 @@ from keras_svag.studies.base import study as study_module
 from tests.studies.helpers import build
 from tests.studies.synthetic import make_pool
 
-STUDIES = ("sde_validity", "linear_scaling", "noisy_gradient_descent")
+STUDIES = ("sde_validity", "linear_scaling", "branched_batch_size", "noisy_gradient_descent")
 
 
 def truth(run):

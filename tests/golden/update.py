@@ -26,6 +26,7 @@ STUDIES = {
     "sde_validity": ("digits", 0.01),
     "linear_scaling": ("digits", 0.01),
     "noisy_gradient_descent": ("digits", 0.01),
+    "branched_batch_size": ("digits", 0.01),
     "weak_convergence": ("weak_convergence", 0.08),
     "train": ("digits", 0.01),
 }

@@ -12,7 +12,7 @@ from keras_svag.engine.state import RunFolder
 COLUMNS = ("loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
-def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
+def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None, loss=None):
     """A stand-in for `RunPool` whose runs have constant R, N and G from a known truth.
 
     Args:
@@ -21,6 +21,8 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
         failed: names of the runs that diverge.
         grids: list to which the names of the runs of each call are appended.
         accuracy: function of a `RunSpec`; returns its test accuracy. 0.5 by default.
+        loss: function of a `RunSpec` and an effective step; returns its training loss. 0.5 by
+            default.
 
     Returns:
         A class with the constructor and the methods of `RunPool`.
@@ -69,6 +71,7 @@ def make_pool(truth, spread=None, failed=(), grids=None, accuracy=None):
                     "noise_to_signal": noise / signal,
                     **dict.fromkeys(COLUMNS, 0.5),
                     "test_accuracy": accuracy(run) if accuracy else 0.5,
+                    "train_loss": loss(run, point) if loss else 0.5,
                 }
                 for point in self._recording.points(run)
             ]

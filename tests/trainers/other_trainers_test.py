@@ -9,10 +9,12 @@ from tests.studies.helpers import run_study
 from tests.trainers.command import trainer
 
 CONFIGS = {
+    "branched_batch_size": "configs/digits.py:quick",
     "noisy_gradient_descent": "configs/digits.py:quick",
     "weak_convergence": "configs/weak_convergence.py:quick",
 }
 PRINTED = {
+    "branched_batch_size": "Critical factor: ",
     "noisy_gradient_descent": "Batch size 128: SGD and NGD are",
     "weak_convergence": "Linear problem, real train step:",
 }

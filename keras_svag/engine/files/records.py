@@ -87,6 +87,15 @@ def read_json(path):
     return None if text is None else _parse(path, text)
 
 
+def update_json(path, value):
+    """Writes a JSON file unless it holds that already: its date says since when it has."""
+    value = to_json(value)
+    with contextlib.suppress(DamagedError):
+        if read_json(path) == value:
+            return
+    write_json(path, value)
+
+
 def write_sealed(path, content):
     """Writes a dict to a JSON file, with the SHA-256 of all other entries."""
     content = to_json(content)

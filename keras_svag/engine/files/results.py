@@ -7,7 +7,7 @@ A result is valid or damaged, never in between: it has a SHA-256 of its own cont
 import dataclasses
 
 from keras_svag.engine.files import records
-from keras_svag.engine.spec import RunSpec
+from keras_svag.engine.spec import BRANCH, BranchSpec, RunSpec
 
 # LOCKED is not in `result.json`: another process is executing the run.
 DONE, FAILED, LOCKED = "done", "failed", "locked"
@@ -53,7 +53,8 @@ def read_rows(folder):
 
 def spec_of(result):
     """Returns the `RunSpec` of a result."""
-    return RunSpec(**{name: result[name] for name in SPEC_FIELDS})
+    kind = BranchSpec if result["method"] == BRANCH else RunSpec
+    return kind(**{field.name: result[field.name] for field in dataclasses.fields(kind)})
 
 
 def _read(folder, spec=None, identity=None):
@@ -82,7 +83,7 @@ def _find_problem(result, folder, spec, identity):
     try:
         found = spec_of(result)
         name = found.name
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         return f"it names no run ({error})"
     if not name == result["name"] == folder.path.name or spec not in (None, found):
         return f"it is of another run, {found}"

@@ -18,7 +18,7 @@ from keras_svag.engine.compiled_noises import CompiledGaussianTraining, Compiled
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption, transfer
 from keras_svag.engine.spec import GAUSSIAN, SECOND_MOMENT, SVAG, RunSpec
-from keras_svag.engine.state import restore_last
+from keras_svag.engine.state import last_state
 from keras_svag.engine.vmap_seeds import execute_group
 
 TRAINING_CLASSES = {
@@ -52,7 +52,7 @@ class Worker:
     def save_network(self, run, path):
         """Saves the network of a finished run."""
         program = self._program(*run.program)
-        restore_last(run, program, self._workdir)
+        program.restore(last_state(run, program, self._workdir))
         records.write_bytes(path, program.serialize_network())
 
 

@@ -113,11 +113,11 @@ def differences(old, new, mutable=MUTABLE_FIELDS, prefix=""):
     """Fields in which two nested dicts differ, as `name: old -> new`."""
     changed = []
     for name in sorted(set(old) | set(new)):
-        if (not prefix and name in mutable) or f"{prefix}{name}" in IGNORED_FIELDS:
+        if f"{prefix}{name}" in (*mutable, *IGNORED_FIELDS):
             continue
         a, b = old.get(name), new.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
-            changed += differences(a, b, (), f"{prefix}{name}.")
+            changed += differences(a, b, mutable, f"{prefix}{name}.")
         elif a != b and not (a != a and b != b):  # NaN is the same as NaN
             changed.append(f"{prefix}{name}: {a!r} -> {b!r}")
     return changed
@@ -137,12 +137,12 @@ def _identifying(value, mutable=(), prefix=""):
     """The part of a config that `differences` compares; equal numbers have one form."""
     if isinstance(value, dict):
         return {
-            name: _identifying(item, prefix=f"{prefix}{name}.")
+            name: _identifying(item, mutable, f"{prefix}{name}.")
             for name, item in value.items()
-            if item is not None and name not in mutable and f"{prefix}{name}" not in IGNORED_FIELDS
+            if item is not None and f"{prefix}{name}" not in (*mutable, *IGNORED_FIELDS)
         }
     if isinstance(value, list):
-        return [_identifying(item, prefix=prefix) for item in value]
+        return [_identifying(item, mutable, prefix) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

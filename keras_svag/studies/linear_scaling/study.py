@@ -4,7 +4,6 @@ The outcomes compare what the proof (docs/theory_conditions.md, 4.2) assumes: `R
 `G' >= G/C` and `kappa N' >= N/C`. Hence R and G themselves, but N times the batch size.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -150,16 +149,10 @@ class LinearScaling(Study):
     def on_stage(self, index, specs, results, workdir):
         """Writes `prediction.json` when the base runs are finished."""
         if index == 0:
-            path = workdir / "prediction.json"
             base = measure(self, specs, results, workdir)
             values_of(base, self.quantities())  # fails here rather than after all runs
-            prediction = records.to_json(verdict.predict(self, base))
             # Left alone if unchanged: its date shows that it came before the other runs.
-            found = None
-            with contextlib.suppress(records.DamagedError):
-                found = records.read_json(path)
-            if found != prediction:
-                records.write_json(path, prediction)
+            records.update_json(workdir / "prediction.json", verdict.predict(self, base))
 
     def check(self):
         """Raises an error if some run could not start, or has no noise to scale."""
