@@ -71,9 +71,10 @@ def _check_measurable(model, by_layer):
 class BatchSizeAdvisor(keras.callbacks.Callback):
     """Advises during `fit` on the largest batch size to which training can be scaled.
 
-    Works with an `SVAGModel` and any Keras optimizer, and with any other model, also one with a
-    `train_step` of its own, where several gradients are averaged in a step: over the replicas of a
-    TensorFlow strategy, or by `gradient_accumulation_steps`. After an epoch it prints a line such as
+    Works with an `SVAGModel` and any Keras optimizer. With any other model, also one with a
+    `train_step` of its own, it works where a step averages several gradients: over the replicas of
+    a TensorFlow strategy, or by `gradient_accumulation_steps`. After an epoch it prints a line such
+    as
 
         batch size: x 3.3 at most (95 %: 2.0 to 5.1), heuristic, not in equilibrium; noise scale 84
 

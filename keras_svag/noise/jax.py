@@ -20,6 +20,21 @@ def differentiate(function, get_weights):
     return trainer.differentiate(function, get_weights, [])
 
 
+def check_current(weights, gradients):
+    """Raises if gradients are traced, but not the regularized weights that they belong to."""
+    if not any(isinstance(gradient, jax.core.Tracer) for gradient in gradients):
+        return
+    for weight in weights:
+        is_regularized = getattr(weight, "regularizer", None) is not None
+        if is_regularized and not isinstance(weight.value, jax.core.Tracer):
+            raise ValueError(
+                "In a compiled function the current values of `weights` with a regularizer must be "
+                f"known. Received: {weight.path} as it was outside. Update the metric in a "
+                "keras.StatelessScope that maps the weights and the variables of the metric to "
+                "their values."
+            )
+
+
 def check_replicas():
     """Raises: gradients of single devices cannot be seen."""
     raise ValueError(
@@ -121,7 +136,7 @@ class Sums:
         self._group = spread, square, inverse + 1 / batch_size, seen + 1
         if seen + 1 == count:
             size = count / self._group[2]
-            noise, signal = (size * value for value in estimate(spread, square, count))
+            noise, signal = (size * value for value in estimate(spread, square / count**2, count))
             self._totals[:4] += noise.sum(), signal.sum(), size, 1
             if self._scale.layers:
                 self._layers += noise, signal

@@ -144,8 +144,10 @@ class GradientNoiseScale(GradientStatistics):
         noise, signal, position, count = self._compare_micro_batch(optimizer, gradients, weights)
         finite = ops.isfinite(ops.sum(noise + signal))
 
+        started = ops.minimum(position, 1.0)
+
         def earlier(variable):
-            return ops.where(position > 0, variable, ops.zeros_like(variable))
+            return ops.convert_to_tensor(variable) * started
 
         spread, square = extend(
             earlier(self._spread), earlier(self._square), position, noise, signal
@@ -155,9 +157,9 @@ class GradientNoiseScale(GradientStatistics):
         state = [self._spread, self._square, self._inverse_sizes, self._seen]
         for variable, value in zip(state, [spread, square, inverse, seen]):
             # Loss scaling skips gradients that are not finite, and the optimizer does not count on.
-            variable.assign(ops.where(finite, value, variable))
+            variable.assign(ops.where(finite, value, ops.convert_to_tensor(variable)))
         is_last = finite & (seen == count) & (position == count - 1)
-        self._add(spread, square, count, inverse, batch_size, is_last)
+        self._add(spread, square / count**2, count, inverse, batch_size, is_last)
 
     def update_from_replicas(self, gradients: Sequence, batch_size, weights=None, optimizer=None):
         """Adds a step; call it in each replica of a TensorFlow strategy, in `Strategy.run`.
@@ -223,6 +225,7 @@ class GradientNoiseScale(GradientStatistics):
                 "`gradients` must have one tensor or `None` per weight. Received: "
                 f"{len(gradients)} gradients for {len(weights)} weights."
             )
+        _backend.check_current(weights, gradients)
         self.build(weights)
         names = layer_names(weights) if self.by_layer else None
         return names, penalty_gradients(weights, _backend.differentiate)
