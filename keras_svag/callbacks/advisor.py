@@ -220,15 +220,14 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
             self.history.append(self.advice)
             self._line = str(self.advice)
         if self._recorder.watch is not None:
-            self._log_noise(logs)
+            self._log_noise(self._recorder.watch, logs)
         if not self.params:  # not in `fit`, whose progress bar ends its line later
             self._print_line()
 
-    def _log_noise(self, logs):
-        measured = self._recorder.watch.logs()
+    def _log_noise(self, watch, logs):
         if logs is not None:
-            logs.update(measured)
-        if not self._recorder.watch.saw_gradients and not self._has_warned:
+            logs.update(watch.logs())
+        if not watch.saw_gradients and not self._has_warned:
             self._has_warned = True
             warnings.warn(
                 "`BatchSizeAdvisor` gives no advice: `train_step` does not call `apply` or "

@@ -101,7 +101,8 @@ class GradientNoiseScale(GradientStatistics):
         """Adds a step from the gradients of k batches.
 
         Args:
-            gradients: k >= 2 lists of gradients, each with one tensor or `None` per weight.
+            gradients: k >= 2 lists of gradients, each with one tensor or `None` per weight, of the
+                mean loss of a batch: without the factor of `scale_loss`, if there is one.
             batch_size: examples in each batch, or a list of k such numbers.
             weights: the variables that the gradients belong to. Needed for `by_layer`, and to leave
                 out the gradients of weight regularizers, which are no noise but add to G. On JAX,
@@ -144,10 +145,9 @@ class GradientNoiseScale(GradientStatistics):
         noise, signal, position, count = self._compare_micro_batch(optimizer, gradients, weights)
         finite = ops.isfinite(ops.sum(noise + signal))
 
-        started = ops.minimum(position, 1.0)
-
         def earlier(variable):
-            return ops.convert_to_tensor(variable) * started
+            value = ops.convert_to_tensor(variable)
+            return ops.where(position > 0, value, ops.zeros_like(value))
 
         spread, square = extend(
             earlier(self._spread), earlier(self._square), position, noise, signal
@@ -228,6 +228,12 @@ class GradientNoiseScale(GradientStatistics):
         _backend.check_current(weights, gradients)
         self.build(weights)
         names = layer_names(weights) if self.by_layer else None
+        if names is not None and tuple(dict.fromkeys(names)) != self._layers:
+            raise ValueError(
+                "`weights` must be those of the first update or of `build`, in the same order. "
+                f"Received: weights of the layers {list(dict.fromkeys(names))} instead of "
+                f"{list(self.layers)}. Use another GradientNoiseScale for other weights."
+            )
         return names, penalty_gradients(weights, _backend.differentiate)
 
     def _compare(self, first, second, names):

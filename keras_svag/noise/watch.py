@@ -8,7 +8,6 @@ import typing
 import warnings
 from collections.abc import Callable
 
-from keras_svag import _keras
 from keras_svag._backend import backend_module
 from keras_svag.noise.scale import GradientNoiseScale
 from keras_svag.optimizers import AmplificationMixin
@@ -20,6 +19,8 @@ _backend: typing.Any = backend_module("keras_svag.noise")
 def reason_not_to_watch(model):
     """Returns why the gradients of a compiled model's train step do not show noise, or `None`."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if optimizer is None:
+        return "no optimizer"
     if isinstance(optimizer, AmplificationMixin):
         return f"{type(optimizer).__name__} in a model that is no SVAGModel"
     if optimizer.gradient_accumulation_steps or _backend.replicas_of(model) > 1:
@@ -36,19 +37,16 @@ class Watch:
 
     def __init__(self, model, by_layer=False):
         self._model = model
-        self._optimizer = None
-        self._plain = self._watched = None  # train functions
+        self._by_layer = by_layer
+        self._plain: Callable | None = None  # train functions
+        self._watched: Callable | None = None
         self._batch = threading.local()  # a replica has a thread of its own
         self._has_warned = False
         self.saw_gradients = False
-        with _backend.scope_of(model):
-            self._scale = GradientNoiseScale(by_layer)
-        self._scale._fold = bool(model.jit_compile) and not has_accelerator()
-        self._sums = _backend.Sums(self._scale)
 
     @property
     def layers(self):
-        """Paths of the layers, in the order of what `read_layers` returns."""
+        """Paths of the layers, in the order of what `read` returns."""
         return self._scale.layers
 
     def is_of(self, model):
@@ -60,9 +58,13 @@ class Watch:
         model = self._model
         model.make_train_function()
         plain = getattr(model.train_function, "plain", model.train_function)
-        if plain is not self._plain or self._optimizer is not model.optimizer:
-            self._scale.build(_keras.learned_weights(model))
+        if plain is not self._plain:
             self._plain, self._optimizer = plain, model.optimizer
+            with _backend.scope_of(model):
+                self._scale = GradientNoiseScale(self._by_layer)
+                self._scale.build(model.trainable_weights)
+            self._scale._fold = bool(model.jit_compile) and not has_accelerator()
+            self._sums = _backend.Sums(self._scale)
             self._watched = self._make_watched()
         model.train_function = self._watched
         self._sums.reset()

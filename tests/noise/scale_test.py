@@ -231,5 +231,12 @@ def test_wrong_arguments():
         metric.update_from_replicas([np.ones(3)], 4)
     with pytest.raises(ValueError, match="`weights` must be given with by_layer=True"):
         GradientNoiseScale(by_layer=True).update_state([[np.ones(3)]] * 2, 4)
+    by_layer = GradientNoiseScale(by_layer=True)
+    layers = [keras.layers.Dense(1, use_bias=False, name=name) for name in "ab"]
+    for layer in layers:
+        layer.build((None, 3))
+    by_layer.build([layer.kernel for layer in layers])
+    with pytest.raises(ValueError, match=r"Received: weights of the layers \['b'\] instead of"):
+        by_layer.update_state([[np.ones((3, 1))]] * 2, 4, [layers[1].kernel])
     with pytest.raises(ValueError, match="2 gradients for 1 weights"):
         metric.update_state([[np.ones(3)] * 2] * 2, 4, [keras.Variable(np.ones(3))])
