@@ -5,24 +5,16 @@ import unittest.mock
 
 import keras
 
-import keras_svag
-from benchmarks import memory, programs
+from benchmarks import advice, memory, programs
 from benchmarks.processes import Peer
 from benchmarks.sides import device_loop, networks, pytorch
 from benchmarks.sides.tensorflow import bare_loop_and_ours, gradient_side, step_side
-from benchmarks.timing import Side, alternate, compare, figure_of, timed
+from benchmarks.timing import Side, alternate, compare, figure_of, fit_side, timed
 from keras_svag.device_loop import DeviceTrainLoop
 from keras_svag.xla_policy import tensorflow as policy
 
 STEPS = 512  # in one program, as in studies
 MLP, PRERESNET = "mlp", "preresnet"
-
-
-def _fit_side(name, model, data, batch_size, callbacks=None):
-    def run(count):
-        model.fit(*data, batch_size=batch_size, epochs=count, verbose=0, callbacks=callbacks)
-
-    return Side(name, timed(run), len(data[0]) // batch_size)
 
 
 def _device_side(name, model, data, rows):
@@ -72,8 +64,8 @@ def _fit_against_plain(plan, name, batch_size, options, title, k):
     groups = 8 if plan.quick else 400
     data = networks.examples(name, 2 * batch_size * groups)
     sides = (
-        _fit_side("SVAG", networks.svag(name, k, **options), data, 2 * batch_size),
-        _fit_side("plain", networks.plain(name, 2 * k, **options), data, batch_size),
+        fit_side("SVAG", networks.svag(name, k, **options), data, 2 * batch_size),
+        fit_side("plain", networks.plain(name, 2 * k, **options), data, batch_size),
     )
     title = f"{title}, fit with steps_per_execution={k}"
     return compare("a", title, *sides, plan, per=2, target="<= 1.0")
@@ -109,8 +101,8 @@ def _fit_against_keras_loop(plan, batch_size):
     # `fit` keeps this function, which Keras makes for the same step.
     keras.Model.make_train_function(theirs, force=True)
     sides = (
-        _fit_side("one XLA program", ours, data, 2 * batch_size),
-        _fit_side("Keras' loop over steps", theirs, data, 2 * batch_size),
+        fit_side("one XLA program", ours, data, 2 * batch_size),
+        fit_side("Keras' loop over steps", theirs, data, 2 * batch_size),
     )
     title = f"{networks.title(MLP, batch_size)}, fit with steps_per_execution={k}"
     return compare("b", title, *sides, plan, target="< 1")
@@ -246,20 +238,6 @@ def _growth_with_ell(plan):
     ]
 
 
-def advisor(plan):
-    """h: an ordinary fit with `BatchSizeAdvisor` against plain Keras on the same batches."""
-    batch_size, count, options = (8, 2, {"depth": 8}) if plan.quick else (64, 8, {"depth": 14})
-    data = networks.examples(PRERESNET, count * batch_size)
-    ours, theirs = networks.advised(PRERESNET, **options), networks.plain(PRERESNET, **options)
-    callback = keras_svag.callbacks.BatchSizeAdvisor(verbose=0)
-    sides = (
-        _fit_side("with advisor", ours, data, batch_size, [callback]),
-        _fit_side("plain Keras", theirs, data, batch_size),
-    )
-    title = f"{networks.title(PRERESNET, batch_size // 2, **options)}, advisor in fit"
-    return [compare("h", title, *sides, plan, target="<= 1.03")]
-
-
 def convolutions(plan):
     """i: XLA for parts of a network with convolutions against XLA for all of it, on a CPU."""
     if keras.backend.backend() != "tensorflow":
@@ -296,6 +274,7 @@ BENCHMARKS = {
     "e": programs.study,
     "f": growth,
     "g": programs.start_up,
-    "h": advisor,
+    "h": advice.advisor,
     "i": convolutions,
+    "j": advice.noise_of_micro_batches,
 }

@@ -17,7 +17,7 @@ import platform
 import sys
 import time
 
-LETTERS = "abcdefghi"
+LETTERS = "abcdefghij"
 DISTRIBUTIONS = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
 
 

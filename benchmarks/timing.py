@@ -67,6 +67,15 @@ def timed(function):
     return run
 
 
+def fit_side(name, model, data, batch_size, callbacks=None):
+    """Returns a `Side` whose rounds are epochs of `fit`."""
+
+    def run(count):
+        model.fit(*data, batch_size=batch_size, epochs=count, verbose=0, callbacks=callbacks)
+
+    return Side(name, timed(run), len(data[0]) // batch_size)
+
+
 def alternate(sides, repeats, seconds):
     """Times sides alternately: seconds and processor seconds per step, `(2, sides, repeats)`."""
     # Each side runs once to warm up and once to find the rounds that take `seconds`. The order is

@@ -13,7 +13,7 @@ import pdoc
 import keras_svag
 
 # Public modules of the package. A page shows what the `__all__` of its module exports.
-MODULES = ("callbacks", "datasets", "models", "optimizers", "studies", "theory")
+MODULES = ("callbacks", "datasets", "models", "noise", "optimizers", "studies", "theory")
 
 
 def build(folder, module="keras_svag"):

@@ -11,7 +11,7 @@ from keras_svag._backend import check_backend
 
 check_backend()
 
-from keras_svag import callbacks, theory  # noqa: E402, F401
+from keras_svag import callbacks, noise, theory  # noqa: E402, F401
 from keras_svag.advice import probe_throughput  # noqa: E402
 from keras_svag.optimizers import SVAG, SVAGAdam, SVAGAdamW, SVAGRMSprop  # noqa: E402
 from keras_svag.optimizers.scaling import scale_optimizer  # noqa: E402

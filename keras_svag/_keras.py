@@ -87,6 +87,18 @@ def has_decay_exclusions(optimizer):
     return any(getattr(optimizer, name, None) for name in names)
 
 
+def built_weights(optimizer):
+    """Returns the weights that an optimizer was built with."""
+    return optimizer._trainable_variables
+
+
+def accumulation_state(optimizer, weights):
+    """Returns how many gradients an optimizer has accumulated, and their sums by weight."""
+    position = optimizer._iterations % optimizer.gradient_accumulation_steps
+    indices = [optimizer._get_variable_index(weight) for weight in weights]
+    return position, [optimizer._accumulated_gradients[i] for i in indices]
+
+
 def is_overwritten(variable):
     """Returns True if Keras assigns a variable its gradient: scales and histories of float8."""
     return getattr(variable, "overwrite_with_gradient", False)

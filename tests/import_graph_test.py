@@ -11,7 +11,7 @@ LAYERS = (
     ("_backend", "_checks", "_json", "_keras", "_scratch", "version"),
     ("theory",),
     ("xla_policy", "models", "schedules", "datasets", "optimizers", "distribution"),
-    ("fused_steps", "trainer", "device_loop", "gaussian_noise"),
+    ("fused_steps", "trainer", "noise", "device_loop", "gaussian_noise"),
     ("recipe",),
     ("engine",),
     ("report",),

@@ -45,6 +45,20 @@ def test_optimizer_attributes_exist():
     assert _keras.get_learning_rate(_keras.without_learning_rate(optimizer)) is None
 
 
+def test_accumulated_gradients():
+    weights = [keras.Variable(np.ones(2)), keras.Variable(np.ones(3))]
+    optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=3)
+    optimizer.build(weights)
+    assert all(a is b for a, b in zip(_keras.built_weights(optimizer), weights, strict=True))
+    for step in range(4):
+        position, sums = _keras.accumulation_state(optimizer, weights[::-1])
+        # The sums of the micro-batches since the last update; zero after it.
+        assert int(position) == step % 3
+        for total, weight in zip(sums, weights[::-1], strict=True):
+            np.testing.assert_array_equal(total.numpy(), np.full(weight.shape, step % 3))
+        optimizer.apply([keras.ops.ones(2), keras.ops.ones(3)], weights)
+
+
 @pytest.mark.requires_tensorflow
 @pytest.mark.parametrize("name", _keras.TENSORFLOW_NAMES)
 def test_names_of_tensorflow_exist(name):

@@ -60,9 +60,13 @@ def advised(name, **options):
     return _compile(model, optimizer, 1)
 
 
-def plain(name, steps_per_execution=1, **options):
+def plain(name, steps_per_execution=1, gradient_accumulation_steps=None, **options):
     """Returns the network with Keras' own train step and SGD, compiled with XLA."""
-    optimizer = keras.optimizers.SGD(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = keras.optimizers.SGD(
+        LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+    )
     return _compile(build(name, **options), optimizer, steps_per_execution)
 
 

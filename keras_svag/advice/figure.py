@@ -8,7 +8,7 @@ from keras_svag.theory import TIGHT
 
 
 def draw(history, rows):
-    """Returns a figure of three panels over the steps of the run."""
+    """Returns a figure of three panels over the steps of the run, and a fourth over layers."""
     # Imported here: matplotlib is slow to import, and training does not need it.
     import matplotlib
     from matplotlib.figure import Figure
@@ -17,8 +17,13 @@ def draw(history, rows):
 
     known = [advice for advice in history if advice.is_known]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
-        noise, bound, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.5))
+        layers = _noise_scales_of_layers(rows)
+        heights = (3, 3, 1.5, 3) if layers else (3, 3, 1.5)
+        figure = Figure(figsize=(6.4, 0.69 * sum(heights)), layout="constrained")
+        noise, bound, rate, *rest = figure.subplots(len(heights), 1, height_ratios=heights)
+        for axes in (noise, bound):
+            axes.sharex(rate)
+            axes.tick_params(labelbottom=False)
         _draw_intervals(noise, known, lambda advice: advice.noise_scale, COLORS[0])
         noise.set_title("Simple noise scale B N/G, in examples (band: 95 %)", loc="left")
         _draw_intervals(bound, known, lambda advice: advice.max_kappa[TIGHT], SGD_COLOR)
@@ -30,7 +35,30 @@ def draw(history, rows):
         rate.plot([row["step"] for row in rows], [row["last_rate"] for row in rows], color="0.3")
         rate.set_ylim(bottom=0)
         rate.set_xlabel("step")
+        if layers:
+            _draw_layers(rest[0], layers, COLORS[0])
     return figure
+
+
+def _noise_scales_of_layers(rows):
+    """Returns the noise scale of each layer over the latest quarter of the rows, or `{}`."""
+    rows = [row for row in rows if "layers" in row]
+    rows = rows[-max(1, len(rows) // 4) :]
+    scales = {}
+    for name in rows[-1]["layers"] if rows else ():
+        noise, signal = np.mean([row["layers"][name] for row in rows], axis=0)
+        scales[name] = noise / signal if signal > 0 else math.nan
+    return scales
+
+
+def _draw_layers(axes, layers, color):
+    """Draws a point for each layer, in the order of the weights; none where G is not positive."""
+    axes.set_title("Noise scale of each layer, latest quarter, in examples", loc="left")
+    places = np.arange(len(layers))
+    axes.plot(places, list(layers.values()), color=color, marker="o", markersize=3, linestyle="")
+    axes.set_xticks(places, list(layers), rotation=90, fontsize=6 if len(layers) > 12 else 8)
+    axes.set_yscale("symlog", linthresh=1.0)
+    axes.set_ylim(bottom=0)
 
 
 def _draw_intervals(axes, history, interval_of, color):

@@ -32,14 +32,17 @@ class OpenRow:
 class Recorder:
     """Averages what the train step of an `SVAGModel` measures into rows, across epochs and fits.
 
+    For other models it reads a `keras_svag.noise.watch.Watch`.
+
     A row has the `step` and `weight_norm` at its end, the means of `gradient_noise` (of a single
     example) and `gradient_signal`, and the `batch_size`, examples in the largest batch. Its
     `learning_rate` is NaN if it changed, and then belongs to no window at one learning rate;
-    `last_rate` is that at the end.
+    `last_rate` is that at the end. A watch by layer gives `layers`, a dict from path to N and G.
     """
 
     def __init__(self):
         self.rows = []
+        self.watch = None
         self._open = None
         self._sums = None  # of the metric at the last reading
         self._next_reading = self._next_row = 0
@@ -56,6 +59,8 @@ class Recorder:
     def begin_epoch(self):
         """Schedules a reading before the first batch."""
         self._sums, self._next_reading, self._next_row = None, 0, 0
+        if self.watch is not None:
+            self.watch.reset()
 
     def is_due(self, batch):
         """Returns True if a reading is due before this batch."""
@@ -88,26 +93,34 @@ class Recorder:
 
     def _read(self, model, optimizer):
         """Adds to the open row; returns True if the metric was reset since the last reading."""
-        *sums, batch_size = (number(v) for v in model._gradient_statistics.variables)
-        sums, before = np.array(sums), self._sums
+        sums, batch_size = self._read_sums(model)
+        before = self._sums
         if self._open is None:
-            self._open = _open_row(optimizer)
+            self._open = _open_row(optimizer, len(sums))
         was_reset = False
         if before is not None:
-            was_reset = sums[-1] <= before[-1] and (sums != before).any()
+            was_reset = sums[3] <= before[3] and (sums != before).any()
             self._open.sums += sums if was_reset else sums - before
             self._open.batch_size = max(self._open.batch_size, batch_size)
         self._sums = sums
         return was_reset
 
+    def _read_sums(self, model):
+        """Returns sums of N, G, weights and steps, then N and G of each layer; and B."""
+        if self.watch is not None:
+            (*sums, batch_size), layers = self.watch.read()
+            return np.concatenate([sums, *layers]), batch_size
+        *sums, batch_size = (number(v) for v in model._gradient_statistics.variables)
+        return np.array(sums), batch_size
+
     def _close_row(self, model, optimizer):
         row, step = self._open, int(number(optimizer.iterations))
-        noise, signal, weight, usable = row.sums
+        noise, signal, weight, usable, *layers = row.sums
         # Without a step the row stays open: gradients are accumulated over more batches, or were
         # not finite.
         if step <= row.step or usable <= 0:
             return
-        self._open = _open_row(optimizer)
+        self._open = _open_row(optimizer, len(row.sums))
         rate = self._open.learning_rate
         is_constant = math.isclose(rate, row.learning_rate, rel_tol=1e-6)
         squares = [ops.sum(ops.square(ops.cast(w, "float32"))) for w in learned_weights(model)]
@@ -123,11 +136,15 @@ class Recorder:
                 "batch_size": round(row.batch_size),
             }
         )
+        if layers:
+            noises, signals = np.reshape(layers, (2, -1)) / [[usable], [weight]]
+            pairs = zip(noises.tolist(), signals.tolist())
+            self.rows[-1]["layers"] = dict(zip(self.watch.layers, pairs, strict=True))
 
 
-def _open_row(optimizer):
+def _open_row(optimizer, size):
     rate = number(optimizer.learning_rate)
-    return OpenRow(int(number(optimizer.iterations)), rate, np.zeros(4))
+    return OpenRow(int(number(optimizer.iterations)), rate, np.zeros(size))
 
 
 def largest_batch(rows):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from keras_svag._checks import finite_float
 from keras_svag.advice import Advice, Recorder, advise, figure, wording
 from keras_svag.models.scale_invariance import is_scale_invariant
+from keras_svag.noise.watch import Watch, reason_not_to_watch
 from keras_svag.optimizers.scaling import check_kappa
 from keras_svag.theory import DEFAULT_CLOSENESS
 from keras_svag.theory.scaling_rules import AUTO
@@ -41,10 +42,39 @@ def _never_raises(hook):
     return guarded
 
 
+def _check_measurable(model, by_layer):
+    """Raises if noise cannot be measured in the train step of a model."""
+    if isinstance(model, SVAGModel):
+        if not model.measure_noise:
+            raise ValueError(
+                "`measure_noise` must be True with `BatchSizeAdvisor`. "
+                "Received: measure_noise=False. Set model.measure_noise = True."
+            )
+        if by_layer:
+            raise ValueError(
+                "`by_layer` must be False for an SVAGModel. Received: by_layer=True. Use the model "
+                "that it was made from, with gradient_accumulation_steps in its optimizer."
+            )
+        return
+    reason = reason_not_to_watch(model)
+    if reason is not None:
+        raise ValueError(
+            "`BatchSizeAdvisor` needs a keras_svag.SVAGModel, which measures noise and signal, or "
+            "several gradients per step, which are compared. Received: "
+            f"model={model!r} with {reason}. Use keras_svag.from_keras(model), for a model without "
+            "a `train_step` of its own; or an optimizer with gradient_accumulation_steps; or a "
+            "TensorFlow strategy of several replicas; or call keras_svag.noise.GradientNoiseScale "
+            "in `train_step`."
+        )
+
+
 class BatchSizeAdvisor(keras.callbacks.Callback):
     """Advises during `fit` on the largest batch size to which training can be scaled.
 
-    Works with an `SVAGModel` and any Keras optimizer. After an epoch it prints a line such as
+    Works with an `SVAGModel` and any Keras optimizer. With any other model, also one with a
+    `train_step` of its own, it works where a step averages several gradients: over the replicas of
+    a TensorFlow strategy, or by `gradient_accumulation_steps`. After an epoch it prints a line such
+    as
 
         batch size: x 3.3 at most (95 %: 2.0 to 5.1), heuristic, not in equilibrium; noise scale 84
 
@@ -71,9 +101,15 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
     allow for correlation between readings, not for the spread between runs. A second `fit`
     continues the records.
 
+    Models other than `SVAGModel` are measured as by `keras_svag.noise.GradientNoiseScale`, at the
+    optimizer's `apply` (`stateless_apply` on JAX), which a `train_step` must call once per batch.
+    Their epoch logs gain the results of that metric. Over replicas it takes a second sum of all
+    gradients in each step. On JAX, data parallelism alone does not show the gradients of devices.
+
     In a loop with `train_on_batch`, call the methods of the callback as `keras.callbacks.Callback`
-    says: at least `on_epoch_begin`, `on_train_batch_begin` and `on_epoch_end`. An error inside the
-    callback becomes a warning.
+    says: at least `on_epoch_begin`, `on_train_batch_begin` and `on_epoch_end`, and with models
+    other than `SVAGModel` also `on_train_begin` and `on_train_end`. An error inside the callback
+    becomes a warning.
 
     Reference: [Li, Malladi, Arora, 2021](https://arxiv.org/abs/2102.12470), section 5.
 
@@ -85,14 +121,16 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         closeness: C > 1, the factor within which R, G and B N must stay. Defaults to `sqrt(2)`.
         rule: scaling rule; see `keras_svag.scale_optimizer`. Defaults to `"auto"`.
         verbose: 0 or 1; 1 prints the advice. Defaults to `1`.
+        by_layer: also measure the noise scale of each layer, for epoch logs and `plot`. Not for an
+            `SVAGModel`. Defaults to `False`.
 
     Attributes:
         advice: the latest `keras_svag.advice.Advice`, or `None`.
         history: the list of the advice of every epoch.
 
     Raises:
-        ValueError: if an argument is out of range; when `fit` begins, if the model is not an
-            `SVAGModel`, does not measure noise, or `kappa` is beyond the optimizer's scaling rule.
+        ValueError: if an argument is out of range; when `fit` begins, if noise cannot be measured
+            in this model, or `kappa` is beyond the optimizer's scaling rule.
 
     Example:
 
@@ -113,6 +151,7 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         closeness: float = DEFAULT_CLOSENESS,
         rule: str = AUTO,
         verbose: int = 1,
+        by_layer: bool = False,
     ):
         super().__init__()
         if kappa is not None:
@@ -123,6 +162,7 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         self._closeness = validate_closeness(closeness)
         self._rule = rule
         self._verbose = verbose
+        self._by_layer = by_layer
         self._recorder = Recorder()
         self._line = ""  # to be printed when the progress bar is complete
         self._has_warned = False
@@ -136,22 +176,19 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Checks the model; keeps the records of an earlier `fit` of the same run."""
-        if not isinstance(self.model, SVAGModel):
-            raise ValueError(
-                "`BatchSizeAdvisor` needs a keras_svag.SVAGModel, which measures noise and signal. "
-                f"Received: model={self.model!r}. Use keras_svag.from_keras(model)."
-            )
-        if not self.model.measure_noise:
-            raise ValueError(
-                "`measure_noise` must be True with `BatchSizeAdvisor`. "
-                "Received: measure_noise=False. Set model.measure_noise = True."
-            )
+        _check_measurable(self.model, self._by_layer)
         if self._kappa is not None or self._rule != AUTO:
             check_kappa(self._optimizer, self._kappa or 1.0, self._rule)
         self._begin_fit()
 
     @_never_raises
     def _begin_fit(self):
+        if isinstance(self.model, SVAGModel):
+            self._recorder.watch = None
+        elif self._recorder.watch is None or not self._recorder.watch.is_of(self.model):
+            self._recorder.watch = Watch(self.model, self._by_layer)
+        if self._recorder.watch is not None:
+            self._recorder.watch.begin()
         self._recorder.begin_fit(self._optimizer)
 
     @_never_raises
@@ -182,12 +219,28 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
             self.advice = self._advise(epoch)
             self.history.append(self.advice)
             self._line = str(self.advice)
+        if self._recorder.watch is not None:
+            self._log_noise(self._recorder.watch, logs)
         if not self.params:  # not in `fit`, whose progress bar ends its line later
             self._print_line()
+
+    def _log_noise(self, watch, logs):
+        if logs is not None:
+            logs.update(watch.logs())
+        if not watch.saw_gradients and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                "`BatchSizeAdvisor` gives no advice: `train_step` does not call `apply` or "
+                "`apply_gradients` of model.optimizer (`stateless_apply` on JAX). Use "
+                "keras_svag.noise.GradientNoiseScale in it.",
+                stacklevel=2,
+            )
 
     @_never_raises
     def on_train_end(self, logs=None):
         """Prints the details."""
+        if self._recorder.watch is not None:
+            self._recorder.watch.end()
         if self._verbose:
             first, *details = self.report().splitlines()
             is_printed = self.advice is not None and self.advice.is_known and not self._line

@@ -203,7 +203,8 @@ def from_keras(model: keras.Model) -> SVAGModel:
             raise ValueError(
                 f"`model` must not define its own `{method}`, which would be ignored. "
                 f"Received: model={model!r} of {type(model)}. Override `compute_loss` or "
-                "`compute_metrics` instead, or subclass keras_svag.SVAGModel."
+                "`compute_metrics` instead, or subclass keras_svag.SVAGModel. For advice only, "
+                "BatchSizeAdvisor takes the model as it is, with gradient_accumulation_steps."
             )
     if type(model) is keras.Sequential:
         # `Sequential.layers` omits the input, without which the result would not be built.

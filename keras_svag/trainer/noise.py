@@ -72,7 +72,7 @@ def _total(sums):
     return ops.convert_to_tensor(sum((ops.sum(value) for value in sums.values()), 0.0))
 
 
-def noise_and_signal_by_name(first, second, names):
+def noise_and_signal_by_name(first, second, names, fold=False):
     """Returns a dict from name to `(N, G)` of all gradients that have this name in `names`."""
     if not len(first) == len(second) == len(names):
         raise ValueError(
@@ -81,7 +81,7 @@ def noise_and_signal_by_name(first, second, names):
         )
     members = {name: [i for i, other in enumerate(names) if other == name] for name in names}
     return {
-        name: noise_and_signal([first[i] for i in indices], [second[i] for i in indices])
+        name: noise_and_signal([first[i] for i in indices], [second[i] for i in indices], fold)
         for name, indices in members.items()
     }
 
@@ -93,9 +93,41 @@ def radial_gradient(weights, gradients):
     return noise_and_signal(tensors, gradients)[1]
 
 
+def loss_gradients(weights, gradients, penalties, factor=1.0):
+    """Returns gradients times `factor`, without those of regularizers, in float32 or more."""
+
+    def of_loss(weight, gradient, penalty):
+        if gradient is None or _keras.is_overwritten(weight):
+            return None
+        gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
+        gradient = gradient * ops.cast(factor, gradient.dtype)
+        return gradient if penalty is None else gradient - ops.cast(penalty, gradient.dtype)
+
+    return list(map(of_loss, weights, gradients, penalties))
+
+
+def penalty_gradients(weights, differentiate):
+    """Returns the gradients of weight regularizers, which noise and signal leave out, or `None`."""
+    regularized = [w for w in weights if getattr(w, "regularizer", None) is not None]
+    if not regularized:
+        return [None] * len(weights)
+
+    def penalty():
+        return sum(ops.cast(w.regularizer(w.value), "float32") for w in regularized), None
+
+    _, gradients = differentiate(penalty, lambda: regularized)
+    by_id = dict(zip(map(id, regularized), gradients))
+    return [by_id.get(id(w)) for w in weights]
+
+
+def layer_names(weights):
+    """Returns the path of the layer of each weight."""
+    return [weight.path.rpartition("/")[0] for weight in weights]
+
+
 def measure_by_layer(model, batches):
     """Returns lists of N and G for each layer, by its path, one number per batch of 2B examples."""
-    names = [variable.path.rpartition("/")[0] for variable in model.trainable_weights]
+    names = layer_names(model.trainable_weights)
     rows = {name: {"gradient_noise": [], "gradient_signal": []} for name in names}
     # The forward passes change moving statistics, seeds of dropout and metrics.
     state = [*model.non_trainable_variables, *model.metrics_variables]
@@ -164,11 +196,15 @@ class GradientStatistics(keras.metrics.Metric):
     def result(self):
         """Returns the means, and N/G, infinite if the mean signal is not positive, as a dict."""
         weight = ops.maximum(self._weight, 1e-30)
-        signal = ops.convert_to_tensor(self._signal)
-        positive = signal > 0
-        ratio = self._noise / ops.where(positive, signal, 1.0)
         return {
             "gradient_noise": self._noise / weight,
-            "gradient_signal": signal / weight,
-            "noise_to_signal": ops.where(positive, ratio, float("inf")),
+            "gradient_signal": self._signal / weight,
+            "noise_to_signal": ratio_or_infinity(self._noise, self._signal),
         }
+
+
+def ratio_or_infinity(noise, signal):
+    """Returns `noise / signal`, infinite where the signal is not positive."""
+    signal = ops.convert_to_tensor(signal)
+    positive = signal > 0
+    return ops.where(positive, noise / ops.where(positive, signal, 1.0), float("inf"))

@@ -2,12 +2,11 @@
 
 import warnings
 
-import keras
 from keras import ops
 
 from keras_svag import _keras
 from keras_svag.optimizers import AmplificationMixin
-from keras_svag.trainer.noise import noise_and_signal
+from keras_svag.trainer.noise import loss_gradients, noise_and_signal, penalty_gradients
 from keras_svag.trainer.structures import join_halves
 from keras_svag.xla_policy import has_accelerator
 
@@ -49,19 +48,11 @@ class SplitBatchStep:
         replicas = self._num_replicas()
         # Keras divides the loss by the number of replicas and multiplies it by the loss scale.
         unscale = replicas / ops.cast(self.optimizer.scale_loss(1.0), "float32")
-        penalties = self._penalty_gradients()
-
-        def loss_gradient(weight, gradient, penalty):
-            if gradient is None or _keras.is_overwritten(weight):
-                return None
-            gradient = ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
-            gradient = gradient * ops.cast(unscale, gradient.dtype)
-            return gradient if penalty is None else gradient - ops.cast(penalty, gradient.dtype)
-
         weights = self.trainable_weights
+        penalties = penalty_gradients(weights, self._differentiate)
         noise, signal = noise_and_signal(
-            list(map(loss_gradient, weights, gradients1, penalties)),
-            list(map(loss_gradient, weights, gradients2, penalties)),
+            loss_gradients(weights, gradients1, penalties, unscale),
+            loss_gradients(weights, gradients2, penalties, unscale),
             fold=self.jit_compile and not has_accelerator(),
         )
         # Each replica measures at B / replicas examples, where the noise is larger by that factor.
@@ -71,19 +62,6 @@ class SplitBatchStep:
         self._gradient_statistics.update_state(
             noise / replicas, signal, weight, batch_size=size1 + size2, replicas=replicas
         )
-
-    def _penalty_gradients(self):
-        """Returns the gradients of weight regularizers, which noise and signal leave out."""
-        weights = [w for w in self.trainable_weights if w.regularizer is not None]
-        if not weights:
-            return [None] * len(self.trainable_weights)
-
-        def penalty():
-            return sum(ops.cast(w.regularizer(w.value), "float32") for w in weights), None
-
-        _, gradients = self._differentiate(penalty, lambda: weights)
-        by_id = dict(zip(map(id, weights), gradients))
-        return [by_id.get(id(w)) for w in self.trainable_weights]
 
     def _apply(self, gradients1, gradients2, size1, size2):
         if not self.trainable_weights:

@@ -292,6 +292,52 @@ def advised():
     return {"advised": found, "advised_expected": expected, "advised_numbers": [noise, signal]}
 
 
+def own_step():
+    """N and G of epochs of a train step of its own: over replicas, on JAX by accumulation."""
+    from keras_svag.callbacks import BatchSizeAdvisor
+    from keras_svag.datasets import SampledBatches
+    from tests.noise.problem import X, Y, own_model
+
+    steps = 2 if keras.backend.backend() == "jax" else None
+    model = own_model(keras.optimizers.SGD(0.0, gradient_accumulation_steps=steps))
+    advisor = BatchSizeAdvisor(verbose=0)
+    batches = SampledBatches(X, Y, 4, seed=7)
+    logs = model.fit(batches, epochs=40, verbose=0, callbacks=[advisor]).history
+    return {
+        "own_noise": logs["gradient_noise"],
+        "own_signal": logs["gradient_signal"],
+        "own_sizes": [advisor.advice.batch_size, advisor.advice.fit_batch_size],
+    }
+
+
+def noise_of_replicas():
+    """N and G of one step of two replicas by hand, of parts of 3 and 6 examples."""
+    if keras.backend.backend() == "jax":
+        from keras_svag.callbacks import BatchSizeAdvisor
+        from tests.noise.problem import X, Y, own_model
+
+        try:
+            own_model(keras.optimizers.SGD()).fit(X, Y, 8, callbacks=[BatchSizeAdvisor()])
+        except ValueError as error:
+            return {"hand_refused": str(error)}
+    import tensorflow as tf
+
+    from keras_svag.noise import GradientNoiseScale
+
+    strategy = tf.distribute.get_strategy()
+    metric, gradients = GradientNoiseScale(), tf.constant([[1.0, 4.0], [3.0, 2.0]])
+
+    @tf.function
+    def step():
+        index = tf.distribute.get_replica_context().replica_id_in_sync_group
+        # Half of each, as of a loss that Keras divides by two.
+        size = tf.gather(tf.constant([3.0, 6.0]), index)
+        metric.update_from_replicas([tf.gather(gradients, index) / 2, None], size)
+
+    strategy.run(step)
+    return {f"hand_{name}": value for name, value in metric.result().items()}
+
+
 def refused():
     """What `fit` says of a batch that replicas cannot share."""
     import keras_svag

@@ -6,6 +6,7 @@ import pytest
 
 from tests.distribution import on_replicas
 from tests.mlp_oracle import DigitsNet
+from tests.noise.problem import estimates, exact
 
 IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
 # Sums of floats in another order: some 1e-7 a step, over 100 steps.
@@ -45,11 +46,29 @@ def assert_same_training(one, many):
     assert one["evaluated_loss"] < 1.8 < np.log(10)
 
 
+def check_noise_of_a_train_step_of_its_own(two):
+    """P5, P8: N and G from the gradients of replicas, or of micro-batches over JAX devices."""
+    # Batches of 8: N is of the 4 examples of a replica, on JAX of the 8 of a micro-batch.
+    assert two["own_sizes"].tolist() == ([8, 8] if IS_TENSORFLOW else [16, 8])
+    found = [two["own_noise"] * (4 if IS_TENSORFLOW else 8), two["own_signal"]]
+    for values, expected in zip(found, exact()):
+        error = values.std(ddof=1) / len(values) ** 0.5
+        assert abs(values.mean() - expected) < 2 * error < 0.2 * expected
+    if not IS_TENSORFLOW:
+        assert "JAX adds up the gradients of all devices" in str(two["hand_refused"])
+        return
+    noise, signal = estimates(np.array([[1.0, 4.0], [3.0, 2.0]]))
+    names = ("gradient_noise", "gradient_signal", "noise_to_signal", "noise_scale")
+    # 4 is the harmonic mean of 3 and 6.
+    expected = [noise, signal, noise / signal, 4 * noise / signal]
+    np.testing.assert_allclose([two[f"hand_{name}"] for name in names], expected, rtol=1e-6)
+
+
 def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
     parts = (on_replicas.fitted, on_replicas.resident)
     one = {name: value for part in parts for name, value in part().items()}
     names = [part.__name__ for part in parts]
-    names += ["sampled", "refused", "advised"]
+    names += ["sampled", "refused", "advised", "own_step", "noise_of_replicas"]
     two = on_replicas.on_replicas(2, tmp_path / "two.npz", *names)
     assert_same_training(one, two)
     # The data set counts its epochs as it does without a strategy.
@@ -60,6 +79,7 @@ def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
     # P1, P2: advice under MirroredStrategy and under data parallelism of JAX.
     np.testing.assert_array_equal(two["advised"], two["advised_expected"])
     assert np.isfinite(two["advised_numbers"]).all()
+    check_noise_of_a_train_step_of_its_own(two)
     assert "must be a multiple of 4, twice the number of replicas" in str(two["refused"])
     assert "Received: batch_size=18" in str(two["refused"])
 
