@@ -89,8 +89,8 @@ def critical_factor(losses: Mapping[float, Sequence[float]], tolerance: float) -
 
     Example:
 
-    >>> critical_factor({1: [1.0, 1.0], 4: [1.0, 1.0], 16: [1.21, 1.21]}, tolerance=0.1).mean
-    8.0
+    >>> print(critical_factor({1: [1.0, 1.0], 4: [1.0, 1.0], 16: [1.21, 1.21]}, tolerance=0.1))
+    8 [8, 8]
     """
     factors = sorted(factor for factor in losses if factor >= 1)
     base = np.asarray(losses[1], float)
