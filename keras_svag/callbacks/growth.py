@@ -98,7 +98,7 @@ class Growth:
         if is_stale or begins_here:
             record.clear()
         if not record.sizes:
-            count = growths_before if step else 0
+            count = min(growths_before, len(self._sizes) - 1) if step else 0
             if marked is not None:
                 count = self._index_of(marked, optimizer)
             record.sizes = self._sizes[: count + 1]

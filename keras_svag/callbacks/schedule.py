@@ -226,6 +226,8 @@ class BatchSizeSchedule(keras.callbacks.Callback):
 
     def _nominal_step(self, index):
         """Returns the step at which the growth with this number takes place if nothing is amiss."""
+        if self._policy:  # hyperparameters are those of a saved model, and stay
+            return _keras.counted_batches(self._optimizer)
         if self._unit == STEP:
             return self._at[index] * (self._optimizer.gradient_accumulation_steps or 1)
         ends = self._at[: index + 1]

@@ -302,6 +302,22 @@ def test_a_saved_run_goes_on_with_the_same_weights(name, svag, way, tmp_path):
     _assert_same(model, expected)
 
 
+def test_growths_beyond_the_largest_batch_do_nothing_also_when_resumed(tmp_path):
+    path = tmp_path / "model.weights.h5"
+
+    def schedule():
+        return BatchSizeSchedule(4, 2, at=[1, 2, 3], max_batch_size=8, verbose=0)
+
+    model = compiled(momentum_and_cosine())
+    assert fit(model, schedule(), sampled(4), 4)["batch_size"] == [4, 8, 8, 8]
+    model.save_weights(path)
+    resumed = compiled(momentum_and_cosine())
+    resumed.optimizer.build(resumed.trainable_variables)
+    resumed.load_weights(path)
+    assert fit(resumed, schedule(), sampled(4), 5, initial_epoch=4)["batch_size"] == [8]
+    assert resumed.optimizer.momentum == model.optimizer.momentum
+
+
 def test_weights_of_an_earlier_batch_size_bring_it_back(tmp_path):
     make, path = OPTIMIZERS["momentum_and_cosine"][0], tmp_path / "model.weights.h5"
     model = compiled(make())
