@@ -16,6 +16,7 @@ PUBLIC_MODULES = (
     "keras_svag.callbacks",
     "keras_svag.datasets",
     "keras_svag.models",
+    "keras_svag.noise",
     "keras_svag.optimizers",
     "keras_svag.studies",
     "keras_svag.theory",

@@ -46,7 +46,7 @@ def test_optimizer_attributes_exist():
 
 
 def test_accumulated_gradients():
-    weights = [keras.Variable(np.ones(2)), keras.Variable(np.ones(3))]
+    weights = [keras.Variable(np.ones(size, "float32")) for size in (2, 3)]
     optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=3)
     optimizer.build(weights)
     assert all(a is b for a, b in zip(_keras.built_weights(optimizer), weights, strict=True))

@@ -14,15 +14,9 @@ def estimate(spread, square, count):
 
 
 def extend(spread, square, position, half_distance, product):
-    """Returns `sum |g_i - m|^2` and `|sum g_i|^2` with one more gradient g (Welford 1962).
-
-    Args:
-        spread: the first of them, for the `position` gradients before, whose mean is m.
-        square: the second of them.
-        position: number of gradients before, 0 with m = 0.
-        half_distance: `|g - m|^2 / 2`.
-        product: `<g, m>`.
-    """
+    """Returns `sum |g_i - m|^2` and `|sum g_i|^2` with one more gradient g (Welford 1962)."""
+    # `position` gradients came before, with mean m (0 if there are none): `half_distance` is
+    # `|g - m|^2 / 2` and `product` is `<g, m>`.
     # The small number leaves all positions but 0 as they are, where the square is 0 anyway.
     mean_square = square / (position * position + 1e-30)
     norm = 2 * half_distance + 2 * product - mean_square  # |g|^2

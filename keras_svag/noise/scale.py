@@ -46,14 +46,14 @@ class GradientNoiseScale(GradientStatistics):
     If batches of a step differ in size, b is their harmonic mean. In shuffled epochs of n examples
     G is low by `b N / n`, as in `SVAGModel`. With batch norm the loss is that of b examples.
 
+    Reference: [McCandlish et al., 2018](https://arxiv.org/abs/1812.06162), appendix A.
+
     Args:
         by_layer: also estimate each layer, as `gradient_noise/<layer>`, `gradient_signal/<layer>`
             and `noise_scale/<layer>`. Needs `weights` in updates, and on JAX `build(weights)`
             before the first one. Defaults to `False`.
         name: string, name of the metric. Defaults to `"gradient_noise_scale"`.
         dtype: dtype of the running sums. Defaults to `None`: float32.
-
-    Reference: [McCandlish et al., 2018](https://arxiv.org/abs/1812.06162), appendix A.
 
     Example:
 
@@ -264,7 +264,7 @@ class GradientNoiseScale(GradientStatistics):
         kept = set(map(id, going_on))
         for variable in self.variables:
             if id(variable) not in kept:
-                variable.assign(ops.zeros_like(variable))
+                variable.assign(ops.zeros(variable.shape, dtype=variable.dtype))
 
     def result(self):
         """Returns the means, `noise_to_signal` and `noise_scale`, as a dict; see the class."""

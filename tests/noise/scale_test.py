@@ -104,6 +104,8 @@ def test_p8_non_finite_steps_are_left_out():
         each.update_state(good, 1)
     metric.update_state([good[0], [np.full(3, np.nan, "float32")]], 1)
     assert numbers(metric) == numbers(clean)
+    if IS_JAX:  # where `LossScaleOptimizer.apply` works inside of a program only
+        return
     # Loss scaling skips the second gradient, and the third one takes its place.
     scaling = keras.optimizers.LossScaleOptimizer(accumulating(2, [weight]), initial_scale=4.0)
     scaling.build([weight])
