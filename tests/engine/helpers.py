@@ -26,7 +26,8 @@ def interrupt_after(count):
 
 
 def execute(spec, program, recording, workdir, **options):
-    """Executes a run on a program that is there already."""
+    """Executes a run on a program that is there already, in a folder as a study makes it."""
+    workdir.mkdir(exist_ok=True)
     return execution.execute(spec, lambda: program, recording, workdir, **options)
 
 

@@ -42,6 +42,7 @@ CLOSE = 2e-5
 
 
 def execute_group(group, program, recording, workdir, **options):
+    workdir.mkdir(exist_ok=True)
     return vmap_seeds.execute_group(group, lambda: program, recording, workdir, **options)
 
 

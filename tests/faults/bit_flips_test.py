@@ -1,19 +1,22 @@
 """Bits that flip in the files of a finished study: said, or without effect, never used silently."""
 
+import functools
 import random
 import shutil
 import warnings
 
+import matplotlib.figure
 import pytest
 
 from keras_svag.engine.files import records
-from keras_svag.studies import load
+from keras_svag.report.drawing import Drawing
+from keras_svag.studies import SDEValidity, load
 from tests.faults.quick_study import make_study, patch_studies, run
 
 RUN = "runs/b8_ell2_seed1"
 FILES = (
     *("config.json", "environment.json", "looks.json", "verdict.json", "results.csv"),
-    *("report.html", "tensorboard/events.out.tfevents.0.keras_svag"),
+    *("figures/loss.png", "report.html", "tensorboard/events.out.tfevents.0.keras_svag"),
     *(f"{RUN}/result.json", f"{RUN}/metrics.jsonl", f"{RUN}/checkpoint/latest.npz"),
     f"{RUN}/tensorboard/events.out.tfevents.0.keras_svag",
 )
@@ -21,10 +24,23 @@ FILES = (
 NEVER_READ = (f"{RUN}/checkpoint/latest.npz", f"{RUN}/tensorboard/")
 
 
+def figures(study, table, details, workdir):
+    """One figure, drawn in a few hundredths of a second."""
+    losses = [row["train_loss"] for row in table]
+    return [Drawing("loss", "Loss", "The loss of each run.", functools.partial(draw, losses))]
+
+
+def draw(losses):
+    figure = matplotlib.figure.Figure(figsize=(1, 1))
+    figure.subplots().plot(losses)
+    return figure
+
+
 @pytest.fixture
 def finished(monkeypatch, tmp_path):
     """A study, its folder and its files."""
     patch_studies(monkeypatch)
+    monkeypatch.setattr(SDEValidity, "figures", figures)
     study = make_study()
     return study, tmp_path / "whole", run(study, tmp_path / "whole")
 

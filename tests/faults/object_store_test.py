@@ -79,9 +79,13 @@ def expected(tmp_path_factory):
     return left_behind(folder)
 
 
-def assert_ends_as_local(url, expected, folder):
+def claims(url):
     names = storage.sizes(storage.to_path(url))
-    assert [name for name in names if storage.TEMPORARY in name] == []
+    return [name for name in names if storage.TEMPORARY in name]
+
+
+def assert_ends_as_local(url, expected, folder):
+    assert claims(url) == []
     assert_same(left_behind(download(url, folder)), expected)
 
 
@@ -104,6 +108,9 @@ def test_e6_two_processes_share_the_runs_and_one_is_killed(bucket, expected, tmp
     assert second.returncode == 0 and "Traceback" not in errors, errors
     trained = [note.read_text().split() for note in notes]
     assert not set(trained[0]) & set(trained[1])
+    # One that was killed while it asked for a run leaves its claim, which the next call removes.
+    assert [name for name in claims(url) if f".{first.pid}." not in name] == []
+    finish(url, SHORT)
     assert_ends_as_local(url, expected, tmp_path / "copy")
 
 
@@ -124,8 +131,7 @@ def test_e6_sigterm(bucket, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert process.returncode == 75 and "Traceback" not in errors, errors
-    names = list(storage.sizes(folder))
-    assert [name for name in names if storage.TEMPORARY in name] == []
+    assert claims(f"{bucket}/terminated") == []
 
 
 def test_e6_what_is_missing_is_said(bucket, tmp_path):

@@ -45,6 +45,8 @@ def run(names, folder, *, substituted=True):
         text=True,
     )
     assert done.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), done.stdout
+    print(*names, "with our classes:" if substituted else "with Keras':", end=" ")
+    print(done.stdout.splitlines()[-1])  # how many passed and failed; `pytest -rP` shows it
     lines = failures.read_text("utf-8").splitlines() if failures.exists() else []
     return dict(map(json.loads, lines))
 
