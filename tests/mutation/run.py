@@ -47,7 +47,8 @@ class MutationRun:
     """Plugin of pytest that runs the collected tests once per mutant instead of once."""
 
     def __init__(self, options, files):
-        self._options, self._files = options, files
+        self._options = options
+        self._sources = {file: file.read_text("utf-8") for file in files}
 
     def pytest_runtestloop(self, session):
         if session.testsfailed:
@@ -56,14 +57,13 @@ class MutationRun:
         self._functions = functions_of_the_package()
         self._seconds, self._callers = in_fork(functools.partial(trace, session.items))
         with open(self._options.results, "a", encoding="utf-8") as results:
-            for file in self._files:
-                for row in self._run_file(file):
+            for file, source in self._sources.items():
+                for row in self._run_file(file, source):
                     print(json.dumps(row), file=results, flush=True)
         return True
 
-    def _run_file(self, file):
-        source, name = file.read_text("utf-8"), file.relative_to(PACKAGE).as_posix()
-        mutants = Mutants(source)
+    def _run_file(self, file, source):
+        name, mutants = file.relative_to(PACKAGE).as_posix(), Mutants(source)
         chosen = range(len(mutants.keys))
         if self._options.sample:
             rng = random.Random(f"{self._options.seed}/{name}")
@@ -114,23 +114,13 @@ class MutationRun:
         return not self._options.seconds or self._seconds[number] <= self._options.seconds
 
     def _run_module(self, file, code):
-        # Files that call something of the module come first.
-        callers = {i for key, of in self._callers.items() if key[0] == str(file) for i in of}
-        calling = {str(self._items[i].path): None for i in sorted(callers)}
-        others = {str(item.path): None for item in self._items}
-        slow = [item.nodeid for i, item in enumerate(self._items) if not self._may(i)]
+        seconds = dict(zip([item.nodeid for item in self._items], self._seconds))
 
         def run():
             import_anew(file, code)
-            noticed = FirstFailure()
-            arguments = [
-                "-x",
-                *QUIET,
-                *(calling | others),
-                *(f"--deselect={name}" for name in slow),
-            ]
-            status = pytest.main(arguments, plugins=[noticed])
-            return noticed.test or (None if status == 0 else "collection")
+            plugin = FastestFirst(seconds, self._options.seconds)
+            status = pytest.main(["-x", *QUIET, *self._options.tests], plugins=[plugin])
+            return plugin.failed or (None if status == 0 else "import")
 
         return self._judge(run, 2 * sum(self._seconds))
 
@@ -144,14 +134,21 @@ class MutationRun:
         return (NOTICED, test) if test else (SURVIVED, None)
 
 
-class FirstFailure:
-    """Plugin of pytest that keeps the name of the test that failed."""
+class FastestFirst:
+    """Plugin of pytest that puts fast tests first and keeps the name of the one that failed."""
 
-    test = None
+    failed = None
+
+    def __init__(self, seconds, most):
+        self._seconds, self._most = seconds, most
+
+    def pytest_collection_modifyitems(self, items):
+        chosen = [i for i in items if not self._most or self._seconds[i.nodeid] <= self._most]
+        items[:] = sorted(chosen, key=lambda item: self._seconds[item.nodeid])
 
     def pytest_runtest_logreport(self, report):
         if report.failed:
-            self.test = report.nodeid
+            self.failed = report.nodeid
 
 
 def in_fork(run, timeout=3600.0):

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import special
 
-from keras_svag._checks import finite_float
 from keras_svag.theory.statistics.contrasts import IndependentSamples, PairedSamples, Ratio
-from keras_svag.theory.statistics.intervals import Interval
+from keras_svag.theory.statistics.intervals import Interval, validate_confidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,6 @@ def fit_errors(
     >>> round(fit.order.mean, 6), round(fit.first.mean, 6)
     (1.0, 0.4)
     """
-    confidence = finite_float("confidence", confidence, "a number in (0, 1)", 0.0, exclusive=True)
     ells = np.array(sorted(values), float)
     rows = [np.asarray(values[ell], float) for ell in sorted(values)]
     rows.append(np.asarray(reference, float))
@@ -79,7 +77,7 @@ def fit_errors(
             f"Received: values={dict(values)}, reference={list(reference)}. Leave out failed runs."
         )
     samples = PairedSamples(rows) if paired else IndependentSamples(rows)
-    alpha = (1 - confidence) / 2
+    alpha = (1 - validate_confidence(confidence)) / 2
     unit = np.eye(len(rows))
     errors = unit[:-1] - unit[-1]
     precisions = _precisions(rows)
