@@ -1,10 +1,11 @@
-"""Helpers of the tests of theory: correlated series, tolerances, comparisons."""
+"""Helpers of the tests of theory: series and seeds, tolerances, comparisons."""
 
 import math
 
 import numpy as np
 from scipy import signal
 
+ELLS = (1, 2, 4, 8)
 METHODS = ("autocovariance", "batch_means")
 
 
@@ -61,3 +62,20 @@ def wolff(deviations, num_fitted):
     width = 2 * window + 1
     variance = total * (1 + num_fitted * width / count)
     return variance, max(count / width - num_fitted, 1), total / gamma[0]
+
+
+def seeds(mean, spread=0.01, count=4):
+    """Numbers with exactly this mean and standard deviation, relative to the mean."""
+    values = np.arange(count) - (count - 1) / 2
+    return mean * (1 + spread * values / values.std(ddof=1))
+
+
+def study(error, spread=0.01, count=4, limit=1.0, ells=ELLS):
+    """SVAG whose means are `limit (1 + error(ell))`."""
+    return {ell: seeds(limit * (1 + error(ell)), spread, count) for ell in ells}
+
+
+def failing(ell, count, of=4):
+    values = study(lambda ell: 0.0, count=of)
+    values[ell] = np.where(np.arange(of) < count, np.nan, values[ell])
+    return {"weight_norm": values, "gradient_noise": {e: 2 * x for e, x in values.items()}}
