@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from keras_svag.theory import QUANTITIES
 from keras_svag.theory.equilibrium.measurement import (
     lengths_inside,
     mean_rows,
@@ -133,9 +134,13 @@ def test_window_of_the_config_is_taken_as_it_is_and_tested():
     assert window.fractions == (0.4, 0.8) and window.reached is True
     early = measure([rows], [0.0, 0.3], mode="config")
     assert early.fractions == (0.0, 0.3) and early.reached is False
+    assert (early.start, early.rows[0]["step"], early.stop) == (100, 200, 1800)
     # Over a change of the learning rate there is no one equilibrium.
     across = measure([rows], [0.5, 1.0], mode="config")
     assert across.reached is None and "learning rate changes" in across.reason
+    # Without weight decay there is none to test, and all that is asked is if something drifts.
+    without = measure([rows], [0.5, 1.0], weight_decay=0.0, mode="config")
+    assert set(without.drifts) == set(QUANTITIES) and "was not tested" in without.reason
 
 
 @pytest.mark.parametrize("changed_at", [0, 1000, 2000])
@@ -165,6 +170,7 @@ def test_relaxation_counts_from_the_last_change_of_the_learning_rate(changed_at)
 def test_window_of_the_last_record():
     window = measure([trajectory()], [5900 / TOTAL, 1.0], mode="config")
     assert (window.start, window.stop, window.reached) == (5900, 6000, None)
+    assert "at least 5 rows" in window.reason
     only = measure([[{**trajectory()[0], "step": TOTAL, "effective_step": TOTAL}]], [0.0, 1.0])
     assert (only.start, only.stop, only.reached) == (TOTAL, TOTAL, None)
 
