@@ -115,12 +115,18 @@ class MutationRun:
 
     def _run_module(self, file, code):
         seconds = dict(zip([item.nodeid for item in self._items], self._seconds))
+        # Files that call something of the module come first.
+        callers = {i for key, of in self._callers.items() if key[0] == str(file) for i in of}
+        calling = {str(self._items[i].path) for i in callers}
+        others = {str(item.path) for item in self._items} - calling
 
         def run():
-            import_anew(file, code)
-            plugin = FastestFirst(seconds, self._options.seconds)
-            status = pytest.main(["-x", *QUIET, *self._options.tests], plugins=[plugin])
-            return plugin.failed or (None if status == 0 else "import")
+            for paths in (sorted(calling), sorted(others)):
+                import_anew(file, code)
+                plugin = FastestFirst(seconds, self._options.seconds)
+                if paths and pytest.main(["-x", *QUIET, *paths], plugins=[plugin]) != 0:
+                    return plugin.failed or "import"
+            return None
 
         return self._judge(run, 2 * sum(self._seconds))
 
