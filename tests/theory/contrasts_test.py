@@ -55,6 +55,54 @@ def test_ratio_to_what_may_be_zero_has_no_upper_end():
     assert interval.ci_high == math.inf and 0 < interval.ci_low < interval.mean
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e-6, 0.3, 4.0, 1e9, 1e25])
+def test_ends_of_a_ratio_have_no_scale(scale):
+    first, second = seeds(3.0, 0.1), seeds(2.0, 0.1)[::-1]
+    for samples in (IndependentSamples, PairedSamples):
+        interval, scaled = (
+            Ratio(samples([factor * first, second]), (1, 0), (0, 1)).interval(0.025)
+            for factor in (1.0, scale)
+        )
+        for end in ("mean", "ci_low", "ci_high"):
+            assert getattr(scaled, end) == pytest.approx(scale * getattr(interval, end), rel=1e-8)
+
+
+def test_ratios_that_cannot_be_told():
+    samples = IndependentSamples([seeds(1e40), seeds(1.0), [0.1, -0.1, 0.2], [-1.0, -1.1]])
+    beyond = Ratio(samples, (1, 0, 0, 0), (0, 1, 0, 0)).interval(0.025)
+    assert beyond.mean == pytest.approx(1e40) and beyond.ci_high == math.inf
+    around_zero = Ratio(samples, (0, 0, 1, 0), (0, 1, 0, 0)).interval(0.025)
+    assert around_zero.ci_low == 0.0 < around_zero.mean < around_zero.ci_high < 1.0
+    negative = Ratio(samples, (0, 1, 0, 0), (0, 0, 0, 1)).interval(0.025)
+    assert math.isnan(negative.mean) and negative.ci_high == math.inf
+    nothing = Ratio(samples, (0, 1, 0, 0), (0, 0, 0, 0)).interval(0.025)
+    assert math.isnan(nothing.mean) and nothing.ci_high == math.inf
+
+
+def test_ratio_of_what_has_no_spread():
+    samples = IndependentSamples([[3.0, 3.0], [2.0, 2.0, 2.0]])
+    interval = Ratio(samples, (1, 0), (0, 1)).interval(0.025)
+    ends = (interval.mean, interval.ci_low, interval.ci_high)
+    np.testing.assert_allclose(ends, 1.5, rtol=1e-9)
+    assert samples.contrast((1, 0)) == (3.0, 0.0, math.inf)
+
+
+def test_variances_may_be_small_beyond_their_squares():
+    small = IndependentSamples([1e-100 * seeds(1.0, 0.1), 1e-100 * seeds(1.0, 0.3, 6)])
+    large = IndependentSamples([seeds(1.0, 0.1), seeds(1.0, 0.3, 6)])
+    np.testing.assert_allclose(
+        small.contrast((1, -2)), large.contrast((1, -2)) * np.array([1e-100, 1e-100, 1.0])
+    )
+
+
+def test_a_slack_is_of_the_denominator():
+    samples = IndependentSamples([[3.0, 3.0], [2.0, 2.0]])
+    interval = Ratio(samples, (1, 0), (0, 1), slack=0.5).interval(0.025)
+    np.testing.assert_allclose((interval.ci_low, interval.ci_high), (3 / 2.5, 3 / 1.5))
+    # A denominator of 2 +- 2 may be zero.
+    assert Ratio(samples, (1, 0), (0, 1), slack=2.0).interval(0.025).ci_high == math.inf
+
+
 def test_ratio_covers_the_truth():
     """95 % in 4,000 samples, with an extrapolation below: within three standard errors, 1 %."""
     generator, hits = np.random.default_rng(2), 0
