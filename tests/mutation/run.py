@@ -8,7 +8,8 @@ Tests are collected once. Each mutant is a fork of that process, in which the co
 is replaced; it meets the tests that call this function, the fastest first. A mutant of a class or a
 module is imported anew, and meets all tests. Linux only. Processes that tests start otherwise than
 by fork do not have the mutant. `--results` gets one line per mutant, and what it has is not run
-again. `python -m tests.mutation.table` makes the table of it.
+again. `PYTEST_ADDOPTS="-k 'not slow_name'"` leaves tests out. `python -m tests.mutation.table`
+makes the table.
 """
 
 import argparse
@@ -92,9 +93,7 @@ class MutationRun:
         code = compile(mutant.tree, str(file), "exec")
         if mutant.function is None:
             return self._run_module(file, code)
-        callers = [
-            i for i in self._callers.get((str(file), mutant.function[1]), ()) if self._may(i)
-        ]
+        callers = self._callers.get((str(file), mutant.function[1]), ())
         if not callers:
             return NOT_RUN, None
         items = [self._items[i] for i in sorted(callers, key=self._seconds.__getitem__)]
@@ -110,9 +109,6 @@ class MutationRun:
 
         return self._judge(run, sum(self._seconds[i] for i in callers))
 
-    def _may(self, number):
-        return not self._options.seconds or self._seconds[number] <= self._options.seconds
-
     def _run_module(self, file, code):
         seconds = dict(zip([item.nodeid for item in self._items], self._seconds))
         # Files that call something of the module come first.
@@ -123,7 +119,7 @@ class MutationRun:
         def run():
             for paths in (sorted(calling), sorted(others)):
                 import_anew(file, code)
-                plugin = FastestFirst(seconds, self._options.seconds)
+                plugin = FastestFirst(seconds)
                 if paths and pytest.main(["-x", *QUIET, *paths], plugins=[plugin]) != 0:
                     return plugin.failed or "import"
             return None
@@ -145,12 +141,11 @@ class FastestFirst:
 
     failed = None
 
-    def __init__(self, seconds, most):
-        self._seconds, self._most = seconds, most
+    def __init__(self, seconds):
+        self._seconds = seconds
 
     def pytest_collection_modifyitems(self, items):
-        chosen = [i for i in items if not self._most or self._seconds[i.nodeid] <= self._most]
-        items[:] = sorted(chosen, key=lambda item: self._seconds[item.nodeid])
+        items.sort(key=lambda item: self._seconds.get(item.nodeid, 0.0))
 
     def pytest_runtest_logreport(self, report):
         if report.failed:
@@ -234,11 +229,11 @@ def trace(items):
         for cache in caches:
             cache.cache_clear()
         called.clear()
-        started = time.monotonic()
+        started = time.process_time()
         sys.setprofile(profile)
         reports = runtestprotocol(item, log=False, nextitem=next_item)
         sys.setprofile(None)
-        seconds.append(time.monotonic() - started)
+        seconds.append(time.process_time() - started)
         if any(report.failed for report in reports):
             raise RuntimeError(f"{item.nodeid} fails without any mistake")
         for fixtures in item._fixtureinfo.name2fixturedefs.values():
@@ -316,7 +311,6 @@ def main():
     parser.add_argument("--results", default="mutants.jsonl", help="a file that is added to")
     parser.add_argument("--sample", type=int, help="mutants per file, at random")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, help="leaves out tests that take longer")
     parser.add_argument("--again", action="store_true", help="runs those again that survived")
     options = parser.parse_args()
     files = []
