@@ -1,8 +1,15 @@
 """Tests of tests/mutation/mutations.py."""
 
 import ast
+import json
+
+import pytest
 
 from tests.mutation.mutations import Mutants
+from tests.mutation.run import PACKAGE
+from tests.mutation.table import EQUIVALENT
+
+LISTED = json.loads(EQUIVALENT.read_text("utf-8"))
 
 SOURCE = '''"""Says what it is."""
 
@@ -50,3 +57,9 @@ def test_a_mutant_knows_the_function_whose_code_changes():
     mutants = Mutants(SOURCE)
     functions = {mutants[number].function for number in range(len(mutants.keys))}
     assert functions == {None, ("Model.grow", 16)}
+
+
+@pytest.mark.parametrize("file", LISTED)
+def test_equivalent_mutants_exist_and_have_a_reason(file):
+    keys = Mutants((PACKAGE / file).read_text("utf-8")).keys
+    assert set(LISTED[file]) <= set(keys) and all(LISTED[file].values())

@@ -2,18 +2,18 @@
 
     python -m tests.mutation.table mutants.jsonl
 
-`tests/mutation/equivalent.toml` lists mutants that do what the file does, each with its reason.
+`tests/mutation/equivalent.json` lists mutants that do what the file does, each with its reason.
 They are not counted. Of a sample the share has its 95 % interval, by Wilson.
 """
 
 import argparse
+import json
 import math
 import pathlib
-import tomllib
 
 from tests.mutation.run import NOT_RUN, SURVIVED, read_results
 
-EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.toml")
+EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.json")
 HEAD = """\
 | file | mutants | run | equivalent | noticed | survived | share |
 |---|---|---|---|---|---|---|"""
@@ -46,7 +46,7 @@ def main():
     options = parser.parse_args()
     # The last row of a mutant is the valid one.
     rows = {(r["file"], r["key"]): r for path in options.results for r in read_results(path)}
-    listed = tomllib.loads(EQUIVALENT.read_text("utf-8"))
+    listed = json.loads(EQUIVALENT.read_text("utf-8"))
     unnoticed = {key for key, row in rows.items() if row["outcome"] in (SURVIVED, NOT_RUN)}
     equivalent = {key for key in unnoticed if key[1] in listed.get(key[0], {})}
     survivors = sorted(unnoticed - equivalent)

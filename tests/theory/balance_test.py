@@ -111,6 +111,11 @@ def test_balance_of_what_is_no_series(norm):
         weight_norm_imbalance(norm, 1.0, 1.0, 1, 0.1, 0.1)
 
 
+def test_balance_where_gradients_add_nothing():
+    balance = weight_norm_imbalance([1.0, 1.0, 1.0], 0.0, 0.0, 1, 0.1, 0.1)
+    assert math.isnan(balance.mean) and (balance.ci_low, balance.ci_high) == (-math.inf, math.inf)
+
+
 # Heavy ball.
 
 
