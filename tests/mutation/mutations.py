@@ -118,7 +118,8 @@ def _only_declares(node):
     if isinstance(node, ast.If):
         return ast.unparse(node.test).endswith("TYPE_CHECKING")
     if isinstance(node, ast.Assign):
-        return ast.unparse(node.targets[0]) == "__all__"
+        is_type = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "TypeVar"
+        return is_type or ast.unparse(node.targets[0]) == "__all__"
     return isinstance(node, (ast.Import, ast.ImportFrom))
 
 

@@ -39,8 +39,8 @@ from tests.mutation.mutations import Mutants
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "keras_svag"
 CACHED = functools._lru_cache_wrapper
-# Capturing output and showing tracebacks takes most of the time of a test that fails.
-QUIET = ("-q", "-s", "--tb=native", "-p", "no:cacheprovider")
+# Capturing, tracebacks and looking for garbage would take most of the time.
+QUIET = ("-q", "-s", "--tb=native", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
 NOTICED, SURVIVED, TIMEOUT, NOT_RUN = "noticed", "survived", "timeout", "not run"
 
 
@@ -56,7 +56,10 @@ class MutationRun:
             raise session.Interrupted("errors while tests were collected")
         self._items = session.items
         self._functions = functions_of_the_package()
-        self._seconds, self._callers = in_fork(functools.partial(trace, session.items))
+        caches = [o for o in gc.get_objects() if isinstance(o, CACHED) and is_ours(o)]
+        gc.freeze()  # the garbage collector of a fork would copy all that it looks at
+        trace_all = functools.partial(trace, session.items, caches)
+        self._seconds, self._callers = in_fork(trace_all)
         with open(self._options.results, "a", encoding="utf-8") as results:
             for file, source in self._sources.items():
                 for row in self._run_file(file, source):
@@ -201,9 +204,8 @@ def run_tests(items):
     return None
 
 
-def trace(items):
+def trace(items, caches):
     """Seconds of each test, and the tests that call each function, by file and first line."""
-    caches = [o for o in gc.get_objects() if isinstance(o, CACHED) and is_ours(o)]
     seconds, callers, of_fixtures = [], {}, {}
     called = set()
 

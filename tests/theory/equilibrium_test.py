@@ -10,6 +10,7 @@ from keras_svag.theory import (
     Interval,
     equilibrium_weight_norm,
     find_window,
+    relative_drift,
     relaxation_steps,
 )
 from keras_svag.theory.equilibrium.relaxation import candidate_starts
@@ -78,6 +79,17 @@ def test_identity_is_only_asked_where_there_is_one():
     assert with_identity.is_balanced is False and with_identity.imbalance.mean == pytest.approx(4.0)
     assert without.is_balanced is None and without.imbalance is None
     assert without.reached is True and set(without.drifts) == set(QUANTITIES)
+
+
+def test_drifts_count_rows_by_their_length():
+    rng = np.random.default_rng(5)
+    rows = fixed_point()
+    for row, step in zip(rows, np.cumsum(rng.integers(5, 50, 40))):
+        row |= {"step": int(step), "gradient_noise": 3.0 + 0.01 * rng.normal()}
+    window = find_window(rows, 0.0)
+    lengths = np.diff([row["step"] for row in rows])
+    noise = [row["gradient_noise"] for row in rows[1:]]
+    assert window.drifts["gradient_noise"] == relative_drift(noise, lengths)
 
 
 def test_starts_that_are_tried():

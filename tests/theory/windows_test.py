@@ -263,6 +263,11 @@ def test_missing_value_is_not_passed_over():
     assert math.isnan(window_means(rows, 10, (0.0, 1.0))["gradient_noise"])
 
 
+def test_window_between_two_steps_has_the_records_that_it_touches():
+    lengths = lengths_inside(range(1, 11), 10, (0.47, 0.53))
+    assert [i for i, length in enumerate(lengths, 1) if length] == [5, 6]
+
+
 def test_window_that_ends_on_a_step_ends_there():
     # k/total times total is not k in floating point for many k; whatever the rounding, a window
     # from step a to step b has the records between them, no more and no fewer.
