@@ -143,6 +143,13 @@ def test_criteria_on_ratios_and_differences():
         assert says(criterion, *back) == otherwise, criterion
 
 
+def test_a_criterion_without_a_lowest_ratio_is_met_below_zero():
+    samples = IndependentSamples([seeds(-1.0), seeds(1.0)])
+    found = [Ratio(samples, (1, 0), (0, 1))]
+    assert not Criterion(0.0, 2.0).differs(found, 0.025)
+    assert Criterion(0.1, 2.0).differs(found, 0.025)
+
+
 def test_a_claim_holds_for_all_comparisons():
     samples = IndependentSamples([seeds(1.0, 0.001), seeds(1.5, 0.001), seeds(0.5, 0.001)])
     same, above, below = (Ratio(samples, row, (1.0, 0.0, 0.0)) for row in np.eye(3).tolist())

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from keras_svag.theory.verdicts.criteria import Criterion
 from keras_svag.theory.verdicts.noisy_gradient_descent import judge_noisy_gradient_descent
 from keras_svag.theory.verdicts.scaling import judge_scaling
 from keras_svag.theory.verdicts.sde import judge_sde
@@ -116,3 +117,17 @@ def test_measured_closeness_is_the_largest_factor_either_way(of):
     assert around.ci_low == 1.0 < around.ci_high
     nothing = judge_sde({"loss": study(lambda ell: 0.0, ells=(1, 2))}).measured_closeness
     assert math.isnan(nothing.mean) and (nothing.ci_low, nothing.ci_high) == (1.0, math.inf)
+
+
+def test_measured_closeness_of_what_has_no_ratio():
+    # SVAG beyond its limit of zero: SGD may be any factor away, or none.
+    values = {"loss": {1: seeds(1.0), 2: seeds(-0.1), 4: seeds(-0.1), 8: seeds(-0.1)}}
+    found = judge_sde(values).measured_closeness
+    assert (found.mean, found.ci_low, found.ci_high) == (math.inf, 1.0, math.inf)
+    values = {"accuracy": study(lambda ell: 0.0)}
+    limits = {"accuracy": Criterion.within_difference(0.1)}
+    verdict = judge_sde(values, criteria=limits)
+    found = verdict.measured_closeness
+    assert math.isnan(found.mean) and (found.ci_low, found.ci_high) == (1.0, math.inf)
+    difference = verdict.ratios["accuracy"]
+    assert verdict.reason == f"agrees with the SDE in accuracy (difference {difference})."

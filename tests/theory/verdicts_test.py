@@ -6,9 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from keras_svag.theory.statistics.contrasts import PairedSamples, Ratio
+from keras_svag.theory.statistics.contrasts import IndependentSamples, PairedSamples, Ratio
 from keras_svag.theory.verdicts.criteria import Criterion
-from keras_svag.theory.verdicts.limit import extrapolations
+from keras_svag.theory.verdicts.limit import (
+    comparisons_with_limit,
+    estimate_limit,
+    extrapolate,
+    extrapolations,
+)
 from keras_svag.theory.verdicts.looks import spent_at
 from keras_svag.theory.verdicts.noisy_gradient_descent import judge_noisy_gradient_descent
 from keras_svag.theory.verdicts.scaling import judge_scaling
@@ -48,6 +53,61 @@ def test_extrapolations_that_disagree_widen_the_interval():
     verdict = judge_sde(values)
     assert verdict.verdict == "inconclusive" and verdict.remedy == "ell"
     assert verdict.ratios["loss"].ci_low < 1.5 < verdict.ratios["loss"].ci_high
+
+
+def test_the_limit_may_be_off_by_what_the_extrapolations_disagree():
+    values = study(lambda ell: 0.5 * 4 / (ell + 3), 1e-9)
+    one, two, four, eight = (values[ell].mean() for ell in ELLS)
+    first, second = 2 * four - two, 2 * eight - four
+    middle, slack = (first + second) / 2, 1.5 * abs(second - first)
+    found = judge_sde({"loss": values}).ratios["loss"]
+    assert found.mean == pytest.approx(one / middle)
+    assert found.ci_low == pytest.approx(one / (middle + slack), rel=1e-6)
+    assert found.ci_high == pytest.approx(one / (middle - slack), rel=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0.001, 0.01, 0.05])
+def test_disagreement_counts_beyond_one_standard_error(spread):
+    values = study(lambda ell: 0.5 * 4 / (ell + 3), spread)
+    [estimate, *_] = comparisons_with_limit(values, [2, 4, 8], Criterion.within_factor(2.0))
+    two, four, eight = (values[ell] for ell in (2, 4, 8))
+    # E1 - E0 = (2 Q(8) - Q(4)) - (2 Q(4) - Q(2))
+    change = 2 * eight.mean() - 3 * four.mean() + two.mean()
+    parts = [c * x.std(ddof=1) / 2 for c, x in ((2, eight), (3, four), (1, two))]
+    error = math.hypot(*parts)
+    assert estimate.slack == pytest.approx(1.5 * max(abs(change) - error, 0.0))
+    assert (estimate.slack == 0.0) == (spread == 0.05)
+
+
+def test_limit_of_three_ells_that_double_is_the_intercept_of_the_line():
+    generator = np.random.default_rng(7)
+    values = {ell: generator.normal(1 + 0.3 / ell, 0.1, 6) for ell in (1.0, 2.0, 4.0, 8.0)}
+    limit = estimate_limit(values, [1.0, 2.0, 4.0, 8.0], 0.05)
+    means = [values[ell].mean() for ell in (2.0, 4.0, 8.0)]
+    _, intercept = np.polyfit([1 / 2, 1 / 4, 1 / 8], means, 1)
+    assert limit.mean == pytest.approx(intercept)
+    samples = IndependentSamples([values[ell] for ell in (2.0, 4.0, 8.0)])
+    assert limit.ci_high == pytest.approx(samples.upper((-0.5, 0.5, 1.0), 0.05))
+
+
+def test_extrapolation_of_arrays():
+    ells, order_one = (3, 5), np.array([[2, -1], [0, 4]])
+    given = [(1 + order_one / ell).tolist() for ell in ells]
+    np.testing.assert_allclose(extrapolate(3, given[0], 5, given[1]), np.ones((2, 2)))
+    assert extrapolate(1, [3], 2, [2]).tolist() == [1.0]
+
+
+def test_extrapolations_relative_to_the_limit():
+    samples = {2.0: seeds(1.5), 4.0: seeds(1.3), 8.0: seeds(1.1), 16.0: seeds(1.1)}
+    found = extrapolations(samples, list(samples), 0.025)
+    limits = [2 * b - a for a, b in ((1.5, 1.3), (1.3, 1.1), (1.1, 1.1))]
+    np.testing.assert_allclose([e.limit.mean for e in found], limits)
+    expected = [(0.9 - 1.1) / 0.9, (1.1 - 0.9) / 1.1]
+    np.testing.assert_allclose([e.disagreement for e in found[1:]], expected)
+    zero = {2.0: np.full(3, 1.0), 4.0: np.full(3, 1.0), 8.0: np.full(3, 0.5)}
+    assert math.isnan(extrapolations(zero, list(zero), 0.025)[1].disagreement)
+    below = {ell: -x for ell, x in samples.items()}
+    assert extrapolations(below, list(below), 0.025)[1].disagreement == pytest.approx(0.2 / 0.9)
 
 
 def test_fewer_than_three_ells_above_one_are_no_check():
