@@ -131,3 +131,60 @@ def test_measured_closeness_of_what_has_no_ratio():
     assert math.isnan(found.mean) and (found.ci_low, found.ci_high) == (1.0, math.inf)
     difference = verdict.ratios["accuracy"]
     assert verdict.reason == f"agrees with the SDE in accuracy (difference {difference})."
+
+
+# Few runs.
+
+
+def test_two_runs_are_enough_and_one_is_not():
+    two = judge_sde({"loss": study(lambda ell: 0.0, 1e-4, count=2)})
+    assert two.verdict == "valid"
+    pair = {"loss": seeds(1.0, 1e-4, 2)}
+    assert judge_scaling(pair, pair).verdict == "holds"
+    assert judge_noisy_gradient_descent(pair, pair, 0.1).verdict == "equivalent"
+    single = {"loss": [1.0, math.nan]}
+    scaling = judge_scaling(single, pair)
+    assert (scaling.verdict, scaling.ratios) == ("inconclusive", {})
+    noise = judge_noisy_gradient_descent(single, pair, 0.1)
+    assert (noise.verdict, noise.ratios, noise.outcomes) == ("inconclusive", {}, {})
+    assert (noise.num_pairs, noise.failed) == (1, 1)
+
+
+@pytest.mark.parametrize(("sgd", "verdict"), [([], None), ([math.nan], None), ([math.nan] * 2, 1)])
+def test_sgd_that_diverged_once_may_have_had_bad_luck(sgd, verdict):
+    values = {ell: seeds(1.0) for ell in (2, 4, 8)} | ({1: sgd} if sgd else {})
+    found = judge_sde({"loss": values})
+    assert found.verdict == ("invalid" if verdict else "inconclusive")
+    assert found.ratios == {} and len(found.extrapolations["loss"]) == 2
+    if not verdict:
+        assert "fewer than two runs finished" in found.reason
+        assert found.remedy == (None if sgd else "seeds")
+
+
+def test_null_is_a_run_that_failed():
+    # As JSON has it.
+    lost = [1.0, None, 1.01]
+    assert judge_sde({"loss": {**study(lambda ell: 0.0), 4: lost}}).failed[4] == 1
+    assert judge_scaling({"loss": lost}, {"loss": lost}).failed == (1, 1)
+    assert judge_noisy_gradient_descent({"loss": lost}, {"loss": lost}, 0.1).failed == 1
+
+
+def test_a_quantity_without_runs_is_refused():
+    with pytest.raises(ValueError, match="`values` must be a dict from quantity to a dict from"):
+        judge_sde({"R": {}, "N": {1: [1.0]}})
+
+
+def test_noise_takes_criteria_and_the_first_look():
+    first, second = {"accuracy": seeds(0.9)}, {"accuracy": seeds(0.87)}
+    assert judge_noisy_gradient_descent(first, second, 0.1).verdict == "equivalent"
+    near = {"accuracy": Criterion.within_difference(0.02)}
+    found = judge_noisy_gradient_descent(first, second, 0.1, criteria=near)
+    assert found.verdict == "different"
+    assert found.ratios["accuracy"].mean == pytest.approx(0.03)
+    looks = [judge_noisy_gradient_descent(first, second, 0.1, look=k).ratios for k in (1, 2)]
+    assert judge_noisy_gradient_descent(first, second, 0.1).ratios == looks[0] != looks[1]
+    scaled = [judge_scaling(first, second, look=k).ratios for k in (1, 2)]
+    assert judge_scaling(first, second).ratios == scaled[0] != scaled[1]
+    values = {"loss": study(lambda ell: 0.1 / ell)}
+    of_sde = [judge_sde(values, look=k).ratios for k in (1, 2)]
+    assert judge_sde(values).ratios == of_sde[0] != of_sde[1]
