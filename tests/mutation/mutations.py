@@ -162,7 +162,9 @@ def _replacements(node, in_function):
         yield _copy(node, id=NAMES[node.id])
     elif kind is ast.Attribute and node.attr in NAMES:
         yield _copy(node, attr=NAMES[node.attr])
-    elif kind is ast.Raise or kind is ast.Expr and isinstance(node.value, ast.Call):
+    elif kind is ast.Expr and isinstance(node.value, ast.Call):
+        yield ast.Pass()
+    elif kind is ast.Raise and "NotImplementedError" not in ast.unparse(node):
         yield ast.Pass()
     elif kind is ast.Break:
         yield ast.Continue()
@@ -178,7 +180,7 @@ def _other_constants(value):
     if isinstance(value, bool):
         yield ast.Constant(not value)
     elif isinstance(value, (int, float)):
-        yield ast.Constant(value + 1)
+        yield ast.Constant(value + 1 if value + 1 != value else 2 * value)
     elif isinstance(value, str) and " " not in value:
         yield ast.Constant(f"XX{value}")
 

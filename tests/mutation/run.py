@@ -86,7 +86,6 @@ class MutationRun:
             yield {
                 "file": name,
                 "key": mutants.keys[number],
-                "of": len(mutants.keys),
                 "outcome": outcome,
                 "test": test,
                 "seconds": round(time.monotonic() - started, 2),

@@ -11,7 +11,8 @@ import json
 import math
 import pathlib
 
-from tests.mutation.run import NOT_RUN, SURVIVED, read_results
+from tests.mutation.mutations import Mutants
+from tests.mutation.run import NOT_RUN, PACKAGE, SURVIVED, read_results
 
 EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.json")
 HEAD = """\
@@ -44,8 +45,10 @@ def main():
     parser.add_argument("results", nargs="+")
     parser.add_argument("--survivors", action="store_true")
     options = parser.parse_args()
-    # The last row of a mutant is the valid one.
+    # The last row of a mutant is the valid one, if the file still has it.
     rows = {(r["file"], r["key"]): r for path in options.results for r in read_results(path)}
+    existing = {file: Mutants((PACKAGE / file).read_text("utf-8")).keys for file, _ in rows}
+    rows = {(file, key): row for (file, key), row in rows.items() if key in existing[file]}
     listed = json.loads(EQUIVALENT.read_text("utf-8"))
     unnoticed = {key for key, row in rows.items() if row["outcome"] in (SURVIVED, NOT_RUN)}
     equivalent = {key for key in unnoticed if key[1] in listed.get(key[0], {})}
@@ -57,7 +60,7 @@ def main():
     totals, lines = [0, 0, 0, 0], []
     for file in sorted({file for file, _ in rows}):
         of_file = [row for row in rows.values() if row["file"] == file]
-        counts = [of_file[0]["of"], len(of_file)]
+        counts = [len(existing[file]), len(of_file)]
         counts += [sum(key[0] == file for key in keys) for keys in (equivalent, survivors)]
         totals = [total + count for total, count in zip(totals, counts)]
         lines.append(table_row(f"`{file}`", *counts))
