@@ -1,6 +1,6 @@
 """Names that are in the files and configs of users, and so do not change."""
 
-from keras_svag.theory import outcomes, quantities, sampling_modes
+from keras_svag.theory import outcomes, quantities, sampling_modes, scaling_rules
 
 
 def strings_of(module):
@@ -12,12 +12,14 @@ def strings_of(module):
 
 
 def test_names_are_their_own_in_lower_case():
-    names = strings_of(sampling_modes) | strings_of(outcomes) | strings_of(quantities)
+    names = {}
+    for module in (outcomes, quantities, sampling_modes, scaling_rules):
+        names |= strings_of(module)
     assert {name: value for name, value in names.items() if value != name.lower()} == {
         "NOISE": "gradient_noise",
         "SIGNAL": "gradient_signal",
     }
-    assert len(names) == 17
+    assert len(names) == 23
 
 
 def test_quantities_have_a_name_to_be_shown():

@@ -94,11 +94,27 @@ def test_errors_below_zero_have_an_order_too():
     )
 
 
+def test_errors_that_grow_have_a_negative_order():
+    values = {2: seeds(2.1, 1e-6), 4: seeds(2.1, 1e-6), 8: seeds(2.2, 1e-6)}
+    order = fit_errors(values, seeds(2.0, 1e-6), paired=True).order
+    assert order.mean == pytest.approx(-1, abs=1e-3)
+    assert order.ci_low < order.mean < order.ci_high < 0
+
+
+def test_an_order_of_an_error_that_is_gone_has_no_lower_end():
+    values = {4: [2.0, 2.1, 1.95], 8: [2.5, 2.5, 2.5001]}
+    order = fit_errors(values, [2.0, 2.0, 2.0001]).order
+    assert order.ci_low == -math.inf and math.isfinite(order.ci_high)
+
+
 def test_errors_without_spread():
     values = {ell: [2 + 0.5 / ell] * 3 for ell in ELLS}
     fit = fit_errors(values, [2.0] * 3)
     assert fit.first.mean == pytest.approx(0.5) and fit.second.mean == pytest.approx(0, abs=1e-9)
     assert fit.order.mean == pytest.approx(1) and math.isnan(fit.lack_of_fit)
+    exact = fit_errors({2: [4.0, 4.0], 4: [2.0, 2.0]}, [1.0, 1.0])
+    assert exact.order.mean == pytest.approx(math.log2(3))
+    assert fit_errors({1: [0.0, 0.0], 2: [0.0, 0.0]}, [0.0, 0.0]).first.mean == 0.0
     # A reference without spread still counts no more than a million times as much.
     exact = fit_errors({ell: seeds(2 + 0.5 / ell) for ell in ELLS}, [2.0] * 4)
     assert exact.first.mean == pytest.approx(0.5, rel=1e-3)

@@ -93,13 +93,11 @@ def fit_errors(
 
 def _precisions(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Weights of the means, with one variance for all ells: few seeds do not tell them apart."""
-    # Only their ratios matter; squares of the numbers themselves might overflow.
-    scale = max(float(np.abs(row).max()) for row in rows) or 1.0
-    variances = [float((row / scale).var(ddof=1)) for row in rows]
+    variances = [float(row.var(ddof=1)) for row in rows]
     pooled = [float(np.mean(variances[:-1]))] * (len(rows) - 1) + variances[-1:]
-    # A variance of zero would have all the weight.
-    floor = 1e-6 * max(*pooled, 1e-100)
-    return np.array([len(row) / max(v, floor) for row, v in zip(rows, pooled, strict=True)])
+    # A variance of zero would have all the weight. Only ratios of the weights matter.
+    floor = 1e-6 * max(pooled) or 1.0
+    return np.array([len(row) * (floor / max(v, floor)) for row, v in zip(rows, pooled)])
 
 
 def _estimators(ells: np.ndarray, precisions: np.ndarray, num_terms: int) -> np.ndarray:
