@@ -105,6 +105,17 @@ def test_balance_with_the_radial_gradient_holds_without_scale_invariance():
     assert abs(np.mean(means)) < 3 * stats.sem(means)
 
 
+@pytest.mark.parametrize("norm", [[], [[1.0, 1.0]], 1.0], ids=str)
+def test_balance_of_what_is_no_series(norm):
+    with pytest.raises(ValueError, match="`weight_norm` must be a list of numbers.*of shape"):
+        weight_norm_imbalance(norm, 1.0, 1.0, 1, 0.1, 0.1)
+
+
+def test_balance_where_gradients_add_nothing():
+    balance = weight_norm_imbalance([1.0, 1.0, 1.0], 0.0, 0.0, 1, 0.1, 0.1)
+    assert math.isnan(balance.mean) and (balance.ci_low, balance.ci_high) == (-math.inf, math.inf)
+
+
 # Heavy ball.
 
 
@@ -156,6 +167,22 @@ def test_heavy_ball_weight_norm(eta, decay, momentum):
     if momentum:
         # Momentum counts: without the correlation of successive velocities R would be far less.
         assert norm > 2 * heavy_ball_weight_norm(velocity_norm, eta, decay, 0.0)
+
+
+@pytest.mark.parametrize("eta", [0.02, 0.7])
+@pytest.mark.parametrize("decay", [0.1, 1.2])
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.95])
+def test_heavy_ball_on_a_circle(eta, decay, momentum):
+    # x = exp(i w t) in the plane, with a gradient that is tangential: nothing is random. With
+    # s = 1 - eta lambda, v' = x' - s x, so eta g = b v - v' is orthogonal to x where
+    # cos w = (b + s) / (1 + b s), and |v|^2 = |1 - s exp(-i w)|^2.
+    shrink = 1 - eta * decay
+    turn = np.exp(1j * math.acos((momentum + shrink) / (1 + momentum * shrink)))
+    before, now, after = 1 / turn, 1.0, turn
+    velocity, next_velocity = now - shrink * before, after - shrink * now
+    assert (momentum * velocity - next_velocity).real == pytest.approx(0.0, abs=1e-12)
+    norm = heavy_ball_weight_norm(abs(velocity) ** 2, eta, decay, momentum)
+    assert norm == pytest.approx(1.0, rel=1e-9)
 
 
 def test_heavy_ball_without_momentum_is_sgd():

@@ -56,3 +56,11 @@ def test_wrong_lengths():
         ValueError, match="`sgd_epochs` must be an integer >= 0. Received: sgd_epochs=1.5"
     ):
         svag_epochs(1.5, 2)
+
+
+def test_runs_longer_than_any_number():
+    assert svag_steps(2**64 - 1, 1e280) == round(2.0**64 * 1e280)
+    with pytest.raises(ValueError, match="`sgd_steps` times `ell` must be finite. Received: ell="):
+        svag_steps(2**64 - 1, 1e300)
+    with pytest.raises(ValueError, match="`sgd_epochs` times `ell` must be finite. Received: ell="):
+        svag_epochs(2**64 - 1, 1e300)

@@ -17,6 +17,7 @@ from keras_svag.theory import (
     sde_condition,
     sde_threshold,
 )
+from keras_svag.theory.assumptions import paper_assumptions
 from tests.theory.helpers import coverage_error, interval_of
 
 SQRT2 = math.sqrt(2)
@@ -55,6 +56,26 @@ def test_condition_without_spread(ratio):
     condition = sde_condition([ratio] * 3, [1.0] * 3)
     assert condition.threshold == pytest.approx(1.0)
     assert condition.holds is (ratio > 1)
+
+
+def test_condition_at_the_threshold_itself():
+    # N/G must be at least 1/3 at C = 2.
+    assert sde_condition([1.0, 1.0], [3.0, 3.0], closeness=2.0).holds is True
+
+
+def test_conditions_take_a_confidence():
+    noise, signal = [1.9, 2.0, 2.3], [1.0, 1.1, 0.9]
+    wide, narrow = (ratio_of_means(noise, signal, level) for level in (0.99, 0.5))
+    assert sde_condition(noise, signal, confidence=0.99).noise_to_signal == wide != narrow
+    bound = lsr_max_kappa(noise, signal, confidence=0.5)
+    assert interval_of(bound) == pytest.approx([2 + ratio for ratio in interval_of(narrow)])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("decay", [True, False])
+@pytest.mark.parametrize("invariant", [True, False, None])
+def test_assumptions_of_the_paper(plain, decay, invariant):
+    assert list(paper_assumptions(plain, decay, invariant).values()) == [plain, decay, invariant]
 
 
 def test_condition_is_decided_by_fiellers_interval():

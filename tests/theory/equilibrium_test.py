@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from keras_svag.theory import QUANTITIES, Interval, find_window, relaxation_steps
+from keras_svag.theory import (
+    QUANTITIES,
+    Interval,
+    equilibrium_weight_norm,
+    find_window,
+    relative_drift,
+    relaxation_steps,
+)
+from keras_svag.theory.equilibrium.relaxation import candidate_starts
 from keras_svag.theory.equilibrium.window import has_no_drift, identity_ratio
 
 
@@ -15,6 +23,7 @@ def test_relaxation_is_that_of_the_weights_under_decay_alone(ell):
     eta, decay = 0.2, 5e-3
     steps = relaxation_steps(eta, decay, ell)
     assert steps == pytest.approx(1500 * ell)
+    assert relaxation_steps(eta, decay) == pytest.approx(1500)
     assert (1 - eta * decay / ell) ** (2 * steps) == pytest.approx(math.exp(-3), rel=2e-3)
 
 
@@ -72,6 +81,17 @@ def test_identity_is_only_asked_where_there_is_one():
     assert without.reached is True and set(without.drifts) == set(QUANTITIES)
 
 
+def test_drifts_count_rows_by_their_length():
+    rng = np.random.default_rng(5)
+    rows = fixed_point()
+    for row, step in zip(rows, np.cumsum(rng.integers(5, 50, 40))):
+        row |= {"step": int(step), "gradient_noise": 3.0 + 0.01 * rng.normal()}
+    window = find_window(rows, 0.0)
+    lengths = np.diff([row["step"] for row in rows])
+    noise = [row["gradient_noise"] for row in rows[1:]]
+    assert window.drifts["gradient_noise"] == relative_drift(noise, lengths)
+
+
 def test_starts_that_are_tried():
     # R falls until step 600: a start every 25 steps finds that, a first and a last start do not.
     rows = fixed_point(80)
@@ -95,6 +115,108 @@ def test_values_that_are_lost_are_not_equilibrium(name):
     assert window.reached is False and window.reason
 
 
+def test_relaxation_counts_from_where_the_learning_rate_begins():
+    rows = [{**row, "learning_rate": 0.25} for row in fixed_point(10)] + fixed_point(80)[10:]
+    window = find_window(rows, weight_decay=0.01)
+    assert (window.start, window.stop, window.reached) == (250 + 300, 2000, True)
+    assert candidate_starts(rows, 10, 80, 300.0) == list(range(21, 63))  # 70 // 4 rows are left
+    assert candidate_starts(rows, 0, 10, 0.0) == [0, 1]  # 8 rows are left
+    assert candidate_starts(rows, 10, 80, 1e4) == []
+
+
+def test_window_as_fractions_of_the_run():
+    rows = [{**row, "effective_step": row["step"] / 2} for row in fixed_point()]
+    assert find_window(rows, 0.01, total=1000).fractions == (0.15, 0.5)
+    assert find_window(rows, 0.01).fractions is None
+
+
+@pytest.mark.parametrize(("decay", "start"), [(0.01, 650), (3 / 700, 750)], ids=str)
+def test_window_where_there_is_no_equilibrium(decay, start):
+    # The middle of what may be one (300 to 1000), but a quarter of the run has to follow.
+    rows = fixed_point()
+    for i, row in enumerate(rows):
+        row["gradient_noise"] *= 1 + i
+    window = find_window(rows, decay)
+    assert (window.start, window.stop, window.reached) == (start, 1000, False)
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        (1, "Too few records to test for equilibrium: 1."),
+        (8, "Too few records to test for equilibrium: 8."),
+        (9, "R takes some 300 steps at this learning rate (3 / (2 eta lambda))"),
+        (19, "So far: 475 steps."),
+    ],
+)
+def test_runs_that_are_too_short(count, reason):
+    window = find_window(fixed_point(count), 0.01)
+    assert window.reached is False and reason in window.reason
+    assert window.is_balanced is None and window.imbalance is None and window.drifts == {}
+    # The second half.
+    assert (window.start, window.stop) == (25 * (count // 2), 25 * count)
+    assert [row["step"] for row in window.rows] == [
+        25 * i for i in range(count // 2 + 1, count + 1)
+    ]
+
+
+def test_too_short_at_the_last_learning_rate():
+    rows = [{**row, "learning_rate": 0.25} for row in fixed_point(10)] + fixed_point(29)[10:]
+    window = find_window(rows, 0.01)
+    assert "So far: 475 steps." in window.reason
+    assert (window.start, window.stop) == (475, 725)
+    few = [{**row, "learning_rate": 0.25} for row in fixed_point(2)] + fixed_point(8)[2:]
+    assert "Too few records to test for equilibrium: 6." in find_window(few, 0.01).reason
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"), [(16, "Too few records"), (17, "never stays the same for long")]
+)
+def test_learning_rates_that_always_change(count, reason):
+    rows = [{**row, "learning_rate": 0.5 / row["step"]} for row in fixed_point(count)]
+    window = find_window(rows, 0.01)
+    assert window.reached is False and reason in window.reason
+    assert len(window.rows) == (1 if count == 16 else 9)
+
+
+def test_nine_records_without_weight_decay_are_enough():
+    window = find_window(fixed_point(9), 0.0)
+    assert (window.start, window.stop, window.reached) == (25, 225, None)
+    assert set(window.drifts) == set(QUANTITIES)
+
+
+@pytest.mark.parametrize("ell", [1.0, 4.0])
+def test_reasons_have_the_figures_of_the_window(ell):
+    norm = equilibrium_weight_norm(3.0, 1.0, 0.5, 0.01, ell)
+    rng = np.random.default_rng(0)
+    rows = fixed_point(200, weight_norm=1.04 * norm)
+    for row in rows:
+        for name in QUANTITIES:
+            row[name] *= rng.normal(1, 0.002)
+    window = find_window(rows, 0.01, ell)
+    changes = [f"{100 * window.drifts[name].mean:.2g} %" for name in QUANTITIES]
+    said = "Steady: R changes by {}, N by {}, G by {}; ".format(*changes)
+    assert window.reached is True
+    assert (
+        window.reason
+        == (
+            f"{said}imbalance of R {100 * window.imbalance.mean:.2g} %; "
+            f"R is {identity_ratio(window.rows, 0.01, ell):.3g} times that of the identity."
+        )
+        and "is 1.04 times" in window.reason
+    )
+    without = find_window(rows, 0.01, ell, has_identity=False)
+    assert without.reason.startswith("Steady") and "was not tested." in without.reason
+    broken = find_window(
+        [{**row, "weight_norm": 3 * row["weight_norm"]} for row in rows], 0.01, ell
+    )
+    assert broken.reason.startswith("Steady: R changes by ")
+    assert "R is not that of the identity" in broken.reason
+    drifting = [{**row, "gradient_noise": 3.0 * i} for i, row in enumerate(rows)]
+    assert find_window(drifting, 0.01, ell).reason.startswith("Not steady: R changes by ")
+
+
 def test_learning_rate_of_zero_cannot_be_told():
     window = find_window(fixed_point(learning_rate=0.0), 0.01)
     assert window.reached is None and window.stop == 1000
+    assert window.reason == "Equilibrium could not be tested: the learning rate is 0."

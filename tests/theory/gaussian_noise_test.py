@@ -9,6 +9,7 @@ from scipy import stats
 
 from keras_svag.datasets import Sampler
 from keras_svag.theory import gaussian_loss_weights, standard_normals
+from keras_svag.theory.gaussian_noise import random_signs
 from tests.oracles import TanhNet
 
 
@@ -40,6 +41,34 @@ def test_loss_weights_average_to_one():
     rows = gaussian_loss_weights(standard_normals(1437, 0, 0, 4), 8, noise_steps=64)
     np.testing.assert_allclose(rows.mean(axis=1), 1, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(gaussian_loss_weights(np.ones((2, 1)), 8), 1)
+
+
+def test_weights_of_losses_are_taken_along_the_last_axis():
+    rows = gaussian_loss_weights(standard_normals(6, 0, 0, 4).reshape(2, 2, 6), 8)
+    for index in np.ndindex(2, 2):
+        alone = gaussian_loss_weights(standard_normals(6, 0, 0, 4).reshape(2, 2, 6)[index], 8, 1.0)
+        np.testing.assert_allclose(rows[index], alone, rtol=1e-15)
+
+
+def philox(seed, step, stream):
+    key, counter = np.array([seed, step], np.uint64), np.array([0, 0, 0, stream], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def test_random_numbers_of_a_seed_stay_what_they_are():
+    # Studies are resumed by later versions, so this is not to change.
+    for step, row in enumerate(standard_normals(5, seed=7, start=3, stop=6), 3):
+        np.testing.assert_array_equal(row, philox(7, step, 1).standard_normal(5))
+    for step, sign in enumerate(random_signs(seed=7, start=3, stop=40), 3):
+        assert sign == (1.0 if philox(7, step, 2).integers(2) else -1.0)
+
+
+def test_signs_are_fair_and_depend_on_seed_and_step_alone():
+    signs = random_signs(seed=1, start=0, stop=2000)
+    assert set(signs) == {-1.0, 1.0} and abs(signs.mean()) < 4 / math.sqrt(2000)
+    np.testing.assert_array_equal(random_signs(1, 50, 70), signs[50:70])
+    assert 0.4 < np.mean(random_signs(2, 0, 2000) == signs) < 0.6
+    assert random_signs(1, 3, 3).shape == (0,)
 
 
 def test_standard_normals_depend_on_seed_and_step_alone():

@@ -13,7 +13,7 @@ from keras_svag.theory import (
     ratio_interval,
     ratio_of_means,
 )
-from keras_svag.theory.statistics.intervals import t_interval
+from keras_svag.theory.statistics.intervals import exponential, t_interval, t_limit
 from tests.theory.helpers import coverage_error, interval_of
 
 # Mean over seeds.
@@ -47,6 +47,29 @@ def test_json_holds_no_infinities():
     assert interval.to_json() == {"mean": None, "ci_low": None, "ci_high": 3.0}
 
 
+def test_intervals_are_shown_without_rounding_errors():
+    assert str(Interval(1.23456, 1.0, 2.0)) == "1.23 [1, 2]"
+    assert str(Interval(1e-17, -1.0, 1.0)) == "0 [-1, 1]"
+    assert str(Interval(1e-17, -1e-17, 1e-17)) == "1e-17 [-1e-17, 1e-17]"
+    assert str(Interval(-2e-7, -0.1, 0.1)) == "-2e-07 [-0.1, 0.1]"
+    assert str(Interval(-1.9e-7, -0.1, 0.1)) == "0 [-0.1, 0.1]"
+    assert str(Interval(1e-17, -math.inf, math.inf)) == "1e-17 [-inf, inf]"
+    assert str(Interval(0.5, 0.5, 0.5)) == "0.5 [0.5, 0.5]"
+
+
+def test_exponential_of_an_interval():
+    assert exponential(Interval(1000.0, -1000.0, 2.0)) == Interval(math.inf, 0.0, math.exp(2.0))
+    assert exponential(Interval(0.0, -math.inf, math.inf)) == Interval(1.0, 0.0, math.inf)
+
+
+def test_limits_of_many_degrees_of_freedom_are_those_of_the_normal_distribution():
+    assert t_limit(0.025, math.inf) == pytest.approx(stats.norm.ppf(0.975))
+    assert t_limit(0.025, 7) == pytest.approx(stats.t.ppf(0.975, 7))
+    assert t_interval(1.0, 2.0, math.inf, 0.9).ci_high == pytest.approx(
+        1 + 2 * stats.norm.ppf(0.95)
+    )
+
+
 # Ratio of independent samples.
 
 
@@ -71,8 +94,19 @@ def test_difference_interval_is_welch(n_a, n_b):
     np.testing.assert_allclose([got.ci_low, got.ci_high], [welch.low, welch.high])
 
 
+@pytest.mark.parametrize("scale", [1e-100, 1e100])
+def test_difference_interval_has_no_scale(scale):
+    a, b = np.array([1.0, 1.2, 0.9]), np.array([0.5, 0.8])
+    expected, scaled = difference_interval(a, b), difference_interval(scale * a, scale * b)
+    np.testing.assert_allclose(interval_of(scaled), scale * np.array(interval_of(expected)))
+
+
 def test_difference_interval_of_one_value():
-    assert difference_interval([2.0], [0.5, 0.6]).ci_high == math.inf
+    for a, b in [([2.0], [0.5, 0.7]), ([1.9, 2.1], [0.6]), ([2.0], [0.6])]:
+        interval = difference_interval(a, b)
+        assert interval.mean == pytest.approx(1.4)
+        assert (interval.ci_low, interval.ci_high) == (-math.inf, math.inf)
+    assert difference_interval([2.0, 2.0], [0.5, 0.5]) == Interval(1.5, 1.5, 1.5)
 
 
 def test_ratio_interval_of_the_inverse():
@@ -194,6 +228,17 @@ def test_ratio_of_means_covers_where_the_delta_method_does_not():
     # Exact for normal values, except that a clearly negative denominator gives all of [0, inf).
     assert fieller / count > 0.95 - coverage_error(0.95, count)
     assert delta / count < 0.95 - coverage_error(0.95, count)
+
+
+def test_ratio_of_means_of_large_numbers():
+    interval = ratio_of_means([2e70, 2.2e70, 2.1e70], [1e70, 1.2e70, 1.1e70])
+    smaller = ratio_of_means([2.0, 2.2, 2.1], [1.0, 1.2, 1.1])
+    np.testing.assert_allclose(interval_of(interval), interval_of(smaller), rtol=1e-6)
+    assert ratio_of_means([2e200, 3e200], [1e200, 1e200]).mean == pytest.approx(2.5)
+
+
+def test_ratio_of_means_with_a_denominator_of_zero():
+    assert ratio_of_means([1.0, 1.0], [0.0, 0.0]) == Interval(math.inf, 0.0, math.inf)
 
 
 def test_ratio_of_means_of_one_seed():

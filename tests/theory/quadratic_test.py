@@ -103,13 +103,36 @@ def test_quadratic_and_linear_problem_agree():
         assert_moments(ours, *other, rtol=1e-13)
 
 
+def test_stationary_covariance_in_many_dimensions():
+    curvatures = np.linspace(1.0, 3.0, 20)
+    problem = Quadratic(np.diag(curvatures), np.eye(20), 0.1)
+    np.testing.assert_allclose(
+        problem.stationary_covariance(), np.diag(0.05 / curvatures), rtol=0, atol=1e-12
+    )
+    assert problem.multiplicative.shape == (0, 20, 20)
+
+
+def test_covariance_may_have_rounding_errors():
+    Quadratic(np.eye(2), np.diag([1.0, -1e-12]), 0.1)
+    for covariance in (np.diag([1e-12, -1e-12]), np.diag([0.0, -1e-12])):
+        with pytest.raises(ValueError, match="`covariance` must be positive semidefinite"):
+            Quadratic(np.eye(2), covariance, 0.1)
+
+
 QUADRATIC = {"hessian": np.eye(2), "covariance": np.eye(2), "learning_rate": 0.1}
 
 
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: Quadratic(**QUADRATIC | {"hessian": np.eye(3)[:2]}), "symmetric matrix"),
+        (lambda: Quadratic(**QUADRATIC | {"hessian": np.eye(3)[:2]}), "`hessian` .* symmetric"),
+        (lambda: Quadratic(**QUADRATIC | {"hessian": np.diag([1, math.inf])}), "symmetric matrix"),
+        (lambda: Quadratic(**QUADRATIC | {"covariance": [1.0]}), "`covariance` must be a symm"),
+        (
+            lambda: Quadratic(**QUADRATIC, multiplicative=[[[1.0, math.nan], [0.0, 1.0]]]),
+            "`multiplicative` must be",
+        ),
+        (lambda: Quadratic(**QUADRATIC).sde_moments([1.0, 1.0], 1e308), "`time` must be so short"),
         (lambda: Quadratic(**QUADRATIC | {"hessian": [[1, 2], [3, 4]]}), "symmetric matrix"),
         (lambda: Quadratic(**QUADRATIC | {"covariance": np.eye(3)}), "must have 2 rows"),
         (lambda: Quadratic(**QUADRATIC | {"covariance": -np.eye(2)}), "eigenvalue -1"),

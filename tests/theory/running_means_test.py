@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_svag.theory import RunningMeans, lsr_max_kappa, sde_condition
-from tests.theory.helpers import autoregression, coverage_error, covered
+from keras_svag.theory import (
+    Interval,
+    RunningMeans,
+    lsr_max_kappa,
+    ratio_of_means,
+    sde_condition,
+    series_mean,
+)
+from tests.theory.helpers import METHODS, autoregression, coverage_error, covered
 
 
 def rows_of(noise, signals, **columns):
@@ -39,6 +46,64 @@ def test_blocks_are_merged_in_pairs():
     # 8 full blocks of one row became 4 of two, then again: blocks of four rows.
     np.testing.assert_array_equal(means.series("a")[0], [1.5, 5.5, 9.5, 13.5, 17.5, 20.0])
     np.testing.assert_array_equal(means.series("a")[1], [4, 4, 4, 4, 4, 1])
+
+
+@pytest.mark.parametrize(("rows", "blocks"), [(511, 511), (512, 256), (1022, 511), (1024, 256)])
+def test_blocks_are_merged_when_there_are_512(rows, blocks):
+    means = RunningMeans.from_rows({"a": np.arange(float(rows))}, ["a"])
+    assert len(means.series("a")[0]) == blocks
+    assert means.estimate("a").mean == pytest.approx((rows - 1) / 2)
+
+
+def test_blocks_of_epochs_are_merged_when_they_are_full():
+    means = RunningMeans(["a"], rows_per_block=3, max_blocks=8)
+    for i in range(23):
+        means.add({"a": float(i)})
+    assert len(means.series("a")[0]) == 8
+    means.add({"a": 23.0})
+    np.testing.assert_array_equal(means.series("a")[0], [2.5, 8.5, 14.5, 20.5])
+    means.add({"a": 30.0}, weight=2.0)
+    np.testing.assert_array_equal(means.series("a")[0], [2.5, 8.5, 14.5, 20.5, 30.0])
+    np.testing.assert_array_equal(means.series("a")[1], [6, 6, 6, 6, 2])
+
+
+def test_lost_rows_keep_their_place_in_an_epoch():
+    values = [1.0, math.nan, 3.0, math.nan, math.nan, 5.0, 6.0]
+    means = RunningMeans.from_rows({"a": values}, ["a"], rows_per_block=2)
+    np.testing.assert_array_equal(means.series("a")[0], [1.0, 3.0, 5.0, 6.0])
+    pairs = RunningMeans.from_rows({"a": [1.0, 2.0, math.nan, math.nan, 3.0]}, ["a"], 0, 2)
+    np.testing.assert_array_equal(pairs.series("a")[0], [1.5, 3.0])
+    np.testing.assert_array_equal(pairs.series("a")[1], [2.0, 1.0])
+
+
+def test_batches_are_long_enough_for_the_slower_quantity():
+    rng = np.random.default_rng(3)
+    [slow], [fast] = autoregression(rng, 1, 500, 0.8), autoregression(rng, 1, 500, 0.0)
+    steps = np.cumsum(rng.integers(1, 5, 500))
+    lengths = np.diff(steps, prepend=0)
+    means = RunningMeans.from_rows(rows_of(3 + fast, 1 + 0.1 * slow, step=steps))
+    time = means.estimate("gradient_signal").correlation_time
+    assert means.estimate("gradient_noise").correlation_time < time / 2
+    number = int(500 / (10 * time))
+    assert 2 < number < 20
+    parts = np.array_split(np.arange(500), number)
+    expected = [
+        [np.average(column[part], weights=lengths[part]) for part in parts]
+        for column in (3 + fast, 1 + 0.1 * slow)
+    ]
+    batches = means.batches("gradient_noise", "gradient_signal")
+    np.testing.assert_allclose(batches, expected)
+    assert means.ratio(confidence=0.8) == ratio_of_means(*batches, 0.8)
+    upside_down = means.ratio("gradient_signal", "gradient_noise")
+    assert upside_down == ratio_of_means(*batches[::-1])
+
+
+def test_methods_of_the_standard_error():
+    [values] = autoregression(np.random.default_rng(4), 1, 200, 0.5)
+    means = RunningMeans.from_rows({"a": values}, ["a"])
+    for method in METHODS:
+        assert means.estimate("a", method) == series_mean(values, np.ones(200), method)
+    assert means.estimate("a") == means.estimate("a", "autocovariance")
 
 
 def test_merging_keeps_intervals_honest():
@@ -87,7 +152,13 @@ def test_running_means_refuse_bad_input():
     with pytest.raises(ValueError, match="`max_blocks` must be even"):
         RunningMeans(max_blocks=9)
     assert math.isnan(means.estimate("gradient_noise").mean)
-    assert means.ratio().ci_high == math.inf
+    nothing = means.ratio()
+    assert math.isnan(nothing.mean) and (nothing.ci_low, nothing.ci_high) == (-math.inf, math.inf)
+    assert [len(batch) for batch in means.batches("gradient_noise")] == [0]
+    means.add({"gradient_noise": 2.0, "gradient_signal": 1.0})
+    assert means.ratio() == Interval(2.0, -math.inf, math.inf)
+    with pytest.raises(ValueError, match="`rows` must be in order"):
+        RunningMeans.from_rows(rows_of([1.0, 1.0], [1.0, 1.0], step=[5, 5]))
 
 
 def test_blocks_of_whole_epochs_cover():

@@ -9,7 +9,48 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from keras_svag.theory import series_mean
-from tests.theory.helpers import METHODS, autoregression, coverage_error, covered
+from tests.theory.helpers import METHODS, autoregression, coverage_error, covered, wolff
+
+SERIES = [(2, 0.0), (3, 0.0), (4, 0.9), (7, 0.5), (60, -0.5), (60, 0.0), (61, 0.5), (300, 0.9)]
+
+
+@pytest.mark.parametrize(("length", "phi"), SERIES, ids=str)
+def test_series_mean_is_wolffs(length, phi):
+    rng = np.random.default_rng(length)
+    [values] = autoregression(rng, 1, length, phi)
+    weights = rng.uniform(0.5, 2.0, length)
+    for chosen, weight in [(None, np.ones(length)), (weights, weights)]:
+        estimate = series_mean(values, chosen)
+        mean = np.average(values, weights=weight)
+        # Of variance 1/weight each, brought to that of one with the mean weight.
+        deviations = (values - mean) * np.sqrt(weight / weight.mean())
+        variance, freedom, time = wolff(deviations.tolist(), num_fitted=1)
+        assert estimate.mean == pytest.approx(mean)
+        assert estimate.standard_error == pytest.approx(math.sqrt(variance / length))
+        assert estimate.degrees_of_freedom == pytest.approx(freedom)
+        assert estimate.correlation_time == pytest.approx(time)
+        half = stats.t.ppf(0.95, freedom) * estimate.standard_error
+        assert estimate.interval(0.9).ci_high == pytest.approx(mean + half)
+        assert estimate.interval(0.9).ci_low == pytest.approx(mean - half)
+
+
+@pytest.mark.parametrize(("length", "phi"), SERIES, ids=str)
+def test_batch_means_are_those_of_long_enough_batches(length, phi):
+    rng = np.random.default_rng(length)
+    [values] = autoregression(rng, 1, length, phi)
+    weights = rng.uniform(0.5, 2.0, length)
+    estimate = series_mean(values, weights, "batch_means")
+    # Of ten correlation times, but two at least and 20 at most.
+    number = min(max(int(length / (10 * estimate.correlation_time)), 2), 20)
+    parts = np.array_split(np.arange(length), number)
+    means = [np.average(values[part], weights=weights[part]) for part in parts]
+    totals = np.array([weights[part].sum() for part in parts])
+    mean = np.average(means, weights=totals)
+    variance = np.sum(totals * (means - mean) ** 2) / (number - 1) / totals.sum()
+    assert estimate.mean == pytest.approx(mean)
+    assert estimate.degrees_of_freedom == number - 1
+    assert estimate.standard_error == pytest.approx(math.sqrt(variance))
+
 
 # Means of correlated series: AR(1), whose mean has a variance in closed form.
 
@@ -122,7 +163,9 @@ def test_series_without_spread():
 
 
 def test_series_that_are_too_short():
-    assert math.isnan(series_mean([]).mean)
+    nothing = series_mean([])
+    assert math.isnan(nothing.mean) and nothing.standard_error == math.inf
+    assert (nothing.degrees_of_freedom, nothing.correlation_time) == (1.0, 1.0)
     one = series_mean([3.0, math.nan, None])
     assert one.mean == 3.0
     assert (one.interval().ci_low, one.interval().ci_high) == (-math.inf, math.inf)
@@ -134,5 +177,9 @@ def test_series_refuse_bad_input():
         series_mean([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="`weights` must be positive. Received: weights="):
         series_mean([1.0, 2.0], [1.0, 0.0])
+    with pytest.raises(ValueError, match="`weights` must be positive. Received: weights="):
+        series_mean([1.0, 2.0], [1.0, math.inf])
+    with pytest.raises(ValueError, match=r"Received: values of shape \(1, 2\)"):
+        series_mean([[1.0, 2.0]], [[1.0, 2.0]])
     with pytest.raises(ValueError, match="`method` must be one of 'autocovariance', 'batch_means'"):
         series_mean([1.0, 2.0], method="bootstrap")

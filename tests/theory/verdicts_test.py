@@ -5,88 +5,20 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from keras_svag.theory.statistics.contrasts import (
-    Difference,
-    IndependentSamples,
-    PairedSamples,
-    Ratio,
-)
-from keras_svag.theory.statistics.intervals import ratio_of_means
-from keras_svag.theory.statistics.order import fit_errors
+from keras_svag.theory.statistics.contrasts import IndependentSamples, PairedSamples, Ratio
 from keras_svag.theory.verdicts.criteria import Criterion
-from keras_svag.theory.verdicts.limit import extrapolations
+from keras_svag.theory.verdicts.limit import (
+    comparisons_with_limit,
+    estimate_limit,
+    extrapolate,
+    extrapolations,
+)
 from keras_svag.theory.verdicts.looks import spent_at
 from keras_svag.theory.verdicts.noisy_gradient_descent import judge_noisy_gradient_descent
 from keras_svag.theory.verdicts.scaling import judge_scaling
 from keras_svag.theory.verdicts.sde import judge_sde
-
-C = math.sqrt(2)
-ELLS = (1, 2, 4, 8)
-
-
-def seeds(mean, spread=0.01, count=4):
-    """Numbers with exactly this mean and standard deviation, relative to the mean."""
-    values = np.arange(count) - (count - 1) / 2
-    return mean * (1 + spread * values / values.std(ddof=1))
-
-
-def study(error, spread=0.01, count=4, limit=1.0, ells=ELLS):
-    """SVAG whose means are `limit (1 + error(ell))`."""
-    return {ell: seeds(limit * (1 + error(ell)), spread, count) for ell in ells}
-
-
-# Contrasts.
-
-
-def test_contrast_is_welch():
-    """A difference of two means: SciPy's Welch test."""
-    generator = np.random.default_rng(0)
-    a, b = generator.normal(3, 1, 5), generator.normal(2, 4, 9)
-    interval = Difference(IndependentSamples([a, b]), (1, 0), (0, 1)).interval(0.025)
-    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    np.testing.assert_allclose((interval.ci_low, interval.ci_high), expected, rtol=1e-9)
-
-
-def test_paired_ratio_is_fieller():
-    generator = np.random.default_rng(1)
-    a, b = generator.normal(3, 0.3, 6), generator.normal(2, 0.2, 6)
-    interval = Ratio(PairedSamples([a, b]), (1, 0), (0, 1)).interval(0.025)
-    expected = ratio_of_means(a, b, 0.95)
-    np.testing.assert_allclose(
-        (interval.mean, interval.ci_low, interval.ci_high),
-        (expected.mean, expected.ci_low, expected.ci_high),
-        rtol=1e-8,
-    )
-
-
-@pytest.mark.parametrize("alpha", [0.1, 0.025, 0.003])
-def test_ends_of_a_ratio_are_where_the_tests_turn(alpha):
-    samples = IndependentSamples([seeds(3.0, 0.1), seeds(2.0, 0.1), seeds(1.9, 0.05)])
-    ratio = Ratio(samples, (1, 0, 0), (0, -1, 2), slack=0.1)
-    interval = ratio.interval(alpha)
-    assert ratio.is_below(interval.ci_high * 1.001, alpha)
-    assert not ratio.is_below(interval.ci_high * 0.999, alpha)
-    assert ratio.is_above(interval.ci_low * 0.999, alpha)
-    assert not ratio.is_above(interval.ci_low * 1.001, alpha)
-
-
-def test_ratio_to_what_may_be_zero_has_no_upper_end():
-    samples = IndependentSamples([seeds(3.0, 0.1), [-1.0, 0.2, 1.5, 0.6]])
-    interval = Ratio(samples, (1, 0), (0, 1)).interval(0.025)
-    assert interval.ci_high == math.inf and 0 < interval.ci_low < interval.mean
-
-
-def test_ratio_covers_the_truth():
-    """95 % in 4,000 samples, with an extrapolation below: within three standard errors, 1 %."""
-    generator, hits = np.random.default_rng(2), 0
-    for _ in range(4000):
-        samples = [generator.normal(mean, 0.2, 6) for mean in (1.5, 1.25, 1.125)]
-        interval = Ratio(IndependentSamples(samples), (1, 0, 0), (0, -1, 2)).interval(0.025)
-        hits += interval.ci_low <= 1.5 <= interval.ci_high
-    assert abs(hits / 4000 - 0.95) < 0.0104
-
+from tests.theory.helpers import ELLS, failing, seeds, study
 
 # The limit of SVAG.
 
@@ -121,6 +53,61 @@ def test_extrapolations_that_disagree_widen_the_interval():
     verdict = judge_sde(values)
     assert verdict.verdict == "inconclusive" and verdict.remedy == "ell"
     assert verdict.ratios["loss"].ci_low < 1.5 < verdict.ratios["loss"].ci_high
+
+
+def test_the_limit_may_be_off_by_what_the_extrapolations_disagree():
+    values = study(lambda ell: 0.5 * 4 / (ell + 3), 1e-9)
+    one, two, four, eight = (values[ell].mean() for ell in ELLS)
+    first, second = 2 * four - two, 2 * eight - four
+    middle, slack = (first + second) / 2, 1.5 * abs(second - first)
+    found = judge_sde({"loss": values}).ratios["loss"]
+    assert found.mean == pytest.approx(one / middle)
+    assert found.ci_low == pytest.approx(one / (middle + slack), rel=1e-6)
+    assert found.ci_high == pytest.approx(one / (middle - slack), rel=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0.001, 0.01, 0.05])
+def test_disagreement_counts_beyond_one_standard_error(spread):
+    values = study(lambda ell: 0.5 * 4 / (ell + 3), spread)
+    [estimate, *_] = comparisons_with_limit(values, [2, 4, 8], Criterion.within_factor(2.0))
+    two, four, eight = (values[ell] for ell in (2, 4, 8))
+    # E1 - E0 = (2 Q(8) - Q(4)) - (2 Q(4) - Q(2))
+    change = 2 * eight.mean() - 3 * four.mean() + two.mean()
+    parts = [c * x.std(ddof=1) / 2 for c, x in ((2, eight), (3, four), (1, two))]
+    error = math.hypot(*parts)
+    assert estimate.slack == pytest.approx(1.5 * max(abs(change) - error, 0.0))
+    assert (estimate.slack == 0.0) == (spread == 0.05)
+
+
+def test_limit_of_three_ells_that_double_is_the_intercept_of_the_line():
+    generator = np.random.default_rng(7)
+    values = {ell: generator.normal(1 + 0.3 / ell, 0.1, 6) for ell in (1.0, 2.0, 4.0, 8.0)}
+    limit = estimate_limit(values, [1.0, 2.0, 4.0, 8.0], 0.05)
+    means = [values[ell].mean() for ell in (2.0, 4.0, 8.0)]
+    _, intercept = np.polyfit([1 / 2, 1 / 4, 1 / 8], means, 1)
+    assert limit.mean == pytest.approx(intercept)
+    samples = IndependentSamples([values[ell] for ell in (2.0, 4.0, 8.0)])
+    assert limit.ci_high == pytest.approx(samples.upper((-0.5, 0.5, 1.0), 0.05))
+
+
+def test_extrapolation_of_arrays():
+    ells, order_one = (3, 5), np.array([[2, -1], [0, 4]])
+    given = [(1 + order_one / ell).tolist() for ell in ells]
+    np.testing.assert_allclose(extrapolate(3, given[0], 5, given[1]), np.ones((2, 2)))
+    assert extrapolate(1, [3], 2, [2]).tolist() == [1.0]
+
+
+def test_extrapolations_relative_to_the_limit():
+    samples = {2.0: seeds(1.5), 4.0: seeds(1.3), 8.0: seeds(1.1), 16.0: seeds(1.1)}
+    found = extrapolations(samples, list(samples), 0.025)
+    limits = [2 * b - a for a, b in ((1.5, 1.3), (1.3, 1.1), (1.1, 1.1))]
+    np.testing.assert_allclose([e.limit.mean for e in found], limits)
+    expected = [(0.9 - 1.1) / 0.9, (1.1 - 0.9) / 1.1]
+    np.testing.assert_allclose([e.disagreement for e in found[1:]], expected)
+    zero = {2.0: np.full(3, 1.0), 4.0: np.full(3, 1.0), 8.0: np.full(3, 0.5)}
+    assert math.isnan(extrapolations(zero, list(zero), 0.025)[1].disagreement)
+    below = {ell: -x for ell, x in samples.items()}
+    assert extrapolations(below, list(below), 0.025)[1].disagreement == pytest.approx(0.2 / 0.9)
 
 
 def test_fewer_than_three_ells_above_one_are_no_check():
@@ -159,12 +146,6 @@ def test_negative_extrapolations_are_no_obstacle():
 
 
 # Failed runs.
-
-
-def failing(ell, count, of=4):
-    values = study(lambda ell: 0.0, count=of)
-    values[ell] = np.where(np.arange(of) < count, np.nan, values[ell])
-    return {"weight_norm": values, "gradient_noise": {e: 2 * x for e, x in values.items()}}
 
 
 @pytest.mark.parametrize(
@@ -307,40 +288,6 @@ def test_noise_seldom_errs_at_its_margin():
         )
         wrong += judge_noisy_gradient_descent(first, second, 0.1).verdict != "inconclusive"
     assert wrong / 400 < 0.083
-
-
-# The order of weak errors.
-
-
-def test_errors_of_order_one_and_two_are_fitted_exactly():
-    values = {ell: seeds(2 + 0.5 / ell - 0.3 / ell**2, 1e-6) for ell in ELLS}
-    fit = fit_errors(values, seeds(2.0, 1e-6), paired=True)
-    assert fit.first.mean == pytest.approx(0.5, abs=1e-4)
-    assert fit.second.mean == pytest.approx(-0.3, abs=1e-4)
-    local = math.log2((0.5 / 4 - 0.3 / 16) / (0.5 / 8 - 0.3 / 64))
-    assert fit.order.mean == pytest.approx(local, abs=1e-4)
-
-
-def test_lack_of_fit_is_seen():
-    values = {ell: seeds(2 + 0.5 / ell**0.5, 1e-4) for ell in (1, 2, 4, 8, 16)}
-    assert fit_errors(values, seeds(2.0, 1e-4), paired=True).lack_of_fit < 1e-3
-
-
-def test_an_error_that_may_be_zero_has_an_order_without_end():
-    values = {ell: seeds(2 + 0.01 / ell, 0.05) for ell in ELLS}
-    assert fit_errors(values, seeds(2.0, 0.05)[::-1]).order.ci_high == math.inf
-
-
-def test_order_is_covered():
-    """95 +- 1.5 % of 2,000 studies whose errors share a noisy reference (three standard errors)."""
-    generator, hits = np.random.default_rng(6), 0
-    error = {ell: 0.3 / ell + 0.2 / ell**2 for ell in ELLS}
-    order = math.log2(error[4] / error[8])
-    for _ in range(2000):
-        values = {ell: 1 + error[ell] + generator.normal(0, 0.02, 8) for ell in ELLS}
-        interval = fit_errors(values, generator.normal(1, 0.02, 8)).order
-        hits += interval.ci_low <= order <= interval.ci_high
-    assert abs(hits / 2000 - 0.95) < 0.015
 
 
 def test_pairs_of_ells_are_consecutive():

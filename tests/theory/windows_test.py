@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from keras_svag.theory import QUANTITIES
 from keras_svag.theory.equilibrium.measurement import (
     lengths_inside,
     mean_rows,
@@ -133,14 +134,58 @@ def test_window_of_the_config_is_taken_as_it_is_and_tested():
     assert window.fractions == (0.4, 0.8) and window.reached is True
     early = measure([rows], [0.0, 0.3], mode="config")
     assert early.fractions == (0.0, 0.3) and early.reached is False
+    assert (early.start, early.rows[0]["step"], early.stop) == (100, 200, 1800)
     # Over a change of the learning rate there is no one equilibrium.
     across = measure([rows], [0.5, 1.0], mode="config")
     assert across.reached is None and "learning rate changes" in across.reason
+    # Without weight decay there is none to test, and all that is asked is if something drifts.
+    without = measure([rows], [0.5, 1.0], weight_decay=0.0, mode="config")
+    assert set(without.drifts) == set(QUANTITIES) and "was not tested" in without.reason
+
+
+@pytest.mark.parametrize("changed_at", [0, 1000, 2000])
+def test_relaxation_counts_from_the_last_change_of_the_learning_rate(changed_at):
+    # R is steady at 4/3 of its identity, so that nothing but the time of relaxation decides: at
+    # eta = 0.2 and lambda = 0.005 three relaxation times are 1500 steps.
+    norm = 4 / 3 * ETA * 2.5 / (2 * DECAY - ETA * DECAY**2)
+    row = {"weight_norm": norm, "gradient_noise": 2.0, "gradient_signal": 0.5}
+    rows = [
+        {
+            "step": step,
+            "effective_step": step,
+            "learning_rate": ETA if step > changed_at else ETA / 2,
+            **row,
+        }
+        for step in range(100, TOTAL + 1, 100)
+    ]
+    for start in (1000, 1400, 1500, 2400, 2500, 3400, 3500):
+        if start < changed_at:
+            continue
+        window = measure([rows], [start / TOTAL, 0.8], mode="config")
+        assert (window.start, window.rows[0]["step"], window.stop) == (start, start + 100, 4800)
+        assert window.is_balanced is False and window.imbalance.mean == pytest.approx(1 / 3)
+        assert window.reached is (start >= changed_at + 1500)
+
+
+def test_window_of_the_last_record():
+    window = measure([trajectory()], [5900 / TOTAL, 1.0], mode="config")
+    assert (window.start, window.stop, window.reached) == (5900, 6000, None)
+    assert "at least 5 rows" in window.reason
+    only = measure([[{**trajectory()[0], "step": TOTAL, "effective_step": TOTAL}]], [0.0, 1.0])
+    assert (only.start, only.stop, only.reached) == (TOTAL, TOTAL, None)
 
 
 def test_nothing_finished():
     window = measure([])
     assert window.fractions == tuple(WINDOW) and window.reached is None
+    assert window.is_balanced is None and window.imbalance is None
+    assert (window.start, window.stop, window.rows, window.drifts) == (0, 0, [], {})
+    assert window.reason == "No run finished."
+
+
+def test_other_modes_are_refused():
+    with pytest.raises(ValueError, match="`mode` must be one of 'auto', 'config'. Received"):
+        measure([trajectory()], mode="given")
 
 
 def test_missing_values_are_left_out():
@@ -216,6 +261,11 @@ def test_missing_value_is_not_passed_over():
     rows = rows_with_means(np.ones(10), [5, 10])
     rows[0]["gradient_noise"] = None
     assert math.isnan(window_means(rows, 10, (0.0, 1.0))["gradient_noise"])
+
+
+def test_window_between_two_steps_has_the_records_that_it_touches():
+    lengths = lengths_inside(range(1, 11), 10, (0.47, 0.53))
+    assert [i for i, length in enumerate(lengths, 1) if length] == [5, 6]
 
 
 def test_window_that_ends_on_a_step_ends_there():

@@ -7,6 +7,7 @@ logarithms nor positive values (docs/theory_verdicts.md, section 1).
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -163,11 +164,12 @@ def _crossing(excess: Callable[[float], float]) -> float:
     """Smallest limit at which a function becomes negative; 0 if it is not positive there."""
     if not excess(0.0) > 0:
         return 0.0
-    low, high = 0.0, 1.0
+    high = 1.0
     while excess(high) > 0:
-        low, high = high, 4 * high
+        high *= 4
         if high > 1e30:
             return math.inf
-    while low == 0 and excess(high / 4) <= 0:
-        high /= 4
-    return float(optimize.brentq(excess, low, high, rtol=1e-10))
+    low = high / 4
+    while excess(low) <= 0:
+        low, high = low / 4, low
+    return float(optimize.brentq(excess, low, high, xtol=sys.float_info.min, rtol=1e-10))

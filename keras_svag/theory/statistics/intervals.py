@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from keras_svag._checks import finite_float
+
 CONFIDENCE = 0.95
 
 
@@ -186,7 +188,17 @@ def standard_error(values: np.ndarray) -> float:
 
 def t_quantile(confidence: float, dof: float) -> float:
     """Half the width of a two-sided t interval, in standard errors."""
-    return t_limit((1 - confidence) / 2, dof)
+    return t_limit((1 - validate_confidence(confidence)) / 2, dof)
+
+
+def validate_confidence(confidence: float) -> float:
+    """Returns `confidence` as a float; raises a `ValueError` unless it is in (0, 1)."""
+    confidence = finite_float("confidence", confidence, "a number in (0, 1)", 0.0, exclusive=True)
+    if confidence >= 1:
+        raise ValueError(
+            f"`confidence` must be a number in (0, 1). Received: confidence={confidence}"
+        )
+    return confidence
 
 
 def t_limit(alpha: float, dof: float) -> float:

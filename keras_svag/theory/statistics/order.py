@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import special
 
-from keras_svag._checks import finite_float
 from keras_svag.theory.statistics.contrasts import IndependentSamples, PairedSamples, Ratio
-from keras_svag.theory.statistics.intervals import Interval
+from keras_svag.theory.statistics.intervals import Interval, validate_confidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,6 @@ def fit_errors(
     >>> round(fit.order.mean, 6), round(fit.first.mean, 6)
     (1.0, 0.4)
     """
-    confidence = finite_float("confidence", confidence, "a number in (0, 1)", 0.0, exclusive=True)
     ells = np.array(sorted(values), float)
     rows = [np.asarray(values[ell], float) for ell in sorted(values)]
     rows.append(np.asarray(reference, float))
@@ -79,7 +77,7 @@ def fit_errors(
             f"Received: values={dict(values)}, reference={list(reference)}. Leave out failed runs."
         )
     samples = PairedSamples(rows) if paired else IndependentSamples(rows)
-    alpha = (1 - confidence) / 2
+    alpha = (1 - validate_confidence(confidence)) / 2
     unit = np.eye(len(rows))
     errors = unit[:-1] - unit[-1]
     precisions = _precisions(rows)
@@ -95,13 +93,11 @@ def fit_errors(
 
 def _precisions(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Weights of the means, with one variance for all ells: few seeds do not tell them apart."""
-    # Only their ratios matter; squares of the numbers themselves might overflow.
-    scale = max(float(np.abs(row).max()) for row in rows) or 1.0
-    variances = [float((row / scale).var(ddof=1)) for row in rows]
+    variances = [float(row.var(ddof=1)) for row in rows]
     pooled = [float(np.mean(variances[:-1]))] * (len(rows) - 1) + variances[-1:]
-    # A variance of zero would have all the weight.
-    floor = 1e-6 * max(*pooled, 1e-100)
-    return np.array([len(row) / max(v, floor) for row, v in zip(rows, pooled, strict=True)])
+    # A variance of zero would have all the weight. Only ratios of the weights matter.
+    floor = 1e-6 * max(pooled) or 1.0
+    return np.array([len(row) * (floor / max(v, floor)) for row, v in zip(rows, pooled)])
 
 
 def _estimators(ells: np.ndarray, precisions: np.ndarray, num_terms: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The error that one look at the data may spend."""
 
-from keras_svag._checks import finite_float, positive_int
+from keras_svag._checks import positive_int
+from keras_svag.theory.statistics.intervals import validate_confidence
 
 
 def spent_at(look: int, confidence: float = 0.95) -> float:
@@ -25,9 +26,4 @@ def spent_at(look: int, confidence: float = 0.95) -> float:
     [0.025, 0.0125, 0.00625]
     """
     look = positive_int("look", look)
-    confidence = finite_float("confidence", confidence, "a number in (0, 1)", 0.0, exclusive=True)
-    if confidence >= 1:
-        raise ValueError(
-            f"`confidence` must be a number in (0, 1). Received: confidence={confidence}"
-        )
-    return (1 - confidence) * 2.0**-look
+    return (1 - validate_confidence(confidence)) * 2.0**-look
