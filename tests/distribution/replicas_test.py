@@ -10,7 +10,6 @@ from tests.mlp_oracle import DigitsNet
 IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
 # Sums of floats in another order: some 1e-7 a step, over 100 steps.
 CLOSE = {"rtol": 0, "atol": 1e-5}
-NOISE = ("gradient_noise", "gradient_signal", "noise_to_signal")
 
 
 def arrays(results, prefix):
@@ -33,7 +32,7 @@ def assert_same_training(one, many):
             key = f"{prefix}_{name}"
             np.testing.assert_allclose(many[key], one[key], **CLOSE, err_msg=key)
     # The logs are those of all replicas, whichever way the steps were taken.
-    for name in NOISE:
+    for name in on_replicas.NOISE:
         fit, resident = many[f"fit_{name}"], many[f"resident_{name}"]
         np.testing.assert_allclose(fit, resident, rtol=1e-4, err_msg=name)
         if not IS_TENSORFLOW:  # there they come from the local halves
@@ -45,13 +44,23 @@ def assert_same_training(one, many):
     assert one["evaluated_loss"] < 1.8 < np.log(10)
 
 
+def assert_measured_on_local_halves(results, replicas):
+    """N of each replica's halves is that of B / replicas examples; both are averaged."""
+    shares = np.split(results["measured_gradients"], replicas if IS_TENSORFLOW else 1)
+    halves = [(share[0::2].mean(axis=0), share[1::2].mean(axis=0)) for share in shares]
+    noise = np.mean([np.sum((g1 - g2) ** 2) / 2 for g1, g2 in halves]) / len(shares)
+    signal = np.mean([g1 @ g2 for g1, g2 in halves])
+    np.testing.assert_allclose(results["measured"], [noise, signal, noise / signal], rtol=1e-5)
+
+
 def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
     parts = (on_replicas.fitted, on_replicas.resident)
     one = {name: value for part in parts for name, value in part().items()}
     names = [part.__name__ for part in parts]
-    names += ["sampled", "refused", "advised"]
+    names += ["sampled", "refused", "advised", "measured"]
     two = on_replicas.on_replicas(2, tmp_path / "two.npz", *names)
     assert_same_training(one, two)
+    assert_measured_on_local_halves(two, 2)
     # The data set counts its epochs as it does without a strategy.
     for a, b in zip(arrays(two, "sampled"), arrays(two, "by_array"), strict=True):
         np.testing.assert_allclose(a, b, **CLOSE)
