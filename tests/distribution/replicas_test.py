@@ -44,6 +44,14 @@ def assert_same_training(one, many):
     assert one["evaluated_loss"] < 1.8 < np.log(10)
 
 
+def assert_same_pairs(one, many):
+    """19 batches of a plain model: nine pairs, and a first half that is stored."""
+    assert many["pair_iterations"] == 9
+    for prefix in ("pair", "stored"):  # what is stored is the sum over all replicas
+        assert_same_arrays(one, many, prefix)
+    assert max(np.abs(a).max() for a in arrays(many, "stored")) > 0.01
+
+
 def assert_measured_on_local_halves(results, replicas):
     """N of each replica's halves is that of B / replicas examples; both are averaged."""
     shares = np.split(results["measured_gradients"], replicas if IS_TENSORFLOW else 1)
@@ -54,12 +62,13 @@ def assert_measured_on_local_halves(results, replicas):
 
 
 def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
-    parts = (on_replicas.fitted, on_replicas.resident)
+    parts = (on_replicas.fitted, on_replicas.resident, on_replicas.paired)
     one = {name: value for part in parts for name, value in part().items()}
     names = [part.__name__ for part in parts]
     names += ["sampled", "refused", "advised", "measured"]
     two = on_replicas.on_replicas(2, tmp_path / "two.npz", *names)
     assert_same_training(one, two)
+    assert_same_pairs(one, two)
     assert_measured_on_local_halves(two, 2)
     # The data set counts its epochs as it does without a strategy.
     for a, b in zip(arrays(two, "sampled"), arrays(two, "by_array"), strict=True):
@@ -96,11 +105,7 @@ def test_training(results, count):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 def test_plain_model_pairs_batches(results, count):
-    # 19 batches: nine pairs and a first half that is stored, the sum over all replicas.
-    assert results[count]["pair_iterations"] == 9
-    assert_same_arrays(results[1], results[count], "pair")
-    assert_same_arrays(results[1], results[count], "stored")
-    assert max(np.abs(a).max() for a in arrays(results[count], "stored")) > 0.01
+    assert_same_pairs(results[1], results[count])
 
 
 @pytest.mark.slow
