@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import math
 import pathlib
 import re
 
@@ -84,6 +85,19 @@ def test_defaults_are_stated(name):
     optional = [p.name for p in parameters(OWN[name]) if p.default is not p.empty]
     silent = [n for n in optional if "Defaults to" not in " ".join(documented[n].split())]
     assert silent == []
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if not is_record(OWN[name])])
+def test_stated_defaults_are_those_of_the_signature(name):
+    documented, differing = documented_arguments(OWN[name]), {}
+    for parameter in parameters(OWN[name]):
+        text = " ".join(documented[parameter.name].split())
+        stated = re.search(r"Defaults to `([^`]*)`", text)
+        # Some are stated in words, such as powers of 2.
+        if parameter.default is not parameter.empty and stated:
+            if eval(stated[1], {"sqrt": math.sqrt}) != parameter.default:
+                differing[parameter.name] = (parameter.default, stated[1])
+    assert differing == {}
 
 
 @pytest.mark.parametrize("name", OWN)

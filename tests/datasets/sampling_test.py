@@ -50,7 +50,8 @@ def test_rows_do_not_depend_on_chunks(mode, n, batch_size):
         np.testing.assert_array_equal(other.rows(start, stop), whole[start:stop])
     for step in (0, 57, 199):
         np.testing.assert_array_equal(other.rows(step, step + 1)[0], whole[step])
-    assert other.rows(40, 40).shape == (0, 2 * batch_size)
+    nothing = other.rows(40, 40)
+    assert nothing.shape == (0, 2 * batch_size) and nothing.dtype == np.int32
 
 
 @pytest.mark.parametrize("mode", [m for m in SAMPLING_MODES if m != FIXED_ORDER])
@@ -203,8 +204,9 @@ def test_modes_with_an_sde_do_not_warn(mode):
     [(SHUFFLED_EPOCHS, "reference run is SVAG\\(1\\)"), (FIXED_ORDER, "estimate nothing")],
 )
 def test_modes_without_an_sde_warn(mode, why):
-    with pytest.warns(UserWarning, match=f"sampling='{mode}'.*{why}.*with_replacement"):
+    with pytest.warns(UserWarning, match=f"sampling='{mode}'.*{why}.*with_replacement") as told:
         Sampler(100, 8, mode)
+    assert told[0].filename == __file__  # Python names the line of the user
 
 
 def test_two_shuffled_streams_are_refused():

@@ -14,6 +14,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NUM_TRAIN, B, STEPS, ELL = 320, 8, 100, 4.0
 FROZEN_STEPS, FROZEN_CHUNK = 500, 10
+NOISE = ("gradient_noise", "gradient_signal", "noise_to_signal")
 
 
 def on_replicas(replicas, path, *parts):
@@ -261,6 +262,21 @@ def frozen():
         "noise": [log["gradient_noise"] for log in logs],
         "signal": [log["gradient_signal"] for log in logs],
     }
+
+
+def measured():
+    """N and G of a step of a linear model without bias, and what they are computed from."""
+    import keras_svag
+
+    rng = np.random.default_rng(6)
+    x, y, kernel = rng.normal(size=(2 * B, 3)), rng.normal(size=(2 * B, 1)), np.ones((3, 1))
+    model = keras_svag.SVAGSequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([kernel])
+    is_jax = keras.backend.backend() == "jax"
+    model.compile(keras_svag.SVAG(0.1, ell=ELL), "mse", jit_compile=is_jax)
+    logs = model.fit(x, y, 2 * B, verbose=0, shuffle=False).history
+    gradients = 2 * x * (x @ kernel - y)
+    return {"measured": [logs[name][0] for name in NOISE], "measured_gradients": gradients}
 
 
 def advised():

@@ -11,7 +11,6 @@ from tests.noise.problem import estimates, exact
 IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
 # Sums of floats in another order: some 1e-7 a step, over 100 steps.
 CLOSE = {"rtol": 0, "atol": 1e-5}
-NOISE = ("gradient_noise", "gradient_signal", "noise_to_signal")
 
 
 def arrays(results, prefix):
@@ -34,7 +33,7 @@ def assert_same_training(one, many):
             key = f"{prefix}_{name}"
             np.testing.assert_allclose(many[key], one[key], **CLOSE, err_msg=key)
     # The logs are those of all replicas, whichever way the steps were taken.
-    for name in NOISE:
+    for name in on_replicas.NOISE:
         fit, resident = many[f"fit_{name}"], many[f"resident_{name}"]
         np.testing.assert_allclose(fit, resident, rtol=1e-4, err_msg=name)
         if not IS_TENSORFLOW:  # there they come from the local halves
@@ -64,13 +63,32 @@ def check_noise_of_a_train_step_of_its_own(two):
     np.testing.assert_allclose([two[f"hand_{name}"] for name in names], expected, rtol=1e-6)
 
 
+def assert_same_pairs(one, many):
+    """19 batches of a plain model: nine pairs, and a first half that is stored."""
+    assert many["pair_iterations"] == 9
+    for prefix in ("pair", "stored"):  # what is stored is the sum over all replicas
+        assert_same_arrays(one, many, prefix)
+    assert max(np.abs(a).max() for a in arrays(many, "stored")) > 0.01
+
+
+def assert_measured_on_local_halves(results, replicas):
+    """N of each replica's halves is that of B / replicas examples; both are averaged."""
+    shares = np.split(results["measured_gradients"], replicas if IS_TENSORFLOW else 1)
+    halves = [(share[0::2].mean(axis=0), share[1::2].mean(axis=0)) for share in shares]
+    noise = np.mean([np.sum((g1 - g2) ** 2) / 2 for g1, g2 in halves]) / len(shares)
+    signal = np.mean([g1 @ g2 for g1, g2 in halves])
+    np.testing.assert_allclose(results["measured"], [noise, signal, noise / signal], rtol=1e-5)
+
+
 def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
-    parts = (on_replicas.fitted, on_replicas.resident)
+    parts = (on_replicas.fitted, on_replicas.resident, on_replicas.paired)
     one = {name: value for part in parts for name, value in part().items()}
     names = [part.__name__ for part in parts]
-    names += ["sampled", "refused", "advised", "own_step", "noise_of_replicas"]
+    names += ["sampled", "refused", "advised", "measured", "own_step", "noise_of_replicas"]
     two = on_replicas.on_replicas(2, tmp_path / "two.npz", *names)
     assert_same_training(one, two)
+    assert_same_pairs(one, two)
+    assert_measured_on_local_halves(two, 2)
     # The data set counts its epochs as it does without a strategy.
     for a, b in zip(arrays(two, "sampled"), arrays(two, "by_array"), strict=True):
         np.testing.assert_allclose(a, b, **CLOSE)
@@ -107,11 +125,7 @@ def test_training(results, count):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 def test_plain_model_pairs_batches(results, count):
-    # 19 batches: nine pairs and a first half that is stored, the sum over all replicas.
-    assert results[count]["pair_iterations"] == 9
-    assert_same_arrays(results[1], results[count], "pair")
-    assert_same_arrays(results[1], results[count], "stored")
-    assert max(np.abs(a).max() for a in arrays(results[count], "stored")) > 0.01
+    assert_same_pairs(results[1], results[count])
 
 
 @pytest.mark.slow

@@ -96,6 +96,25 @@ def test_amplified_hyperparameters_follow_the_rule():
     np.testing.assert_allclose(steps(optimizer, gradients), plain, rtol=0, atol=20 * 4 * 6e-8)
 
 
+def test_decay_rates_may_scale_by_a_power():
+    class Averaging(keras.optimizers.Adam):
+        pass
+
+    class SVAGAveraging(AmplificationMixin, Averaging):
+        scaling_rule = ScalingRule(
+            "mine", {"learning_rate": 1.0, "weight_decay": 0.0}, {"beta_1": 0.5, "beta_2": 1.0}
+        )
+
+        def __init__(self, learning_rate=0.01, ell=1.0, **kwargs):
+            super().__init__(learning_rate, **kwargs)
+            self._init_amplification(ell)
+
+    rates = SVAGAveraging(ell=16, beta_1=0.5, beta_2=0.75).amplified_hyperparameters
+    assert (rates["beta_1"], rates["beta_2"]) == (1 - 0.5 / 4, 1 - 0.25 / 16)
+    scaled = scale_optimizer(Averaging(beta_1=0.875, beta_2=0.984375), 16)
+    assert (scaled.beta_1, scaled.beta_2) == (0.5, 0.75)
+
+
 def test_serialization_round_trip(tmp_path):
     inputs = keras.Input((3,))
     model = keras_svag.SVAGModel(inputs, keras.layers.Dense(1)(inputs))

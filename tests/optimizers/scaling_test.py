@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 import keras_svag
 from keras_svag import scale_optimizer
+from keras_svag.optimizers.replaced import DecayRate
 from keras_svag.optimizers.scaling import find_rule, max_kappa
+from keras_svag.theory.scaling_rules import ScalingRule
 
 OPTIMIZERS = {
     "sgd": (keras.optimizers.SGD, keras_svag.SVAG, {}),
@@ -186,16 +188,48 @@ def test_rules_that_do_not_fit():
         ValueError, match="`rule` for SGD must be 'auto' or .*Received: rule='cubic'"
     ):
         scale_optimizer(make("sgd"), 2, rule="cubic")
+    with pytest.raises(ValueError, match="SGD with momentum must be 'auto' or .*'heavy_ball'"):
+        scale_optimizer(make("momentum"), 2, rule="cubic")
     with pytest.raises(ValueError, match="`rule` for Adam must be 'auto' or one of 'square_root'"):
         scale_optimizer(make("adam"), 2, rule="linear")
     with pytest.raises(
         ValueError, match="`optimizer` must be an instance of SGD, .*Received: optimizer="
-    ):
+    ) as error:
         scale_optimizer(keras.optimizers.Optimizer(0.1), 2)
+    assert "Lion" in str(error.value) and "Adamax" not in str(error.value)
     with pytest.raises(ValueError, match="`kappa` must be a finite number > 0. Received: kappa=0"):
         scale_optimizer(make("sgd"), 0)
     with pytest.raises(ValueError, match="`optimizer.learning_rate` must be a number.*Received"):
         scale_optimizer(keras.optimizers.SGD(lambda: 0.1), 2)
+
+
+def test_limit_of_a_rule_is_that_of_its_own_decay_rates():
+    class TwoRules(keras.optimizers.Adam):
+        powers = {"learning_rate": 1.0, "weight_decay": 0.0}
+        rules = (ScalingRule("one", powers, ("beta_1",)), ScalingRule("two", powers, ("beta_2",)))
+        scaling_rule = staticmethod(lambda _: TwoRules.rules)
+
+    assert scale_optimizer(TwoRules(beta_2=0.99), 50, "two").beta_2 == pytest.approx(0.5)
+    for rule, limit in (("one", "10 for beta_1=0.9"), ("two", "100 for beta_2=0.99")):
+        with pytest.raises(ValueError, match=f"`kappa` must be below {limit}: "):
+            scale_optimizer(TwoRules(beta_2=0.99), 200, rule)
+
+
+def test_number_minus_a_decay_rate():
+    # Keras says 1 - b; the digits of 1 - b are there, whatever the number.
+    rate = DecayRate(1.0, 1e-9)
+    assert (1 - rate, 3 - rate) == (1e-9, 2 + 1e-9)
+
+
+@pytest.mark.requires_tensorflow
+def test_tensor_of_a_decay_rate_has_the_dtype_that_is_asked_for():
+    import tensorflow as tf
+
+    rate = DecayRate(tf.constant(0.75), tf.constant(0.25))
+    for dtype in ("float32", "float64", "bfloat16"):
+        tensor = tf.convert_to_tensor(rate, dtype)
+        assert tensor.dtype == dtype and float(tensor) == 0.75
+    assert tf.convert_to_tensor(rate).dtype == "float32"
 
 
 @pytest.mark.parametrize("optimizer", ["adam", keras.optimizers.Adam, None], ids=str)
@@ -326,6 +360,7 @@ def test_averages_of_weights_scale_with_the_batch():
     scaled = scale_optimizer(optimizer, 4)
     np.testing.assert_allclose(scaled.ema_momentum, 0.99**4, rtol=1e-12)
     assert scaled.ema_overwrite_frequency == 25
+    assert scale_optimizer(scaled, 100).ema_overwrite_frequency == 1  # not 0.25
     # Nothing limits kappa, not even 1 / (1 - m); m = 0 and m = 1 stay.
     for rate in (0.0, 0.9, 1.0):
         assert max_kappa(averaging(rate)) == np.inf

@@ -146,6 +146,7 @@ def test_learning_rate_stays_on_the_scale_of_sgd():
 
 
 def test_ell_can_be_assigned():
+    assert SVAG(1.0, ell=7.3).ell == 7.3  # not the nearest float32
     optimizer = SVAG(1.0, ell=1)
     optimizer.ell = 7.3
     assert optimizer.ell == 7.3
@@ -447,14 +448,33 @@ def test_loss_scaling_skips_a_bad_half_and_pairs_the_next():
     np.testing.assert_allclose(weights[0].numpy(), [1.0 - 0.05], rtol=1e-6)
 
 
-def test_coefficients_are_float32_also_where_floatx_is_not():
-    keras.config.set_floatx("bfloat16")
+@pytest.mark.parametrize(
+    ("floatx", "dtype", "rtol"),
+    [
+        ("bfloat16", "float32", 1e-6),  # bfloat16 would be off by up to 2^-9
+        pytest.param("float64", "float64", 1e-12, marks=pytest.mark.requires_tensorflow),
+    ],
+)
+def test_coefficients_are_in_floatx_but_at_least_float32(floatx, dtype, rtol):
+    keras.config.set_floatx(floatx)
     try:
         optimizer = SVAG(0.5, ell=64)
-        weight = keras.Variable(np.zeros(1, "float32"), dtype="float32")
-        apply_all(optimizer, [weight], [[np.array([1.0], "float32")], [np.zeros(1, "float32")]])
+        weight = keras.Variable(np.zeros(1, dtype), dtype=dtype)
+        apply_all(optimizer, [weight], [[np.array([1.0], dtype)], [np.zeros(1, dtype)]])
     finally:
         keras.config.set_floatx("float32")
     r1, _ = keras_svag.svag_coefficients(64)
-    # bfloat16 would be off by up to 2^-9.
-    np.testing.assert_allclose(weight.numpy(), [-0.5 / 64 * r1], rtol=1e-6)
+    np.testing.assert_allclose(weight.numpy(), [-0.5 / 64 * r1], rtol=rtol)
+
+
+def test_gradients_of_pure_bfloat16_are_weighted_in_float32():
+    # r1 = 6.13 has no place in 8 bits: equal halves would not give the gradient itself.
+    optimizer = SVAG(64.0, ell=64)
+    weight = keras.Variable(np.zeros(1), dtype="bfloat16")
+    one = keras.ops.ones(1, "bfloat16")
+    for _ in range(2):
+        optimizer.apply([one], [weight])
+    assert float(weight[0]) == -1.0
+    [combined] = optimizer.combine([one], [0 * one])
+    r1, _ = keras_svag.svag_coefficients(64)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(combined), [r1], rtol=1e-6)
