@@ -6,8 +6,7 @@ import json
 import pytest
 
 from tests.mutation.mutations import Mutants
-from tests.mutation.run import PACKAGE
-from tests.mutation.table import EQUIVALENT
+from tests.mutation.run import EQUIVALENT, PACKAGE
 
 LISTED = json.loads(EQUIVALENT.read_text("utf-8"))
 

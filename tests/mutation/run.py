@@ -13,31 +13,24 @@ makes the table.
 """
 
 import argparse
-import contextlib
 import functools
 import gc
-import importlib.abc
-import importlib.util
 import json
-import os
 import pathlib
-import pickle
 import random
-import signal
 import sys
-import tempfile
 import threading
 import time
-import traceback
 import types
 
 import pytest
 from _pytest.runner import runtestprotocol
 
+from tests.mutation.forks import ROOT, import_anew, in_fork
 from tests.mutation.mutations import Mutants
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "keras_svag"
+EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.json")
 CACHED = functools._lru_cache_wrapper
 # Capturing, tracebacks and looking for garbage would take most of the time.
 QUIET = ("-q", "-s", "--tb=native", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
@@ -72,11 +65,16 @@ class MutationRun:
         if self._options.sample:
             rng = random.Random(f"{self._options.seed}/{name}")
             chosen = sorted(rng.sample(chosen, min(self._options.sample, len(chosen))))
+        equivalent = json.loads(EQUIVALENT.read_text("utf-8")).get(name, {})
         done = {
             row["key"]
             for row in read_results(self._options.results)
             if row["file"] == name
-            and not (self._options.again and row["outcome"] in (SURVIVED, NOT_RUN))
+            and (
+                not self._options.again
+                or row["outcome"] not in (SURVIVED, NOT_RUN)
+                or row["key"] in equivalent
+            )
         }
         for number in chosen:
             if mutants.keys[number] in done:
@@ -152,47 +150,6 @@ class FastestFirst:
     def pytest_runtest_logreport(self, report):
         if report.failed:
             self.failed = report.nodeid
-
-
-def in_fork(run, timeout=3600.0):
-    """Returns what `run()` returns in a fork of this process, whose output is lost."""
-    with tempfile.TemporaryDirectory() as folder:
-        answer = pathlib.Path(folder, "answer")
-        process = os.fork()
-        if not process:
-            try:
-                os.setpgrp()
-                os.environ["TMPDIR"] = tempfile.tempdir = folder
-                for stream in (1, 2):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-                answer.write_bytes(pickle.dumps((run(), None)))
-            except BaseException:  # also pytest's own, and SystemExit
-                answer.write_bytes(pickle.dumps((None, traceback.format_exc())))
-            finally:
-                os._exit(0)
-        try:
-            wait(process, time.monotonic() + timeout)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process, signal.SIGKILL)
-        if not answer.exists():
-            raise ChildProcessError("ended by a signal")
-        result, error = pickle.loads(answer.read_bytes())
-        if error:
-            raise ChildProcessError(error)
-        return result
-
-
-def wait(process, end):
-    """Waits for the end of a child; a `TimeoutError` if it is too late."""
-    pause = 0.002
-    while os.waitpid(process, os.WNOHANG) == (0, 0):
-        if time.monotonic() > end:
-            os.killpg(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            raise TimeoutError
-        time.sleep(pause)
-        pause = min(1.5 * pause, 0.2)
 
 
 def run_tests(items):
@@ -271,32 +228,6 @@ def functions_of_the_package():
                 key = code.co_filename, code.co_qualname, code.co_firstlineno
                 found.setdefault(key, []).append(function)
     return found
-
-
-def import_anew(file, code):
-    """Forgets the package and the tests, of which one file will have other code."""
-    parts = file.relative_to(ROOT).with_suffix("").parts
-    changed = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-    class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-        def find_spec(self, name, path=None, target=None):
-            if name != changed:
-                return None
-            places = [str(file.parent)] if parts[-1] == "__init__" else None
-            return importlib.util.spec_from_file_location(
-                name, file, loader=self, submodule_search_locations=places
-            )
-
-        def create_module(self, spec):
-            return None
-
-        def exec_module(self, module):
-            exec(code, vars(module))
-
-    sys.meta_path.insert(0, Loader())
-    for name in list(sys.modules):
-        if name.partition(".")[0] in ("keras_svag", "tests") and "mutation" not in name:
-            del sys.modules[name]
 
 
 def read_results(path):

@@ -9,12 +9,10 @@ They are not counted. Of a sample the share has its 95 % interval, by Wilson.
 import argparse
 import json
 import math
-import pathlib
 
 from tests.mutation.mutations import Mutants
-from tests.mutation.run import NOT_RUN, PACKAGE, SURVIVED, read_results
+from tests.mutation.run import EQUIVALENT, NOT_RUN, PACKAGE, SURVIVED, read_results
 
-EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.json")
 HEAD = """\
 | file | mutants | run | equivalent | noticed | survived | share |
 |---|---|---|---|---|---|---|"""
