@@ -31,8 +31,9 @@ def stream(metric, optimizer, gradients, sizes, weight):
         optimizer.apply(values, [weight])
 
 
-@pytest.mark.parametrize("examples, count", [(1, 2), (1, 3), (2, 2)])
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    "examples, count, streamed", [(1, 2, True), (1, 2, False), (1, 3, False), (2, 2, False)]
+)
 def test_p5_unbiased_over_all_micro_batches(examples, count, streamed):
     # Every draw with replacement of `count` micro-batches from three examples, once each.
     table = TABLE[:3]
@@ -57,13 +58,13 @@ def test_p5_unbiased_over_all_micro_batches(examples, count, streamed):
     assert found["noise_scale"] == pytest.approx(noise / signal, rel=1e-5)
 
 
-@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("count", [2, 5])
 def test_p8_one_after_another_is_all_at_once(count):
     rng = np.random.default_rng(0)
     weight = keras.Variable(np.zeros(5, "float32"))
     once, streamed = GradientNoiseScale(), GradientNoiseScale()
     optimizer = accumulating(count, [weight])
-    for _ in range(4):
+    for _ in range(2):
         # A mean far from zero: a difference of large sums of squares would lose digits.
         gradients = 100 + rng.normal(size=(count, 5))
         once.update_state([[np.float32(g)] for g in gradients], 4)
