@@ -68,7 +68,7 @@ def test_config_and_environment(study):
     got = load(workdir / "config.json")
     assert got.pop("sha256")
     wanted = json.loads(expected.to_json())
-    for other in ("linear_scaling", "noisy_gradient_descent", "train"):
+    for other in ("branched_batch_size", "linear_scaling", "noisy_gradient_descent", "train"):
         del wanted[other]
     wanted["optimizer"] = {"name": "SVAG"}  # without what is not set, or of other schedules
     wanted["schedule"] = {"name": "step", "decay_at": [0.8], "decay_factor": 0.1}
