@@ -24,7 +24,6 @@ import time
 import types
 
 import pytest
-from _pytest.runner import runtestprotocol
 
 from tests.mutation.forks import ROOT, import_anew, in_fork
 from tests.mutation.mutations import Mutants
@@ -155,9 +154,15 @@ class FastestFirst:
 def run_tests(items):
     """Runs tests until one fails, and returns its name; `None` if all pass."""
     for item, next_item in zip(items, [*items[1:], None]):
-        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=next_item)):
+        if any(report.failed for report in run_test(item, next_item)):
             return item.nodeid
     return None
+
+
+def run_test(item, next_item):
+    """Runs a test and returns the reports of its set-up, call and teardown."""
+    runner = item.config.pluginmanager.get_plugin("runner")
+    return runner.runtestprotocol(item, log=False, nextitem=next_item)
 
 
 def trace(items, caches):
@@ -189,7 +194,7 @@ def trace(items, caches):
         called.clear()
         started = time.process_time()
         sys.setprofile(profile)
-        reports = runtestprotocol(item, log=False, nextitem=next_item)
+        reports = run_test(item, next_item)
         sys.setprofile(None)
         seconds.append(time.process_time() - started)
         if any(report.failed for report in reports):

@@ -234,7 +234,6 @@ def test_ratio_of_means_of_large_numbers():
     interval = ratio_of_means([2e70, 2.2e70, 2.1e70], [1e70, 1.2e70, 1.1e70])
     smaller = ratio_of_means([2.0, 2.2, 2.1], [1.0, 1.2, 1.1])
     np.testing.assert_allclose(interval_of(interval), interval_of(smaller), rtol=1e-6)
-    assert ratio_of_means([2e200, 3e200], [1e200, 1e200]).mean == pytest.approx(2.5)
 
 
 def test_ratio_of_means_with_a_denominator_of_zero():
