@@ -12,8 +12,7 @@ def densify(gradient):
 def cond(condition, true_fn, false_fn, variables):
     """Calls one of two functions that assign `variables`; also inside a replica."""
     del variables
-    context = tf.distribute.get_replica_context()
-    if context is None or tf.__internal__.distribute.strategy_supports_no_merge_call():
+    if tf.__internal__.distribute.strategy_supports_no_merge_call():
         ops.cond(condition, true_fn, false_fn)
         return
 
@@ -27,6 +26,7 @@ def cond(condition, true_fn, false_fn, variables):
         tf.cond(condition, lambda: call_in_replicas(true_fn), lambda: call_in_replicas(false_fn))
 
     # Assigning synchronizes replicas, which is not allowed inside a branch of a single replica.
+    context = tf.distribute.get_replica_context()
     context.merge_call(cross_replica_cond, args=(condition, true_fn, false_fn))
 
 

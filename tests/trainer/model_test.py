@@ -641,6 +641,15 @@ def test_k4_svag_inside_another_optimizer_is_refused(kind):
         model.fit(*data(8), batch_size=8, verbose=0)
 
 
+@pytest.mark.requires_tensorflow
+def test_k4_svag_inside_another_optimizer_is_refused_in_a_loop_of_ones_own():
+    # `fit` has built the optimizer before; only then it has chosen optimizers by variable.
+    model = from_keras(tanh_net())
+    model.compile(keras.optimizers.MultiOptimizer(lambda _: SVAG(0.1, ell=2)), cross_entropy())
+    with pytest.raises(ValueError, match="`optimizer` must not.*Received: MultiOptimizer.*single"):
+        model.train_step(data(8))
+
+
 def test_k4_other_optimizers_inside_another_one_take_the_step_of_the_whole_batch():
     x, y = data(8)
     ends = []

@@ -10,6 +10,7 @@ from keras_svag.datasets import SampledBatches, digits
 from keras_svag.models import mlp
 from keras_svag.theory import RunningMeans, correct_noise, correct_signal, weight_norm_imbalance
 from keras_svag.trainer.noise import (
+    GradientStatistics,
     measure_by_layer,
     noise_and_signal,
     noise_and_signal_by_name,
@@ -324,6 +325,14 @@ def test_layers_need_two_halves():
         ValueError, match="`batches` must contain batches of 2B examples.*a batch of 7 examples"
     ):
         measure_by_layer(model, [(x[:7], y[:7])])
+
+
+def test_steps_that_are_not_finite_are_left_out():
+    statistics = GradientStatistics()
+    for noise, signal, weight in ((4, 1, 3), (np.inf, 1, 5), (1, np.nan, 5), (0, 5, 1), (9, 9, 0)):
+        statistics.update_state(float(noise), float(signal), float(weight))
+    logs = {name: float(value) for name, value in statistics.result().items()}
+    assert logs == {"gradient_noise": 3.0, "gradient_signal": 2.0, "noise_to_signal": 1.5}
 
 
 # Weights and gradients.
