@@ -216,7 +216,8 @@ class ScaledSchedule(ScheduleWrapper):
         whole = math.floor(self.time + 1e-6)
         fraction = max(self.time - whole, 0.0)
         inner = ops.floor(since / self.time_scale * (1.0 + ROUNDING) + fraction)
-        return self.factor * self.schedule(ops.cast(inner, "int32") + whole)
+        # A new optimizer of this schedule begins before `step`, but no schedule before its own 0.
+        return self.factor * self.schedule(ops.maximum(ops.cast(inner, "int32") + whole, 0))
 
     def time_at(self, step):
         """Returns the step of the inner schedule that belongs to `step`, as a float."""

@@ -203,6 +203,8 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         """Takes a reading if one is due."""
         if self._recorder.is_due(batch):
+            if self._recorder.watch is not None:
+                self._recorder.watch.go_on()
             num_batches = (self.params or {}).get("steps")
             self._recorder.read(self.model, self._optimizer, batch, num_batches)
 

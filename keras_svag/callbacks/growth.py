@@ -7,13 +7,12 @@ import keras
 from keras_svag.optimizers import scaling
 from keras_svag.optimizers.growth import (
     grow_optimizer,
-    mark_batch_size,
-    marked_batch_size,
     restore_snapshot,
     schedule_step,
     set_hyperparameters,
     snapshot,
 )
+from keras_svag.optimizers.scaling import mark_batch_size, marked_batch_size
 from keras_svag.optimizers.state import check_can_grow
 from keras_svag.trainer.record import GrowthRecord, record_of
 

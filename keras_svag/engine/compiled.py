@@ -99,13 +99,13 @@ class CompiledTraining:
         rate = _keras.get_learning_rate(optimizer)
         # Rates and amplification are those of this batch size.
         kept = {id(v) for v in (optimizer.iterations, rate, *optimizer._amplified.values())}
-        # While `iterations` is 0, as now, these leave out the bias: an average of kappa times fewer
-        # gradients, each of kappa times the weight, has nearly the same after `step`.
-        factors = {id(v): f for v, f in state_factors(optimizer, kappa, self.recipe.rule)}
         for variable, value in zip(self.model.optimizer.variables, state["optimizer"], strict=True):
             if id(variable) not in kept:
-                factor = factors.get(id(variable), 1.0)
-                variable.assign(value if factor == 1.0 else value * factor)
+                variable.assign(value)
+        # While `iterations` is 0, as now, these leave out the bias: an average of kappa times fewer
+        # gradients, each of kappa times the weight, has nearly the same after `step`.
+        for variable, factor in state_factors(optimizer, kappa, self.recipe.rule):
+            variable.assign(variable * factor)
         optimizer.iterations.assign(step)
         self.restore(state | {"optimizer": values_of(self.model.optimizer.variables)})
 

@@ -60,11 +60,11 @@ def make_hook(optimizer, measure):
     """Returns an `apply` that measures before it applies."""
     apply = optimizer.apply
 
-    def hook(gradients, trainable_variables=None):
-        gradients = list(gradients)
+    def hook(grads, trainable_variables=None):  # named as in Keras: they may be keywords
+        grads = list(grads)
         weights = None if trainable_variables is None else list(trainable_variables)
-        measure(gradients, weights)
-        return apply(gradients, weights)
+        measure(grads, weights)
+        return apply(grads, weights)
 
     return hook
 

@@ -69,6 +69,11 @@ class Watch:
         model.train_function = self._watched
         self._sums.reset()
 
+    def go_on(self):
+        """Measures again if the train function was made anew, as when the batch grows."""
+        if not isinstance(self._model.train_function, _TrainFunction):
+            self.begin()
+
     def end(self):
         """Gives the model its own train function back."""
         if self._model.train_function is self._watched:

@@ -1,7 +1,5 @@
 """Moves an optimizer to a larger batch in the middle of a run, in place."""
 
-import re
-
 from keras import ops
 
 from keras_svag import _keras
@@ -10,22 +8,6 @@ from keras_svag.optimizers.scaling import find_rule, scaled_hyperparameters
 from keras_svag.optimizers.state import state_factors
 from keras_svag.schedules import LearningRateSchedule, continue_schedule
 from keras_svag.theory.scaling_rules import AUTO, scale_factor
-
-# The name is the only part of every config that Keras leaves to the user: a saved optimizer tells
-# by it that its hyperparameters are already those of a larger batch.
-_MARKED = re.compile(r"(?P<name>.*)_batch_size_(?P<size>\d+)")
-
-
-def marked_batch_size(optimizer):
-    """Returns the batch size to which the hyperparameters belong, `None` if nothing is said."""
-    match = _MARKED.fullmatch(optimizer.name)
-    return int(match["size"]) if match else None
-
-
-def mark_batch_size(optimizer, size):
-    """Notes in the name of an optimizer to which batch size its hyperparameters belong."""
-    match = _MARKED.fullmatch(optimizer.name)
-    optimizer.name = f"{match['name'] if match else optimizer.name}_batch_size_{size}"
 
 
 def schedule_step(optimizer):
@@ -44,8 +26,7 @@ def grow_optimizer(optimizer, kappa, rule=AUTO):
         power = find_rule(optimizer, rule).powers["learning_rate"]
         rate.assign(rate * scale_factor(kappa, power))
     for variable, factor in factors:
-        if factor != 1.0:
-            variable.assign(variable * factor)
+        variable.assign(variable * factor)
     return is_changed
 
 

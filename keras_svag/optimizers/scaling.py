@@ -1,6 +1,7 @@
 """Applies the rules of `keras_svag.theory.scaling_rules` to Keras optimizers."""
 
 import math
+import re
 
 import keras
 
@@ -16,6 +17,21 @@ from keras_svag.theory.scaling_rules import (
 )
 
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+# The name is the only part of every config that Keras leaves to the user: a saved optimizer tells
+# by it that its hyperparameters are already those of a larger batch.
+_MARKED = re.compile(r"(?P<name>.*)_batch_size_(?P<size>\d+)")
+
+
+def marked_batch_size(optimizer):
+    """Returns the batch size to which the hyperparameters belong, `None` if nothing is said."""
+    match = _MARKED.fullmatch(optimizer.name)
+    return int(match["size"]) if match else None
+
+
+def mark_batch_size(optimizer, size):
+    """Notes in the name of an optimizer to which batch size its hyperparameters belong."""
+    match = _MARKED.fullmatch(optimizer.name)
+    optimizer.name = f"{match['name'] if match else optimizer.name}_batch_size_{size}"
 
 
 def find_rule(optimizer, rule=AUTO):
@@ -139,7 +155,10 @@ def scale_optimizer(
         inner = scale_optimizer(optimizer.inner_optimizer, kappa, rule, keep_epochs)
         return type(optimizer)(inner, optimizer.initial_scale, optimizer.dynamic_growth_steps)
     scaled = scaled_hyperparameters(optimizer, kappa, rule, keep_epochs)
-    return type(optimizer).from_config({**registry.live_config(optimizer), **scaled})
+    config = registry.live_config(optimizer)
+    if marked_batch_size(optimizer) is not None:  # they are those of another one now
+        config["name"] = _MARKED.fullmatch(optimizer.name)["name"]
+    return type(optimizer).from_config({**config, **scaled})
 
 
 def scaled_hyperparameters(optimizer, kappa, rule=AUTO, keep_epochs=True):

@@ -43,6 +43,13 @@ def _powers_of(optimizer):
     """Returns a dict from the names of state attributes to pairs as in `POWERS`."""
     cls = type(optimizer)
     if hasattr(cls, "state_powers"):
+        missing = [name for name in cls.state_powers if not hasattr(optimizer, name)]
+        if missing and optimizer.built:
+            raise ValueError(
+                "`state_powers` must have the names of attributes of the optimizer. Received: "
+                f"state_powers={cls.state_powers!r}, but {cls.__name__} has no {missing[0]!r}. "
+                "Correct the name."
+            )
         return {name: (power, None) for name, power in cls.state_powers.items()}
     names = [base.__name__ for base in cls.__mro__ if base.__module__.startswith("keras.")]
     if any(name in COUNTING_STEPS for name in names):
@@ -65,6 +72,7 @@ def _powers_of(optimizer):
 def state_factors(optimizer, kappa, rule=AUTO):
     """Returns pairs of a state variable and the factor to multiply it by, before kappa applies."""
     factors = []
+    averages = getattr(optimizer, "_average_gradients", None)  # of centered RMSprop
     for name, (power, rate) in _powers_of(optimizer).items():
         for index, variable in enumerate(getattr(optimizer, name, None) or []):
             if variable is None:  # Keras has no state for this weight
@@ -72,8 +80,19 @@ def state_factors(optimizer, kappa, rule=AUTO):
             of_adam = name == "momentums" and _is_adam_weight(optimizer, index)
             own_power, own_rate = (0, "adam_beta_1") if of_adam else (power, rate)
             factor = scale_factor(kappa, own_power) * _bias_ratio(optimizer, own_rate, kappa, rule)
+            if name == "_velocities" and averages:
+                factor = _factor_of_variance(variable, averages[index], factor)
             factors.append((variable, factor))
     return factors
+
+
+def _factor_of_variance(square, average, factor):
+    """Returns the factor on an average of squares that multiplies the variance by `factor`."""
+    # What stays is the square of the average: less than that, and Keras takes a negative root.
+    square, signal = ops.convert_to_tensor(square), ops.square(average)
+    scaled = signal + factor * ops.maximum(square - signal, 0.0)
+    is_positive = square > 0
+    return ops.where(is_positive, scaled / ops.where(is_positive, square, 1.0), 1.0)
 
 
 def _is_adam_weight(optimizer, index):

@@ -35,6 +35,10 @@ class GrowthRecord(_keras.KerasSaveable):
         # Keras has a list of what an object that is saved may be; a loss is saved as it is.
         return "Loss"
 
+    def __reduce__(self):
+        # The base class would write a file, as of a model.
+        return type(self), (), vars(self)
+
     def save_own_variables(self, store):
         """Writes the record into the entry of a file."""
         if self.sizes:

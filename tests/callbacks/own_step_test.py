@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_svag
-from keras_svag.callbacks import BatchSizeAdvisor
+from keras_svag.callbacks import BatchSizeAdvisor, BatchSizeSchedule
 from keras_svag.datasets import SampledBatches
 from tests.noise.problem import IS_JAX, KERNEL, OwnStep, X, Y, exact, own_model
 
@@ -100,6 +100,36 @@ def test_p5_mixed_precision_measures_what_float32_does():
         assert (np.abs(mean - other)[columns] < error[columns]).all()
     if not IS_JAX:
         np.testing.assert_array_less(np.abs(found[0][0] - exact()), 3 * found[0][1])
+
+
+def test_p5_advice_goes_on_when_the_batch_grows():
+    # Hyperparameters of Adam change, and the train function is made anew.
+    for order in (1, -1):
+        model = own_model(keras.optimizers.Adam(0.01, gradient_accumulation_steps=2))
+        advisor = BatchSizeAdvisor(verbose=0)
+        schedule = BatchSizeSchedule(4, 2, at=[2], verbose=0)
+        data = schedule.batches(SampledBatches(X, Y, 4))
+        logs = model.fit(data, epochs=4, verbose=0, callbacks=[schedule, advisor][::order]).history
+        assert [advice.batch_size for advice in advisor.history] == [16, 16, 32, 32]
+        assert len(logs["noise_scale"]) == 4
+        assert advisor.history[-1].steps[1] == int(model.optimizer.iterations)
+
+
+@pytest.mark.skipif(IS_JAX, reason="`stateless_apply` on JAX")
+def test_p5_gradients_may_be_keywords_of_apply():
+    class Keywords(OwnStep):
+        def train_step(self, data):
+            import tensorflow as tf
+
+            weights = self.trainable_variables
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(*data, self(data[0], training=True))
+            gradients = tape.gradient(loss, weights)
+            self.optimizer.apply(grads=gradients, trainable_variables=weights)
+            return {"loss": loss}
+
+    advisor, _ = fit(own_model(sgd(), cls=Keywords))
+    assert advisor.advice.batch_size == 16
 
 
 def test_a_second_fit_compiles_nothing():

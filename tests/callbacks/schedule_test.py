@@ -1,6 +1,7 @@
 """Tests of BatchSizeSchedule: data, optimizer, resumption, policy, refusals."""
 
 import contextlib
+import copy
 
 import keras
 import numpy as np
@@ -355,6 +356,21 @@ def test_a_model_that_is_compiled_anew_begins_anew():
     assert history["batch_size"] == [4, 8]
 
 
+def test_an_optimizer_scaled_by_hand_belongs_to_no_batch_size_of_the_run_before():
+    model = compiled(optimizers.Adam(0.01))
+    fit(model, BatchSizeSchedule(4, 2, at=1, verbose=0), sampled(4), 2)
+    model.compile(keras_svag.scale_optimizer(model.optimizer, 0.5), loss="mse")
+    history = fit(model, BatchSizeSchedule(4, 2, at=1, verbose=0), sampled(4), 2)
+    assert history["batch_size"] == [4, 8]
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01 * 2**0.5, rel=1e-6)
+
+
+def test_a_schedule_can_be_copied():
+    schedule = BatchSizeSchedule(4, 2, at=1, verbose=0)
+    fit(compiled(optimizers.SGD(0.01)), schedule, sampled(4), 2)
+    assert copy.deepcopy(schedule._growth).batch_size == 8
+
+
 def test_a_saved_model_with_another_epoch_or_schedule_is_refused(tmp_path):
     model = compiled(optimizers.Adam(0.01), svag=True)
     fit(model, BatchSizeSchedule(4, 2, at=1, verbose=0), sampled(4), 2)
@@ -484,6 +500,9 @@ def test_tf_data_are_checked():
     ):
         with pytest.raises(ValueError, match=words):
             schedule.batches(data)
+    # There would be epochs without a batch.
+    with pytest.raises(ValueError, match="at most 64, the number of examples"):
+        BatchSizeSchedule(4, 32, at=1).batches(tf_data(4, drop_remainder=True))
     data = tf_data(4, drop_remainder=True)
     history = fit(compiled(optimizers.SGD(0.01)), schedule, data, 2)
     assert history["batch_size"] == [4, 6]

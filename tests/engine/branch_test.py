@@ -108,6 +108,20 @@ def test_a_branch_of_adam_divides_its_second_moment(base, tmp_path):
         np.testing.assert_array_equal(after, np.float32(factor) * before)
 
 
+def test_a_branch_of_centered_rmsprop_has_finite_weights(base, tmp_path):
+    # Without noise: what an average of squares has beyond the square of the average is rounding.
+    def constant(y_true, y_pred):
+        return y_pred[:, 0]
+
+    recipe = Recipe(
+        build, (np.ones_like(X), X[:, :1]), keras.optimizers.RMSprop(0.01, centered=True), constant,
+        batch_size=4, epochs=4,
+    )  # fmt: skip
+    execute(BASE, CompiledTraining(recipe, RECORDING, batch_size=4), RECORDING, tmp_path)
+    program = CompiledTraining(recipe, RECORDING, batch_size=8)
+    assert execute(BRANCH, program, RECORDING, tmp_path)["status"] == execution.DONE
+
+
 def test_a_branch_at_the_same_batch_size_is_the_origin_going_on(recipe, base):
     program = CompiledTraining(recipe, RECORDING, batch_size=4)
     spec = BranchSpec(4, 0.05, 1.0, 1, 6, "branch", 4, 0.05, 10)

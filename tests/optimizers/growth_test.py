@@ -152,6 +152,20 @@ def test_velocity_follows_the_rate_under_the_linear_rule_too():
     assert float(optimizer.learning_rate) == pytest.approx(0.4)
 
 
+def test_centered_rmsprop_divides_the_variance_and_keeps_the_signal():
+    # v / kappa would be less than the square of the average: Keras would take a negative root.
+    optimizer, weight = optimizers.RMSprop(0.01, centered=True), keras.Variable(np.zeros(3))
+    optimizer.build([weight])
+    average, noise = np.array([3.0, -1.0, 0.0]), np.array([1.0, 8.0, 0.0])
+    optimizer._average_gradients[0].assign(average)
+    optimizer._velocities[0].assign(average**2 + noise)
+    grow_optimizer(optimizer, KAPPA)
+    np.testing.assert_allclose(optimizer._velocities[0].numpy(), average**2 + noise / KAPPA)
+    np.testing.assert_array_equal(optimizer._average_gradients[0].numpy(), average)
+    optimizer.apply([keras.ops.convert_to_tensor(average.astype("float32"))], [weight])
+    assert np.isfinite(weight.numpy()).all()
+
+
 @pytest.mark.parametrize("name", state.POWERS)
 def test_private_names_of_the_state_exist(name):
     options = {"momentum": 0.5} if name in ("SGD", "RMSprop") else {}
@@ -181,6 +195,10 @@ def test_own_optimizer_declares_powers_of_its_state():
     optimizer.memory = [keras.Variable(3.0)]
     grow_optimizer(optimizer, 2)
     assert float(optimizer.memory[0]) == 6.0
+    misspelled = Known(0.1)
+    misspelled.build([keras.Variable(0.0)])
+    with pytest.raises(ValueError, match="no 'memory'"):
+        state.check_can_grow(misspelled)
 
 
 @pytest.mark.parametrize("name", ["Adafactor", "ScheduleFreeAdamW"])
@@ -210,3 +228,6 @@ def test_schedule_goes_on_in_time_of_examples():
     halved = keras_svag.scale_optimizer(optimizer, 2)
     schedule = optimizers.schedules.deserialize(halved.get_config()["learning_rate"])
     assert float(schedule(125)) == pytest.approx(6 * float(cosine(500)), rel=1e-6)
+    # It has no rate before its beginning, such as a negative one of a warm-up.
+    warm_up = optimizers.schedules.PolynomialDecay(0.0, 100, 1.0)
+    assert float(ScaledSchedule(warm_up, 1.0, 0.5, step=10, time=10.0)(0)) == 0.0

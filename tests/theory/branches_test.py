@@ -41,6 +41,13 @@ def test_failed_runs(base, other, verdict):
     assert judge_branch(base, other, tolerance=0.1).verdict == verdict
 
 
+@pytest.mark.parametrize("base", [[0.0, 0.0, 0.0], [-1.0, -1.1, -0.9], [1.0, 0.0, 1.0]])
+def test_a_tolerance_relative_to_a_loss_that_is_not_positive_says_nothing(base):
+    found = judge_branch(base, base, tolerance=0.1)
+    assert found.verdict == "inconclusive" and "not positive" in found.reason
+    assert math.isnan(critical_factor({1: base, 2: base}, tolerance=0.1).mean)
+
+
 def test_critical_factor_by_interpolation():
     # Loss kappa^0.1 crosses 1.1 at 1.1^10, whatever the grid and the loss of the seed.
     losses = {k: [s * k**0.1 for s in (1.0, 3.0)] for k in (0.5, 1, 2, 4, 8)}

@@ -28,6 +28,12 @@ class GrowingDataset(_keras.TFDatasetAdapter):
                 "unknown or infinite cardinality. Use "
                 "dataset.apply(tf.data.experimental.assert_cardinality(num_batches))."
             )
+        if drop_remainder and sizes[-1] > self._count * start:
+            raise ValueError(
+                f"Batch sizes must be at most {self._count * start}, the number of examples, if "
+                f"short batches are dropped. Received: {sizes[-1]}. Use fewer growths, a smaller "
+                "`factor` or `max_batch_size`, or dataset.batch(..., drop_remainder=False)."
+            )
         wrong = [size for size in sizes if size % start and not drop_remainder]
         if wrong:
             raise ValueError(

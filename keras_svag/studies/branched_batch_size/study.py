@@ -62,7 +62,8 @@ class BranchedBatchSize(Study):
         num_examples: Examples to train on in each branch, rounded to whole steps. Defaults to
             `None`, a fifth of those of the run.
         recovery: Part of a branch that is left out of its loss, in [0, 1). Defaults to `0.5`.
-        tolerance: Largest relative excess of the loss, a float > 0. Defaults to `0.1`.
+        tolerance: Largest relative excess of the loss, a float > 0. It needs a loss > 0: else no
+            branch is judged. Defaults to `0.1`.
 
     Raises:
         ValueError: If an argument is out of range.

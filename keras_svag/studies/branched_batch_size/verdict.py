@@ -187,7 +187,7 @@ def compare_with_bound(factor, bound, premises):
     if not (math.isfinite(factor.mean) and math.isfinite(bound.mean)):
         reason = f"There is no {noun} to compare with: G at the branch point may be zero."
         if not math.isfinite(factor.mean):
-            reason = "No seed has finished all its branches."
+            reason = "No seed has finished all its branches, with a loss > 0 at factor 1."
         return {"ratio": None, "is_theorem": is_theorem, "reason": reason}
     ratio = factor.mean / bound.mean
     at_least = "at least " if math.isinf(factor.ci_high) else ""

@@ -58,6 +58,9 @@ def judge_branch(
     if failed[1] > 1 and not finished[1] and not failed[0]:
         return ScalingVerdict(FAILS, "every run diverged.", {}, finished, failed)
     pairs = pairs[:, is_done.all(axis=0)]
+    if (pairs[0] <= 0).any():
+        reason = "a loss at factor 1 is not positive, so a relative tolerance says nothing."
+        return ScalingVerdict(INCONCLUSIVE, reason, {}, finished, failed)
     if pairs.shape[1] < 2:
         reason = "fewer than two seeds finished both branches, so there are no intervals."
         return ScalingVerdict(INCONCLUSIVE, reason, {}, finished, failed)
@@ -85,7 +88,7 @@ def critical_factor(losses: Mapping[float, Sequence[float]], tolerance: float) -
         tolerance: Largest relative excess of the loss, a float > 0.
 
     Returns:
-        An `Interval`; NaN without bounds if there is no seed.
+        An `Interval`; NaN without bounds if there is no seed, or a loss of the base is not > 0.
 
     Example:
 
@@ -94,6 +97,8 @@ def critical_factor(losses: Mapping[float, Sequence[float]], tolerance: float) -
     """
     factors = sorted(factor for factor in losses if factor >= 1)
     base = np.asarray(losses[1], float)
+    if (base <= 0).any():
+        return Interval(math.nan, -math.inf, math.inf)
     # A branch that failed lost everything.
     excess = np.array([np.asarray(losses[factor], float) / base for factor in factors])
     excess = np.where(np.isnan(excess), np.inf, excess)[:, np.isfinite(base)]
