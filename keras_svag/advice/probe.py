@@ -127,11 +127,11 @@ def _batch(data, size):
 def _time_step(model, batch, steps, repeats):
     """Returns the median seconds of a step, after the first `steps`."""
     stopwatch = _Stopwatch()
-    stopped = model.stop_training
+    stopped, history = model.stop_training, getattr(model, "history", None)
     try:
         model.fit(_SameBatch(batch, steps), epochs=repeats + 1, verbose=0, callbacks=[stopwatch])
     finally:
-        model.stop_training = stopped
+        model.stop_training, model.history = stopped, history
     return statistics.median(stopwatch.seconds[1:]) / steps
 
 

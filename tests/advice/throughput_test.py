@@ -126,7 +126,7 @@ def test_median_of_the_steps_after_the_first(monkeypatch):
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
 def test_the_model_is_as_before(steps_per_execution):
     model = make_model(steps_per_execution)
-    model.fit(X, Y, batch_size=8, epochs=1, verbose=0)
+    history = model.fit(X, Y, batch_size=8, epochs=1, verbose=0)
     model.optimizer.learning_rate = 0.003
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     before = [ops.convert_to_numpy(v) for v in variables]
@@ -135,6 +135,7 @@ def test_the_model_is_as_before(steps_per_execution):
     assert all(seconds > 0 for seconds in times.step_seconds.values())
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), value, variable.path)
+    assert model.history is history
     model.fit(X, Y, batch_size=8, epochs=1, verbose=0)
 
 
