@@ -6,6 +6,7 @@ logarithms nor positive values (docs/theory_verdicts.md, section 1).
 """
 
 import dataclasses
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ import numpy as np
 from scipy import optimize
 
 from keras_svag.theory.statistics.intervals import Interval, t_limit
+
+# Ends of intervals of ratios are looked for within 4^SPAN times the estimate.
+SPAN = 24
 
 Coefficients = Sequence[float] | np.ndarray
 
@@ -136,8 +140,10 @@ class Ratio(Comparison):
         # With rho -> infinity the sign of A - rho B is that of -B: without a clearly positive
         # denominator there is no upper end.
         is_bounded = self.samples.lower(self.second, alpha) > self.slack
-        high = _crossing(lambda limit: self._upper(limit, alpha)) if is_bounded else math.inf
-        return Interval(self.value(), _crossing(lambda limit: self._lower(limit, alpha)), high)
+        value, high = self.value(), math.inf
+        if is_bounded:
+            high = _crossing(lambda limit: self._upper(limit, alpha), value, last=True)
+        return Interval(value, _crossing(lambda limit: self._lower(limit, alpha), value), high)
 
 
 class Difference(Comparison):
@@ -160,16 +166,17 @@ class Difference(Comparison):
         return Interval(self.value(), self._lower(1.0, alpha), self._upper(1.0, alpha))
 
 
-def _crossing(excess: Callable[[float], float]) -> float:
-    """Smallest limit at which a function becomes negative; 0 if it is not positive there."""
+def _crossing(excess: Callable[[float], float], scale: float, last: bool = False) -> float:
+    """First or last limit at which a function of limits, positive at 0, becomes negative."""
+    # With few seeds there may be several: degrees of freedom depend on the limit.
     if not excess(0.0) > 0:
         return 0.0
-    high = 1.0
-    while excess(high) > 0:
-        high *= 4
-        if high > 1e30:
-            return math.inf
-    low = high / 4
-    while excess(low) <= 0:
-        low, high = low / 4, low
-    return float(optimize.brentq(excess, low, high, xtol=sys.float_info.min, rtol=1e-10))
+    center = abs(scale) if math.isfinite(scale) and scale else 1.0
+    limits = [0.0, *(center * 4.0**i for i in range(-SPAN, SPAN + 1))]
+    signs = [True, *(excess(limit) > 0 for limit in limits[1:])]
+    steps = [i for i, pair in enumerate(itertools.pairwise(signs)) if pair == (True, False)]
+    if not steps or (last and signs[-1]):
+        return math.inf
+    start = steps[-1 if last else 0]
+    ends = limits[start], limits[start + 1]
+    return float(optimize.brentq(excess, *ends, xtol=sys.float_info.min, rtol=1e-10))
