@@ -171,6 +171,7 @@ def test_a_workdir_takes_more_factors_but_no_other_branch_point(run, tmp_path):
         ({"recovery": 1.0}, "recovery"),
         ({"tolerance": 0.0}, "tolerance"),
         ({"num_examples": 10**6}, "num_examples.*at most 1432"),
+        ({"factors": (32.0,)}, "factors.*at least 4 steps of the largest batch"),
     ],
 )
 def test_refused(change, message):

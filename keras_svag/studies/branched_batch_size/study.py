@@ -23,6 +23,7 @@ from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
 from keras_svag.theory.sampling_modes import FIXED_ORDER
 
 # Default factors on the batch size.
+MIN_STEPS = 4  # of a branch
 FACTORS = (2.0, 4.0, 8.0, 16.0, 32.0)
 TITLES = {"smoothed_loss": "loss of the branch", "loss_ratio": "over that at factor 1"}
 
@@ -70,9 +71,9 @@ class BranchedBatchSize(Study):
 
     Example:
 
-    >>> study = BranchedBatchSize(recipe, factors=(2, 4), num_seeds=1)
+    >>> study = BranchedBatchSize(recipe, factors=[2], num_examples=64, num_seeds=1)
     >>> [spec.name for spec in study.specs({})]
-    ['b8_ell1_seed0', 'b8_branch1_seed0', 'b16_branch1_seed0', 'b32_branch1_seed0']
+    ['b8_ell1_seed0', 'b8_branch1_seed0', 'b16_branch1_seed0']
     """
 
     factors: Sequence[float] | None = None
@@ -87,19 +88,24 @@ class BranchedBatchSize(Study):
 
     def validate(self):
         """Validates the branches and sorts the factors, with 1 among them."""
-        factors = self._default_factors() if self.factors is None else self.factors
+        self._set("branch_at", self._fraction("branch_at", exclusive=True))
+        examples = self._checked_examples()
+        self._set("num_examples", examples)
+        factors = self._default_factors(examples) if self.factors is None else self.factors
         factors = sorted_values(f"{self.name}.factors", factors, self._check_factor)
         self._set("factors", tuple(sorted({1.0, *factors})))
         if self.factors == (1.0,):
             raise ValueError(
                 f"`{self.name}.factors` must hold a factor besides 1. Received: factors={factors}"
             )
-        self._set("branch_at", self._fraction("branch_at", exclusive=True))
         self._set("recovery", self._fraction("recovery"))
         tolerance = finite_float(
             f"{self.name}.tolerance", self.tolerance, "a number > 0", 0.0, exclusive=True
         )
         self._set("tolerance", tolerance)
+        self._check_steps(max(factors), examples)
+
+    def _checked_examples(self):
         size = self.base_batch_size
         left = (self.facts.steps_at(size) - self.base_steps) * size
         examples = self.facts.steps_at(size) * size // 5
@@ -111,7 +117,17 @@ class BranchedBatchSize(Study):
                 f"branch point. Received: num_examples={examples}, branch_at={self.branch_at}. Use "
                 "fewer examples, or an earlier branch point."
             )
-        self._set("num_examples", examples)
+        return examples
+
+    def _check_steps(self, factor, examples):
+        largest = round(factor * self.base_batch_size)
+        if examples < MIN_STEPS * largest:
+            # Rounded to whole steps, branches would not see the same number of examples.
+            raise ValueError(
+                f"`{self.name}.factors` must leave at least {MIN_STEPS} steps of the largest "
+                f"batch. Received: a largest batch of {largest}, and branches of "
+                f"{examples} examples. Use smaller factors, or more num_examples."
+            )
 
     def _check_factor(self, factor):
         name = f"{self.name}.factors"
@@ -132,11 +148,11 @@ class BranchedBatchSize(Study):
             raise ValueError(f"`{name}` must be {what}. Received: {field}={value}")
         return value
 
-    def _default_factors(self):
+    def _default_factors(self, examples):
         allowed, base = float("inf"), self.base_batch_size
         if isinstance(self.recipe, Recipe):
             allowed = max_kappa(self.recipe.svag, self.facts.rule)
-        largest = self.facts.num_train / 4 / base
+        largest = min(self.facts.num_train / 4, examples / MIN_STEPS) / base
         return [f for f in FACTORS if f <= largest and f < allowed]
 
     @property
