@@ -136,7 +136,7 @@ class BatchSizeSchedule(keras.callbacks.Callback):
         Args:
             data: `keras_svag.datasets.SampledBatches`; a `keras.utils.PyDataset` that reads its
                 attribute `batch_size` whenever it makes a batch; or a `tf.data.Dataset` in batches
-                of `start`, of known length, which is batched anew. On TensorFlow, `workers` of a
+                of `start`, of known length, which is batched anew. The `workers` of a
                 `PyDataset` are not used.
             shuffle: Boolean, whether to read the batches of a `PyDataset` in random order. That of
                 `fit` has no effect on these data. Defaults to `None`: as Keras does, but in order

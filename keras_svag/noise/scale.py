@@ -18,7 +18,7 @@ from keras_svag.trainer.noise import (
     ratio_or_infinity,
 )
 
-_backend: typing.Any = backend_module("keras_svag.noise")
+backend: typing.Any = backend_module("keras_svag.noise")
 
 
 class GradientNoiseScale(GradientStatistics):
@@ -174,16 +174,16 @@ class GradientNoiseScale(GradientStatistics):
         Raises:
             ValueError: outside of a strategy of several replicas, and on JAX.
         """
-        replicas = _backend.check_replicas()
+        replicas = backend.check_replicas()
         scale = ops.cast(1.0 if optimizer is None else optimizer.scale_loss(1.0), "float32")
         names, penalties = self._describe(gradients, weights)
         weights = weights or [None] * len(penalties)
         gradients = loss_gradients(weights, _dense(gradients), penalties, replicas / scale)
         mean = [None if g is None else g / replicas for g in gradients]
-        mean = _backend.sum_over_replicas(mean)
+        mean = backend.sum_over_replicas(mean)
         spread = 2.0 * self._compare(gradients, mean, names)[0]
         batch_size = ops.cast(batch_size, self.dtype)
-        spread, inverse = _backend.sum_over_replicas([spread, 1.0 / batch_size])
+        spread, inverse = backend.sum_over_replicas([spread, 1.0 / batch_size])
         square = self._compare(mean, mean, names)[1]
         self._add(spread, square, replicas, inverse, batch_size)
 
@@ -225,7 +225,7 @@ class GradientNoiseScale(GradientStatistics):
                 "`gradients` must have one tensor or `None` per weight. Received: "
                 f"{len(gradients)} gradients for {len(weights)} weights."
             )
-        _backend.check_current(weights, gradients)
+        backend.check_current(weights, gradients)
         self.build(weights)
         names = layer_names(weights) if self.by_layer else None
         if names is not None and tuple(dict.fromkeys(names)) != self._layers:
@@ -234,7 +234,7 @@ class GradientNoiseScale(GradientStatistics):
                 f"Received: weights of the layers {list(dict.fromkeys(names))} instead of "
                 f"{list(self.layers)}. Use another GradientNoiseScale for other weights."
             )
-        return names, penalty_gradients(weights, _backend.differentiate)
+        return names, penalty_gradients(weights, backend.differentiate)
 
     def _compare(self, first, second, names):
         """Returns `|first - second|^2 / 2` and `<first, second>`, for each layer or in all."""
@@ -247,7 +247,7 @@ class GradientNoiseScale(GradientStatistics):
 
     def _add(self, spread, square, count, inverse_sizes, batch_size, is_step=True):
         noise, signal = estimate(spread, square, count)
-        replicas = _backend.num_gradient_shards()
+        replicas = backend.num_gradient_shards()
         weight = ops.where(is_step, count / inverse_sizes / replicas, 0.0)
         total = ops.sum(noise), ops.sum(signal)
         super().update_state(*total, weight, batch_size=batch_size, replicas=replicas)
@@ -284,4 +284,4 @@ class GradientNoiseScale(GradientStatistics):
 
 
 def _dense(gradients):
-    return [None if g is None else _backend.densify(g) for g in gradients]
+    return [None if g is None else backend.densify(g) for g in gradients]

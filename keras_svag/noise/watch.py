@@ -13,7 +13,7 @@ from keras_svag.noise.scale import GradientNoiseScale
 from keras_svag.optimizers import AmplificationMixin
 from keras_svag.xla_policy import has_accelerator
 
-_backend: typing.Any = backend_module("keras_svag.noise")
+backend: typing.Any = backend_module("keras_svag.noise")
 
 
 def reason_not_to_watch(model):
@@ -23,9 +23,9 @@ def reason_not_to_watch(model):
         return "no optimizer"
     if isinstance(optimizer, AmplificationMixin):
         return f"{type(optimizer).__name__} in a model that is no SVAGModel"
-    if optimizer.gradient_accumulation_steps or _backend.replicas_of(model) > 1:
+    if optimizer.gradient_accumulation_steps or backend.replicas_of(model) > 1:
         return None
-    return f"a single gradient per step{_backend.WHY_SINGLE}"
+    return f"a single gradient per step{backend.WHY_SINGLE}"
 
 
 class Watch:
@@ -60,11 +60,11 @@ class Watch:
         plain = getattr(model.train_function, "plain", model.train_function)
         if plain is not self._plain:
             self._plain, self._optimizer = plain, model.optimizer
-            with _backend.scope_of(model):
+            with backend.scope_of(model):
                 self._scale = GradientNoiseScale(self._by_layer)
                 self._scale.build(model.trainable_weights)
             self._scale._fold = bool(model.jit_compile) and not has_accelerator()
-            self._sums = _backend.Sums(self._scale)
+            self._sums = backend.Sums(self._scale)
             self._watched = self._make_watched()
         model.train_function = self._watched
         self._sums.reset()
@@ -106,12 +106,12 @@ class Watch:
         model, train_step = self._model, self._model.train_step
 
         def watched_step(*args):
-            self._batch.size = _backend.batch_length(args[-1])
+            self._batch.size = backend.batch_length(args[-1])
             return train_step(*args)
 
         with _replaced(model, "train_step", watched_step):
             model.make_train_function(force=True)
-        hook = _backend.make_hook(self._optimizer, self._measure)
+        hook = backend.make_hook(self._optimizer, self._measure)
         return _TrainFunction(model.train_function, self._plain, self._optimizer, hook)
 
     def _measure(self, gradients, weights):
@@ -139,7 +139,7 @@ class _TrainFunction:
     hook: Callable
 
     def __call__(self, *args):
-        with _replaced(self.optimizer, _backend.HOOK, self.hook):
+        with _replaced(self.optimizer, backend.HOOK, self.hook):
             return self.function(*args)
 
 

@@ -17,14 +17,9 @@ class GrowingBatches(keras.utils.PyDataset):
 
     def __init__(self, data, sizes):
         _check(data, sizes[0])
-        # On TensorFlow Keras begins to read an epoch before the last one has ended. Workers would
-        # keep what they have read, at the old size, for the epoch to come.
-        workers = 1 if keras.backend.backend() == "tensorflow" else data.workers
-        super().__init__(
-            workers=workers,
-            use_multiprocessing=workers > 1 and data.use_multiprocessing,
-            max_queue_size=data.max_queue_size,
-        )
+        # No workers: on TensorFlow Keras begins to read an epoch before the last one has ended, and
+        # they would keep what they have read, at the old size, for the epoch to come.
+        super().__init__()
         self._data = data
         is_sampled = isinstance(data, SampledBatches)
         self._resized = {size: data.resized(size) for size in sizes} if is_sampled else {}
