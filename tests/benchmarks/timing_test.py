@@ -61,7 +61,7 @@ def test_median_and_quartiles():
 
 
 def test_flags():
-    assert parse([]).only == list("abcdefghi")
+    assert parse([]).only == list("abcdefghij")
     assert parse(["--only=c,a"]).only == ["c", "a"]
     assert parse(["--quick"]).quick
 

@@ -95,7 +95,7 @@ def test_errors_below_zero_have_an_order_too():
 
 
 def test_errors_that_grow_have_a_negative_order():
-    values = {2: seeds(2.1, 1e-6), 4: seeds(2.1, 1e-6), 8: seeds(2.2, 1e-6)}
+    values = {2: seeds(2.1, 1e-6), 4: seeds(2.1, 1e-6), 8: seeds(2.2, 1e-6)[::-1]}
     order = fit_errors(values, seeds(2.0, 1e-6), paired=True).order
     assert order.mean == pytest.approx(-1, abs=1e-3)
     assert order.ci_low < order.mean < order.ci_high < 0
