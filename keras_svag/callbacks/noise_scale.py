@@ -15,7 +15,7 @@ class NoiseScalePolicy:
 
     def __init__(self, rule, closeness, patience):
         self._rule = rule
-        self._square = closeness**2
+        self._closeness = closeness
         self._patience = patience
         self._recorder = Recorder()
 
@@ -52,9 +52,10 @@ class NoiseScalePolicy:
         return record.confirmations >= self._patience
 
     def _largest(self, record, optimizer):
-        advice = advise(record.rows, optimizer, rule=self._rule, closeness=math.sqrt(self._square))
+        advice = advise(record.rows, optimizer, rule=self._rule, closeness=self._closeness)
         ratio = advice.noise_scale.ci_low / advice.batch_size
         if not math.isfinite(ratio):
             return 0.0
         first, size = record.sizes[0], record.sizes[-1]
-        return self._square * first + (self._square - 1.0) * ratio * size
+        square = self._closeness**2
+        return square * first + (square - 1.0) * ratio * size

@@ -1,4 +1,4 @@
-"""What the noise scale needs on JAX, where a program sees gradients of all devices together."""
+"""The noise scale on JAX, where a program sees gradients of all devices together."""
 
 import contextlib
 

@@ -1,5 +1,8 @@
 """Outcomes of comparisons, as results and files have them."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 # Is the SDE a valid model?
 VALID, INVALID = "valid", "invalid"
 # Does the linear scaling rule hold? "base" marks the runs that all others are compared with.
@@ -8,3 +11,20 @@ HOLDS, FAILS, BASE = "holds", "fails", "base"
 EQUIVALENT, DIFFERENT = "equivalent", "different"
 # The answer to any of these questions where the intervals are too wide.
 INCONCLUSIVE = "inconclusive"
+
+
+def observed_max_kappa(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Largest kappa up to which scaling holds, and where it fails or is undecided."""
+    above = [setting for setting in settings if setting["kappa"] > 1]
+    has_base = any(s["kappa"] == 1 and s["num_seeds"] for s in settings)
+    value = 1.0 if has_base else None
+    for setting in above:
+        if setting["outcome"] != HOLDS:
+            break
+        value = setting["kappa"]
+    failures = [setting["kappa"] for setting in above if setting["outcome"] == FAILS]
+    return {
+        "value": value,
+        "first_failure": min(failures, default=None),
+        "inconclusive": [s["kappa"] for s in above if s["outcome"] == INCONCLUSIVE],
+    }

@@ -1,4 +1,4 @@
-"""What a run whose batch grows must remember, saved with the weights of its model."""
+"""State of a run whose batch grows, saved with the weights of its model."""
 
 import numpy as np
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from keras_svag.engine.files import records
-from keras_svag.studies.linear_scaling.verdict import observed_max_kappa
+from keras_svag.theory.outcomes import observed_max_kappa
 from tests.studies.helpers import scaling_config
 from tests.studies.report_test import Page
 from tests.studies.synthetic import make_pool, scaling_world

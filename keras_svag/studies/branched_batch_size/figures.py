@@ -2,7 +2,6 @@
 
 import functools
 import math
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -17,13 +16,7 @@ from keras_svag.report.drawing import (
     ordered_color,
     set_plain_log_scale,
 )
-
-STYLES: dict[str, dict[str, Any]] = {
-    "base": {"marker": "D", "mfc": SGD_COLOR, "mec": SGD_COLOR},
-    "holds": {"marker": "o", "mfc": COLORS[0], "mec": COLORS[0]},
-    "inconclusive": {"marker": "o", "mfc": "white", "mec": COLORS[0]},
-    "fails": {"marker": "x", "mfc": COLORS[0], "mec": COLORS[0], "mew": 2},
-}
+from keras_svag.report.points import OUTCOME_STYLES, label_outcomes
 
 
 def build_figures(study, table, details, workdir):
@@ -61,8 +54,7 @@ def draw_ratios(verdict):
     _draw_factor(axis, verdict["critical_factor"], "critical factor", {"color": COLORS[2]})
     for setting in settings:
         _draw_ratio(axis, setting)
-    for outcome in dict.fromkeys(setting["outcome"] for setting in settings):
-        axis.plot([], [], ls="none", label=outcome, **STYLES[outcome])
+    label_outcomes(axis, settings)
     kappas = [setting["kappa"] for setting in settings]
     axis.set_xticks(kappas, [f"{kappa:g}" for kappa in kappas])
     axis.minorticks_off()
@@ -74,7 +66,11 @@ def draw_ratios(verdict):
 
 
 def _draw_ratio(axis, setting):
-    style, kappa, ratio = STYLES[setting["outcome"]], setting["kappa"], setting["loss_ratio"]
+    style, kappa, ratio = (
+        OUTCOME_STYLES[setting["outcome"]],
+        setting["kappa"],
+        setting["loss_ratio"],
+    )
     mean = 1.0 if setting["outcome"] == "base" else ratio.mean if ratio else math.nan
     if not mean > 0:
         return

@@ -1,4 +1,4 @@
-"""What the branches show, and what N and G at the branch point predict."""
+"""Verdict of the branches, and the prediction by N and G at the branch point."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from keras_svag.engine.execution import DONE
 from keras_svag.studies.base.looks import look_number
 from keras_svag.studies.base.table import column, failed_runs, read_rows, summarize_runs
 from keras_svag.theory.equilibrium.measurement import lengths_inside, measure_window, window_means
-from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
+from keras_svag.theory.outcomes import BASE, observed_max_kappa
 from keras_svag.theory.verdicts.branches import LOSS
 
 UNKNOWN = theory.Interval(math.nan, -math.inf, math.inf)
@@ -162,22 +162,6 @@ def _losses_of_common_seeds(cells):
     losses = {kappa: _by_seed(cell) for kappa, cell in cells.items()}
     seeds = [s for s in losses[1.0] if all(s in of for of in losses.values())]
     return {kappa: [of[seed] for seed in seeds] for kappa, of in losses.items()}
-
-
-def observed_max_kappa(settings):
-    """Returns the largest kappa up to which branches hold, and where they fail or are undecided."""
-    above = [setting for setting in settings if setting["kappa"] > 1]
-    value = 1.0 if any(s["kappa"] == 1 and s["num_seeds"] for s in settings) else None
-    for setting in above:
-        if setting["outcome"] != HOLDS:
-            break
-        value = setting["kappa"]
-    failures = [setting["kappa"] for setting in above if setting["outcome"] == FAILS]
-    return {
-        "value": value,
-        "first_failure": min(failures, default=None),
-        "inconclusive": [s["kappa"] for s in above if s["outcome"] == INCONCLUSIVE],
-    }
 
 
 def compare_with_bound(factor, bound, premises):

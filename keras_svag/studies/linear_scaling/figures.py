@@ -15,10 +15,10 @@ from keras_svag.report.drawing import (
     ordered_color,
     set_plain_log_scale,
 )
+from keras_svag.report.points import draw_point, label_outcomes, mark_failures
 from keras_svag.studies.base.wording import main_metric_curve
 from keras_svag.studies.linear_scaling.judge import TEST_ERROR_RATIO
 from keras_svag.studies.linear_scaling.paper_figure import draw_paper_figure, has_errors
-from keras_svag.studies.linear_scaling.points import draw_point, label_outcomes, mark_failures
 
 SCALING = (
     ("scaled_noise", "B N (batch size × gradient noise)"),

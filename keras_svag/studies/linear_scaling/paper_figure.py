@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from keras_svag.report.drawing import COLORS, set_plain_log_scale
-from keras_svag.studies.linear_scaling.points import draw_point, label_outcomes, mark_failures
+from keras_svag.report.points import draw_point, label_outcomes, mark_failures
 from keras_svag.theory import Interval
 
 

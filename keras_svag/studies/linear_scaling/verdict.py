@@ -9,7 +9,7 @@ from keras_svag.studies.base.table import WINDOW_COLUMNS, failed_runs, summarize
 from keras_svag.studies.linear_scaling.bound import BASE_EQUILIBRIUM
 from keras_svag.studies.linear_scaling.cells import VELOCITY_NORM
 from keras_svag.studies.linear_scaling.judge import judge_cell
-from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
+from keras_svag.theory.outcomes import HOLDS, observed_max_kappa
 from keras_svag.theory.quantities import SCALED_NOISE, WEIGHT_NORM
 
 
@@ -124,23 +124,6 @@ def _identity(cell, facts):
     else:  # preconditioning balances R in another way
         return None
     return theory.ratio_of_means(cell.column(WEIGHT_NORM), sustained)
-
-
-def observed_max_kappa(settings):
-    """Returns the largest kappa up to which the rule holds, and where it fails or is undecided."""
-    above = [setting for setting in settings if setting["kappa"] > 1]
-    has_base = any(s["kappa"] == 1 and s["num_seeds"] for s in settings)
-    value = 1.0 if has_base else None
-    for setting in above:
-        if setting["outcome"] != HOLDS:
-            break
-        value = setting["kappa"]
-    failures = [setting["kappa"] for setting in above if setting["outcome"] == FAILS]
-    return {
-        "value": value,
-        "first_failure": min(failures, default=None),
-        "inconclusive": [s["kappa"] for s in above if s["outcome"] == INCONCLUSIVE],
-    }
 
 
 def compare_with_bound(settings, observed, tight, is_plain_sgd=True):
