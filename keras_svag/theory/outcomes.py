@@ -13,6 +13,14 @@ EQUIVALENT, DIFFERENT = "equivalent", "different"
 INCONCLUSIVE = "inconclusive"
 
 
+def overall_outcome(settings: Sequence[Mapping[str, Any]]) -> str:
+    """Returns "fails" if scaling fails at any larger batch size, "holds" if it does at all."""
+    outcomes = {s["outcome"] for s in settings if s["kappa"] > 1} - {BASE}
+    if FAILS in outcomes:
+        return FAILS
+    return HOLDS if outcomes == {HOLDS} else INCONCLUSIVE
+
+
 def observed_max_kappa(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Largest kappa up to which scaling holds, and where it fails or is undecided."""
     above = [setting for setting in settings if setting["kappa"] > 1]

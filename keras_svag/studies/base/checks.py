@@ -6,10 +6,19 @@ from keras_svag.datasets import Sampler
 from keras_svag.distribution import check_batch_size
 from keras_svag.engine.spec import GAUSSIAN
 from keras_svag.theory.equilibrium.measurement import lengths_inside
-from keras_svag.theory.sampling_modes import WITH_REPLACEMENT
+from keras_svag.theory.sampling_modes import FIXED_ORDER, WITH_REPLACEMENT
 
 SMALLEST_DIFFERENCE = 1e-4  # of two ells: the seed of a run's batches rounds to 2^-16
 MAX_STEPS = 2**31 - 1  # `iterations` is an int32 on JAX
+
+
+def check_is_random(sampling):
+    """Raises a `ValueError` if batches are not random."""
+    if sampling == FIXED_ORDER:
+        raise ValueError(
+            "`sampling` must be random: in a fixed order there is no gradient noise to scale. "
+            f"Received: sampling={FIXED_ORDER!r}. Use sampling='with_replacement'."
+        )
 
 
 def check_runs(recipe, specs, recording, window):

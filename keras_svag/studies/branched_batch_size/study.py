@@ -15,12 +15,12 @@ from keras_svag.optimizers.scaling import max_kappa
 from keras_svag.optimizers.state import check_can_grow
 from keras_svag.recipe import Recipe
 from keras_svag.report.text import align, format_interval
+from keras_svag.studies.base.checks import check_is_random
 from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.branched_batch_size import figures, recommendations, verdict
 from keras_svag.theory import correct_noise
-from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
-from keras_svag.theory.sampling_modes import FIXED_ORDER
+from keras_svag.theory.outcomes import overall_outcome
 
 # Default factors on the batch size.
 MIN_STEPS = 4  # of a branch
@@ -208,11 +208,7 @@ class BranchedBatchSize(Study):
 
     def check(self):
         """Raises an error if some run could not start, or has no noise to scale."""
-        if self.facts.sampling == FIXED_ORDER:
-            raise ValueError(
-                "`sampling` must be random: in a fixed order there is no gradient noise to scale. "
-                f"Received: sampling={FIXED_ORDER!r}. Use sampling='with_replacement'."
-            )
+        check_is_random(self.facts.sampling)
         super().check()
         check_can_grow(cast(Recipe, self.recipe).svag)
         for factor in cast(tuple, self.factors):
@@ -234,10 +230,7 @@ class BranchedBatchSize(Study):
 
     def verdict_of(self, details):
         """Returns "fails" if any larger batch size fails, "holds" if all hold."""
-        outcomes = {s["outcome"] for s in details["settings"] if s["kappa"] > 1} - {BASE}
-        if FAILS in outcomes:
-            return FAILS
-        return HOLDS if outcomes == {HOLDS} else INCONCLUSIVE
+        return overall_outcome(details["settings"])
 
     def correction(self, details):
         """Describes how intervals account for several looks."""

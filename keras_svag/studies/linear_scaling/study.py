@@ -12,6 +12,7 @@ from keras_svag.engine.files import records
 from keras_svag.optimizers.scaling import max_kappa
 from keras_svag.recipe import Recipe
 from keras_svag.report.text import align, format_interval
+from keras_svag.studies.base.checks import check_is_random
 from keras_svag.studies.base.criteria import parse_criteria
 from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
@@ -30,8 +31,7 @@ from keras_svag.studies.linear_scaling.judge import (
 )
 from keras_svag.theory import correct_noise, judge_scaling
 from keras_svag.theory.equilibrium.measurement import AUTO, GIVEN
-from keras_svag.theory.outcomes import BASE, FAILS, HOLDS, INCONCLUSIVE
-from keras_svag.theory.sampling_modes import FIXED_ORDER
+from keras_svag.theory.outcomes import overall_outcome
 from keras_svag.theory.verdicts.decision import name_of
 
 # Default batch sizes of a sweep, as multiples of that of the recipe.
@@ -156,11 +156,7 @@ class LinearScaling(Study):
 
     def check(self):
         """Raises an error if some run could not start, or has no noise to scale."""
-        if self.facts.sampling == FIXED_ORDER:
-            raise ValueError(
-                "`sampling` must be random: in a fixed order there is no gradient noise to scale. "
-                f"Received: sampling={FIXED_ORDER!r}. Use sampling='with_replacement'."
-            )
+        check_is_random(self.facts.sampling)
         super().check()
         for batch_size in {self.base_batch_size, *(self.batch_sizes or ())}:
             correct_noise(1.0, batch_size, self.facts.num_train, self.facts.sampling)
@@ -213,10 +209,7 @@ class LinearScaling(Study):
 
     def verdict_of(self, details):
         """Returns "fails" if any larger batch size fails, "holds" if all hold."""
-        outcomes = {s["outcome"] for s in details["settings"] if s["kappa"] > 1} - {BASE}
-        if FAILS in outcomes:
-            return FAILS
-        return HOLDS if outcomes == {HOLDS} else INCONCLUSIVE
+        return overall_outcome(details["settings"])
 
     def figures(self, table, details, workdir):
         """Returns where the rule holds, and the curves."""
