@@ -151,13 +151,18 @@ def serve(*arguments):
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_e11_descriptors_of_64_workers(recipe, recording, tmp_path, monkeypatch, method):
-    # Processes that import nothing stand for workers.
+@pytest.fixture
+def sleepers(tmp_path, monkeypatch):
+    """Processes that import nothing stand for workers."""
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(worker, "serve", importlib.import_module("sleeper").serve)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.usefixtures("sleepers")
+def test_e11_descriptors_of_64_workers(recipe, recording, tmp_path, monkeypatch, method):
     monkeypatch.setattr(pool, "_start_method", lambda: method)
     count = 8
     before = num_descriptors()
@@ -171,10 +176,8 @@ def test_e11_descriptors_of_64_workers(recipe, recording, tmp_path, monkeypatch,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux alone")
+@pytest.mark.usefixtures("sleepers")
 def test_e10_idle_workers_end_after_their_fork_server(recipe, recording, tmp_path, monkeypatch):
-    (tmp_path / "sleeper.py").write_text(SLEEPER)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(worker, "serve", importlib.import_module("sleeper").serve)
     monkeypatch.setattr(pool, "_start_method", lambda: "forkserver")
     with RunPool(recipe, recording, tmp_path, 2) as workers:
         pids = [process._process.pid for process in workers._workers]
@@ -190,10 +193,8 @@ def test_e10_idle_workers_end_after_their_fork_server(recipe, recording, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux alone")
+@pytest.mark.usefixtures("sleepers")
 def test_e10_start_while_a_killed_fork_server_ends(recipe, recording, tmp_path, monkeypatch):
-    (tmp_path / "sleeper.py").write_text(SLEEPER)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(worker, "serve", importlib.import_module("sleeper").serve)
     monkeypatch.setattr(pool, "_start_method", lambda: "forkserver")
     with RunPool(recipe, recording, tmp_path, 2) as workers:
         server = multiprocessing.forkserver._forkserver._forkserver_pid
