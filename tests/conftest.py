@@ -1,7 +1,9 @@
 """What all tests share; it is read before any test file imports TensorFlow."""
 
 import os
+import random
 
+import numpy as np
 import pytest
 
 # TensorFlow tells of its CPU features on import; that would drown what a failing test says.
@@ -15,3 +17,10 @@ def pytest_runtest_setup(item):
     for backend in ("tensorflow", "jax"):
         if item.get_closest_marker(f"requires_{backend}") and keras.backend.backend() != backend:
             pytest.skip(f"is about the {backend} backend alone; set KERAS_BACKEND={backend}")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """The same random numbers in each call: Keras draws the seeds of layers and shuffles by them."""
+    random.seed(0)
+    np.random.seed(0)

@@ -20,7 +20,7 @@ def fit(model, half=2, epochs=2, seed=0, **options):
     """Advisor and logs of `fit` on batches of 2 `half` examples, drawn with replacement."""
     advisor = BatchSizeAdvisor(verbose=0, **options)
     batches = SampledBatches(X, Y, half, seed=seed)
-    logs = model.fit(batches, epochs=epochs, verbose=0, callbacks=[advisor]).history
+    logs = model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[advisor]).history
     return advisor, logs
 
 

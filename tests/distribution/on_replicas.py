@@ -318,7 +318,7 @@ def own_step():
     model = own_model(keras.optimizers.SGD(0.0, gradient_accumulation_steps=steps))
     advisor = BatchSizeAdvisor(verbose=0)
     batches = SampledBatches(X, Y, 4, seed=7)
-    logs = model.fit(batches, epochs=40, verbose=0, callbacks=[advisor]).history
+    logs = model.fit(batches, epochs=40, shuffle=False, verbose=0, callbacks=[advisor]).history
     return {
         "own_noise": logs["gradient_noise"],
         "own_signal": logs["gradient_signal"],
@@ -372,6 +372,8 @@ def main(replicas, path, *parts):
     from keras_svag.distribution import strategy_scope
 
     make_virtual_devices(int(replicas))
+    # `fit` shuffles by it, the order of a data set's batches too.
+    keras.utils.set_random_seed(0)
     results = {}
     with strategy_scope("mirrored") as found:
         assert found == int(replicas)
