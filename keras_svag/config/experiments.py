@@ -1,7 +1,7 @@
 """The experiments of the paper (Li, Malladi, Arora 2021, arXiv 2102.12470) as configs.
 
 Hyperparameters are those of the authors' published code. Size `paper` is theirs; `medium` is for two
-CPU cores (PreResNet-8 for PreResNet-32, 4,000 images of 16x16, 8 epochs), `tiny` for tests.
+CPU cores (PreResNet-8 for PreResNet-32, 16x16 images, 20,000 examples), `tiny` for tests.
 """
 
 import dataclasses
@@ -57,6 +57,9 @@ FIGURES = {
     "linear_scaling": Figure(study=LINEAR_SCALING),
     "ngd": Figure(study=NOISY_GRADIENT_DESCENT, batch_size=500, norm="gn"),
 }
+# Examples of a run of size `medium`: 2,500 steps of 8.
+MEDIUM_EXAMPLES = 20_000
+MEDIUM_NUM_TRAIN = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "tfds": 60_000}
 # Batch sizes of the paper, which smaller sizes replace by smaller ones.
 PAPER_BATCH_SIZES = (64, 125, 128, 500, 1024)
 # Arguments that are numbers; all others are names.
@@ -248,33 +251,34 @@ def _make_medium(config, figure):
         config.dataset.image_size = 16
     elif config.dataset.tfds_name:
         config.dataset.image_size = 14  # Fashion-MNIST has 28
-    config.dataset.num_train, config.dataset.num_test = 4000, 1000
     config.dataset.augment = False
-    config.evaluation_size = 1000
+    config.evaluation_size = 500
     config.num_seeds, config.max_num_seeds = 4, 8
-    config.num_records, config.num_checkpoints = 100, 10
-    config.epochs = 8.0
-    config.base_batch_size = 16
-    config.learning_rate = 0.01 if figure.norm == "none" else 0.1
+    config.num_records, config.num_checkpoints = 40, 10
+    config.base_batch_size = 8
+    config.learning_rate = 0.005 if figure.norm == "none" else 0.05
     if figure.norm != "none":
-        # R starts near its equilibrium, which it reaches within a fifth of the run.
-        config.weight_decay, config.initial_scale = 0.01, 0.2
+        # R, N and G follow changes within 1/(4 eta lambda) = 500 steps of 8, a fifth of a run, and
+        # R starts near its equilibrium.
+        config.weight_decay, config.initial_scale = 0.01, 0.18
+    config.epochs = MEDIUM_EXAMPLES / MEDIUM_NUM_TRAIN[config.dataset.name]
     config.equilibrium = (0.4, 0.8)
     if figure.schedule == "step":
         config.schedule.decay_at = (0.8,)
     grid = config[figure.study]
+    large = 512 if figure.norm == "bn" else 256  # where N/G is 0.3 or less
     if figure.study == SDE_VALIDITY:
-        grid.batch_sizes = (8 if figure.batch_size < 1024 else 256,)
+        grid.batch_sizes = (8 if figure.batch_size < 1024 else large,)
         grid.ells, grid.max_ell = (1.0, 2.0, 4.0, 8.0), 16.0
     elif figure.study == LINEAR_SCALING:
-        grid.batch_sizes = (8, 16, 32, 64, 128, 256)
+        grid.batch_sizes = tuple(size for size in (8, 16, 32, 64, 128, 256, 512) if size <= large)
         grid.phase = "auto"
-        config.base_batch_size, config.learning_rate = 8, config.learning_rate / 2
     else:
-        config.dataset.num_train = 1000
+        # Each step of the Gaussian noise reads all images.
+        config.dataset.num_train, config.epochs = 1000, 16.0
         grid.batch_sizes = (64 if figure.batch_size > 125 else 16,)
         grid.num_seeds = 8
-    config.train.batch_size = 16
+    config.train.batch_size = 8
 
 
 def _make_tiny(config, figure):
@@ -283,7 +287,7 @@ def _make_tiny(config, figure):
     config.dataset.num_test = 32
     config.evaluation_size = 32
     config.num_seeds = config.max_num_seeds = 2
-    config.epochs = 0.5
+    config.epochs, config.dataset.image_size = 0.5, None
     config.num_workers = 1
     config.num_records = 10
     config.num_checkpoints = 1

@@ -38,8 +38,7 @@ class BackendLoop:
     def _compile(self, data):
         self._strategy = tf.distribute.get_strategy()
         self._data = tree.map_structure(to_device, data)
-        jit_scope = JIT_ALL if self._fuse_steps else jit_scope_of(self._model)
-        self._program = compiled(self._many_steps, jit_scope)
+        self._programs = {}  # by the number of examples of a step
 
     def _batch(self, row, augment_params):
         batch = tree.map_structure(lambda a: tf.gather(tf.convert_to_tensor(a), row), self._data)
@@ -78,7 +77,15 @@ class BackendLoop:
             # Variables that are created while replicas are traced cannot be mirrored.
             batch = self._batch(rows[0], map_arrays(lambda a: a[0], augment_params))
             _keras.build_for_training(self._model, batch)
-        return self._program(rows, augment_params, tf.constant(count), tf.constant(reset_metrics))
+        program = self._program(rows.shape[1])
+        return program(rows, augment_params, tf.constant(count), tf.constant(reset_metrics))
+
+    def _program(self, num_examples):
+        if num_examples not in self._programs:
+            fused = self._fuse_steps
+            jit_scope = JIT_ALL if fused else jit_scope_of(self._model, num_examples)
+            self._programs[num_examples] = compiled(self._many_steps, jit_scope)
+        return self._programs[num_examples]
 
 
 class BackendEvaluation:

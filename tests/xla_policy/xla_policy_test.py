@@ -58,6 +58,9 @@ def test_rule(layers, jit_scope, monkeypatch):
     model = network(*layers)
     monkeypatch.setattr(xla_policy, "has_onednn", lambda: True)
     assert xla_policy.jit_scope_of(model) == jit_scope
+    # Operations of a small batch are so short that XLA wins.
+    assert xla_policy.jit_scope_of(model, 16) == "all"
+    assert xla_policy.jit_scope_of(model, 18) == jit_scope
     nested = keras.Sequential([keras.Input((6, 6, 3)), model])
     assert xla_policy.jit_scope_of(nested) == jit_scope
     monkeypatch.setattr(xla_policy, "has_accelerator", lambda: True)
@@ -76,7 +79,7 @@ def test_onednn_is_as_the_environment_says(value):
 
 def train(jit_scope, monkeypatch):
     """Steps and an evaluation: logs, and all that the model holds afterwards."""
-    monkeypatch.setattr(device_loop, "jit_scope_of", lambda model: jit_scope)
+    monkeypatch.setattr(device_loop, "jit_scope_of", lambda *_: jit_scope)
     model = convolutional()
     rows = np.random.default_rng(1).integers(N, size=(STEPS, 2 * B))
     _, logs = DeviceTrainLoop(model, data(), STEPS).run(rows)
