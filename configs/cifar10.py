@@ -6,8 +6,8 @@
     python -m trainers.noisy_gradient_descent --config=$F:figure=ngd --workdir=/tmp/ngd
 
 Expected: "valid" at batch size 128; the linear scaling rule fails below the predicted bound; SGD
-and Gaussian noise are "equivalent". Time: a week or more on one GPU. With `,size=small`: minutes to
-half an hour on 2 CPU cores. docs/experiments.md has the command, cost and expected result of every
+and Gaussian noise are "equivalent". Time: a week or more on one GPU. With `,size=medium`: less than
+an hour on 2 CPU cores. docs/experiments.md has the command, cost and expected result of every
 figure.
 
 Arguments, all optional:
@@ -18,7 +18,7 @@ Arguments, all optional:
     model: preresnet32, resnet32, vgg16, vgg19, ...
     schedule: step, triangle, cosine
     warm_up: epochs
-    size: paper (default), small, tiny
+    size: paper (default), medium, tiny
 
 Data: `python -m keras_svag.datasets.prepare cifar10` on a machine with a network.
 """

@@ -1,6 +1,6 @@
 r"""The paper's experiments on any image data set of tensorflow_datasets.
 
-    F=configs/tfds.py:figure=svag_baselines,norm=gn,size=small
+    F=configs/tfds.py:figure=svag_baselines,norm=gn,size=medium
     python -m trainers.sde_validity --config=$F --workdir=/tmp/fashion \
         --config.dataset.tfds_name=fashion_mnist \
         --config.dataset.mean=0.286, --config.dataset.std=0.353,

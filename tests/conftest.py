@@ -21,6 +21,6 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True)
 def fixed_seeds():
-    """The same random numbers in each call: Keras draws the seeds of layers and shuffles by them."""
+    """Random numbers of each call are the same: Keras draws seeds of layers and shuffles by them."""
     random.seed(0)
     np.random.seed(0)

@@ -1,7 +1,7 @@
 """The experiments of the paper (Li, Malladi, Arora 2021, arXiv 2102.12470) as configs.
 
-Hyperparameters are those of the authors' published code. Size `paper` is theirs; `medium` is for two
-CPU cores (PreResNet-8 for PreResNet-32, 16x16 images, 20,000 examples), `tiny` for tests.
+Hyperparameters are those of the authors' published code. Size `paper` is theirs; `medium` is for
+two CPU cores (PreResNet-8 for PreResNet-32, 16x16 images, 20,000 examples), `tiny` for tests.
 """
 
 import dataclasses

@@ -178,7 +178,7 @@ def test_each_config_opens_with_commands_that_it_understands(data):
     assert len(commands) == 3 and f"F=configs/{data}.py" in text
     for study, arguments in commands:
         validate_config(CONFIGS[data].get_config(arguments), study)
-        validate_config(CONFIGS[data].get_config(arguments + ",size=small"), study)
+        validate_config(CONFIGS[data].get_config(arguments + ",size=medium"), study)
 
 
 def test_arguments_change_the_config():
