@@ -21,6 +21,6 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True)
 def fixed_seeds():
-    """Random numbers of each call are the same: Keras draws seeds of layers and shuffles by them."""
+    """Each call has the same random numbers, by which Keras draws seeds of layers and shuffles."""
     random.seed(0)
     np.random.seed(0)
