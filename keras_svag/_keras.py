@@ -81,10 +81,24 @@ def without_learning_rate(optimizer):
     return copy
 
 
-def has_decay_exclusions(optimizer):
-    """Returns True if `exclude_from_weight_decay` was called on an optimizer."""
-    names = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
-    return any(getattr(optimizer, name, None) for name in names)
+def excludes_variables_from_decay(optimizer):
+    """Returns True if `exclude_from_weight_decay` was called with a list of variables."""
+    return bool(getattr(optimizer, "_exclude_from_weight_decay", None))
+
+
+def decay_exclusion(optimizer):
+    """Returns the pattern of the names of variables that do not decay, or `None`."""
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    return pattern.pattern if pattern else None
+
+
+def exclude_like(optimizer, other):
+    """Excludes from weight decay what another optimizer excludes, which configs leave out."""
+    if excludes_variables_from_decay(other):
+        optimizer._exclude_from_weight_decay = set(other._exclude_from_weight_decay)
+    if decay_exclusion(other):
+        optimizer._exclude_from_weight_decay_pattern = other._exclude_from_weight_decay_pattern
+    return optimizer
 
 
 def built_weights(optimizer):

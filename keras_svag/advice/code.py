@@ -17,7 +17,7 @@ def scaled_code(optimizer, kappa, rule, learning_rate):
         if not callable(config["learning_rate"]):
             # A callback may have changed the learning rate since these records were made.
             config["learning_rate"] = shortest_float(learning_rate)
-            optimizer = type(optimizer).from_config(config)
+            optimizer = registry.recreate(optimizer, config)
         return optimizer_code(scaling.scale_optimizer(optimizer, kappa, rule)), ""
     except (ValueError, NotImplementedError) as error:  # the latter from a schedule without config
         return None, str(error)

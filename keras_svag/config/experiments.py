@@ -96,15 +96,15 @@ RECIPES = {
 }
 
 
-def parse_arguments(text):
+def parse_arguments(text, known=ARGUMENTS):
     """Parses `figure=ngd,norm=gn` of `--config=configs/cifar10.py:figure=ngd,norm=gn`."""
     arguments = {}
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
-        if not equals or name not in ARGUMENTS:
+        if not equals or name not in known:
             raise ValueError(
                 "Arguments after the config file must be a list such as "
-                f"'figure=svag_convergence,norm=gn' of {', '.join(ARGUMENTS)}. Received: {part!r}"
+                f"'figure=ngd,size=medium' of {', '.join(known)}. Received: {part!r}"
             )
         try:
             arguments[name] = NUMBERS.get(name, str)(value)

@@ -8,6 +8,8 @@ from keras_svag.optimizers.scaling import AUTO, scale_optimizer
 
 # Set by other fields of the config.
 RESERVED_OPTIMIZER_ARGUMENTS = ("self", "learning_rate", "ell", "weight_decay", "kwargs", "name")
+# Patterns of the names of variables without weight decay, a call of the optimizer in Keras.
+EXCLUDE = "exclude_from_weight_decay"
 
 
 def validate_optimizer(config):
@@ -22,7 +24,13 @@ def validate_optimizer(config):
     cls = get_svag_class(one_of("optimizer.name", fields["name"], names))
     known = [a for a in inspect.signature(cls).parameters if a not in RESERVED_OPTIMIZER_ARGUMENTS]
     owner = f"optimizer {fields['name']!r}"
-    reject_unknown("optimizer.", fields, ["name", "rule", *known], owner)
+    reject_unknown("optimizer.", fields, ["name", "rule", EXCLUDE, *known], owner)
+    excluded = fields.get(EXCLUDE, [])
+    if not isinstance(excluded, list) or not all(isinstance(name, str) for name in excluded):
+        raise ValueError(
+            f"`optimizer.{EXCLUDE}` must be a list of patterns of variable names, such as 'bias'. "
+            f"Received: optimizer.{EXCLUDE}={excluded!r}"
+        )
     try:
         optimizer, rule = build_optimizer({**config, "optimizer": fields})
     # Keras' own message, if there is one, does not name the field of the config.
@@ -39,5 +47,9 @@ def build_optimizer(config):
     """Returns the optimizer of a config and the name of its scaling rule."""
     options = dict(config["optimizer"])
     rule = options.pop("rule", None) or AUTO
+    excluded = options.pop(EXCLUDE, None)
     cls = get_svag_class(options.pop("name"))
-    return cls(config["learning_rate"], weight_decay=config["weight_decay"], **options), rule
+    optimizer = cls(config["learning_rate"], weight_decay=config["weight_decay"], **options)
+    if excluded:
+        optimizer.exclude_from_weight_decay(var_names=excluded)
+    return optimizer, rule

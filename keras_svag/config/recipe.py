@@ -18,8 +18,9 @@ def build_recipe(config):
     dataset = DATASETS[config["dataset"]["name"]](**options)
     optimizer, rule = build_optimizer(config)
     network = (config["model"], dataset.input_shape, dataset.num_classes, config["initial_scale"])
+    coupled = {"l2": config["l2"]} if config.get("l2") else {}
     recipe = Recipe(
-        model=functools.partial(build_network, *network),
+        model=functools.partial(build_network, *network, **coupled),
         train_data=(dataset.train_x, dataset.train_y),
         test_data=(dataset.test_x, dataset.test_y),
         optimizer=optimizer,
@@ -38,7 +39,7 @@ def build_recipe(config):
     return recipe
 
 
-def build_network(fields, input_shape, num_classes, initial_scale, seed):
+def build_network(fields, input_shape, num_classes, initial_scale, seed, l2=0.0):
     """Returns a network of logits with the initial weights of `seed` times `initial_scale`."""
     options = {name: value for name, value in fields.items() if name != "name"}
     network = MODELS[fields["name"]](input_shape, num_classes, seed=seed, **options)
@@ -47,4 +48,8 @@ def build_network(fields, input_shape, num_classes, initial_scale, seed):
         # rate, and nothing else.
         for variable in network.trainable_variables:
             variable.assign(variable * initial_scale)
+    if l2:
+        # PyTorch's `weight_decay` of Adam: l2 times the weights is part of the gradient.
+        for variable in network.trainable_variables:
+            variable.regularizer = keras.regularizers.L2(l2 / 2)
     return network

@@ -26,6 +26,8 @@ DICTS = ("dataset", "model", "optimizer", "schedule")
 OTHERS = ("closeness", "equilibrium", "max_num_seeds", "sampling", "weight_decay")
 FIELDS = sorted((*INTEGERS, *POSITIVE, *DICTS, *OTHERS))
 OPTIONAL = {"checkpoint_steps": None, "vectorize_seeds": None}
+# Coupled L2 regularization of all trained weights, besides decoupled `weight_decay`; may be absent.
+L2 = "l2"
 # Set by the study, not by its config.
 RESERVED_MODEL_ARGUMENTS = ("input_shape", "num_classes", "seed")
 
@@ -39,7 +41,7 @@ def validate_config(config, study):
             f"Received: config={config!r}"
         )
     config = OPTIONAL | config
-    _check_fields("", config, (*FIELDS, *OPTIONAL, *STUDIES), required=(*FIELDS, study))
+    _check_fields("", config, (*FIELDS, *OPTIONAL, L2, *STUDIES), required=(*FIELDS, study))
     config = select_study(config, study)
     for name in (*DICTS, study):
         if not isinstance(config[name], dict):
@@ -58,6 +60,8 @@ def validate_config(config, study):
     config["weight_decay"] = finite_float(
         "weight_decay", config["weight_decay"], "a number >= 0", 0.0
     )
+    if L2 in config:
+        config[L2] = finite_float(L2, config[L2], "a number >= 0", 0.0)
     config["optimizer"] = validate_optimizer(config)
     config["closeness"] = validate_closeness(config["closeness"])
     one_of("sampling", config["sampling"], SAMPLING_MODES)

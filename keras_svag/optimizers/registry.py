@@ -125,6 +125,11 @@ def live_config(optimizer):
     return {**_keras.without_learning_rate(optimizer).get_config(), "learning_rate": schedule}
 
 
+def recreate(optimizer, config, cls=None):
+    """Returns a new optimizer of a config, which decays the weights that `optimizer` does."""
+    return _keras.exclude_like((cls or type(optimizer)).from_config(config), optimizer)
+
+
 def check_instance(optimizer):
     """Raises a `ValueError` for the name or the class of an optimizer."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -164,4 +169,4 @@ def svag_version(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Opti
             f"Received: optimizer={optimizer!r} of {cls}. To amplify another optimizer, define its "
             "SVAG version with keras_svag.optimizers.AmplificationMixin."
         )
-    return known.from_config({**live_config(optimizer), "ell": 1.0})
+    return recreate(optimizer, {**live_config(optimizer), "ell": 1.0}, known)

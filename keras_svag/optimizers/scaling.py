@@ -127,17 +127,19 @@ def scale_optimizer(
             these. It is not modified.
         kappa: Float > 0, the factor on the batch size.
         rule: String, the name of a rule of this optimizer. `"linear"` on SGD with momentum is the
-            heuristic of Goyal et al. (arXiv 1706.02677), which keeps the momentum. `"auto"` selects
-            `"linear"` for SGD, `"heavy_ball"` for SGD with momentum, `"square_root"` for adaptive
-            optimizers, `"normalized"` for Lion, Lamb and Muon, `"accumulated"` for Adagrad and
-            Ftrl, and the first rule that others declare. Defaults to `"auto"`.
+            heuristic of Goyal et al. (arXiv 1706.02677), which keeps the momentum; on Adam and
+            AdamW it also multiplies the learning rate by kappa and changes nothing else. `"auto"`
+            selects `"linear"` for SGD, `"heavy_ball"` for SGD with momentum, `"square_root"` for
+            adaptive optimizers, `"normalized"` for Lion, Lamb and Muon, `"accumulated"` for Adagrad
+            and Ftrl, and the first rule that others declare. Defaults to `"auto"`.
         keep_epochs: Boolean, whether the larger batches see as many epochs, hence a schedule of
             kappa times fewer steps. With `False` it keeps its steps: for as many steps of more
             epochs, or where the batch grows by `gradient_accumulation_steps`, since Keras counts
             accumulated batches as steps of the schedule. Defaults to `True`.
 
     Returns:
-        A new optimizer of the same class, without state.
+        A new optimizer of the same class, without state. It excludes from weight decay what
+        `optimizer` does.
 
     Raises:
         ValueError: If `optimizer` is not an instance, has no rule (the message says why) or not
@@ -158,7 +160,7 @@ def scale_optimizer(
     config = registry.live_config(optimizer)
     if marked_batch_size(optimizer) is not None:  # they are those of another one now
         config["name"] = _MARKED.fullmatch(optimizer.name)["name"]
-    return type(optimizer).from_config({**config, **scaled})
+    return registry.recreate(optimizer, {**config, **scaled})
 
 
 def scaled_hyperparameters(optimizer, kappa, rule=AUTO, keep_epochs=True):

@@ -5,7 +5,12 @@ from collections.abc import Callable
 import keras
 
 from keras_svag.optimizers.amplification import AmplificationMixin, as_float
-from keras_svag.theory.scaling_rules import ADAM_RULE
+from keras_svag.theory.scaling_rules import ADAM_RULE, LINEAR_RULE
+
+
+def _rules(optimizer):
+    del optimizer
+    return ADAM_RULE, LINEAR_RULE
 
 
 @keras.saving.register_keras_serializable(package="keras_svag")
@@ -56,7 +61,7 @@ class SVAGAdam(AmplificationMixin, keras.optimizers.Adam):
     4.0
     """
 
-    scaling_rule = ADAM_RULE
+    scaling_rule = staticmethod(_rules)
 
     def __init__(
         self,
@@ -116,7 +121,7 @@ class SVAGAdamW(AmplificationMixin, keras.optimizers.AdamW):
     0.004
     """
 
-    scaling_rule = ADAM_RULE
+    scaling_rule = staticmethod(_rules)
 
     def __init__(
         self,

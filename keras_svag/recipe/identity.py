@@ -6,6 +6,7 @@ import keras
 from keras import tree
 
 from keras_svag._checks import shortest_float
+from keras_svag._keras import decay_exclusion
 from keras_svag.optimizers.registry import live_config
 from keras_svag.recipe.canonical import (
     canonical_form,
@@ -43,6 +44,8 @@ def describe_optimizer(optimizer):
     rate = config.pop("learning_rate")
     is_schedule = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
     config["learning_rate"] = _describe_schedule(rate) if is_schedule else shortest_float(rate)
+    if excluded := decay_exclusion(optimizer):
+        config["exclude_from_weight_decay"] = sorted(excluded.split("|"))
     return {"class": type(optimizer).__name__, **canonical_form(config)}
 
 

@@ -12,7 +12,7 @@ from keras_svag._keras import get_learning_rate
 from keras_svag.datasets import PadCropFlip, Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
 from keras_svag.distribution import check_same_on_all
-from keras_svag.optimizers.registry import live_config, svag_version
+from keras_svag.optimizers.registry import live_config, recreate, svag_version
 from keras_svag.optimizers.scaling import AUTO, find_rule, scale_optimizer
 from keras_svag.recipe import arrays, compile_arguments, identity
 from keras_svag.recipe import model as model_checks
@@ -197,6 +197,9 @@ class Recipe:
         """`TrainingFacts` of this recipe; builds the network."""
         # 16 examples are enough to see if a network is scale invariant.
         properties = model_checks.network_properties(self.network, self.first_inputs(16))
+        if self.svag.weight_decay and compile_arguments.exempts_weights(self.svag, self.network):
+            # R has no equilibrium where weights without decay are part of it.
+            properties["scale_invariant"] = False
         rule = find_rule(self.svag, self.rule)
         return TrainingFacts(
             optimizer=type(self.svag).__name__,
@@ -240,11 +243,11 @@ class Recipe:
 
     def optimizer_at(self, batch_size: int) -> keras.optimizers.Optimizer:
         """Returns a new SVAG optimizer for a batch size, scaled by the rule, with `ell = 1`."""
-        cls, peak = type(self.svag), self.facts.learning_rate
-        base = cls.from_config({**live_config(self.svag), "learning_rate": peak})
+        config = {**live_config(self.svag), "learning_rate": self.facts.learning_rate}
+        base = recreate(self.svag, config)
         scaled = scale_optimizer(base, batch_size / self.batch_size, self.rule)
         config = {**scaled.get_config(), "learning_rate": self.schedule_at(batch_size)}
-        return cls.from_config(config)
+        return recreate(scaled, config)
 
     def compile_arguments(self):
         """Loss, and new metrics, for `compile`."""

@@ -46,7 +46,7 @@ class ScalingRule:
 
 
 # For SGD with momentum this is the rule of Goyal et al. (arXiv 1706.02677), which leaves the
-# momentum as it is. It does not keep the SDE: a heuristic.
+# momentum as it is. It does not keep the SDE: a heuristic, as it is for Adam.
 LINEAR_RULE = ScalingRule(LINEAR, {"learning_rate": 1.0, "weight_decay": 0.0})
 # Keeps dV = -(1-b) V dt - eta grad L dt + eta Sigma^(1/2) dW, dX = V dt.
 HEAVY_BALL_RULE = ScalingRule(

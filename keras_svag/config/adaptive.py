@@ -1,0 +1,150 @@
+"""Experiments with adaptive optimizers (Malladi et al. 2022, arXiv 2205.10287) as configs.
+
+Size `paper` has the hyperparameters of the authors' published code on CIFAR-10; `medium` is for two
+CPU cores, `tiny` for tests.
+"""
+
+import math
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from keras_svag._checks import one_of
+from keras_svag.config.experiments import PAPER, SIZES, TINY, parse_arguments
+
+# RMSprop of the authors is Adam without an average of the gradient: it corrects the bias of the
+# average of squares, and adds epsilon outside the root, unlike that of Keras.
+FIGURES = {"adam": {}, "rmsprop": {"beta_1": 0.0}}
+GPT = "gpt"
+NETWORKS = {
+    "preresnet8": ("preresnet", 8),
+    "resnet56": ("resnet", 56),
+    "vgg16": ("vgg", 16),
+    GPT: (GPT, 2),
+}
+ARGUMENTS = ("figure", "model", "size")
+# Epochs after which the learning rate drops, of 500.
+DECAY_AT = {"adam": (300, 500), "rmsprop": (300, 400, 500)}
+
+
+def get_config(text):
+    """Returns the `ConfigDict` of an experiment, for both studies."""
+    arguments = parse_arguments(text, ARGUMENTS)
+    size = one_of("size", arguments.get("size", PAPER), SIZES)
+    figure = one_of("figure", arguments.get("figure", "adam"), FIGURES)
+    default = "resnet56" if size == PAPER else "preresnet8"
+    model = one_of("model", arguments.get("model", default), NETWORKS)
+    config = _published_config(figure, model)
+    if size != PAPER:
+        _make_medium(config, figure, model)
+    if size == TINY:
+        _make_tiny(config, model)
+    return config
+
+
+def _published_config(figure, model):
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.num_seeds = config.max_num_seeds = 2
+    config.num_workers = 0
+    config.vectorize_seeds = placeholder(bool)
+    config.num_records = config.num_checkpoints = 100
+    config.checkpoint_steps = placeholder(int)
+    config.evaluation_size = 10_000
+    config.sampling = "with_replacement"
+    config.closeness = math.sqrt(2.0)
+    config.dataset = _dataset(model)
+    name, depth = NETWORKS[model]
+    of_images = dict(width=1.0, norm="batch", affine=True, train_last_layer=True)
+    options = dict(width=64, num_heads=4) if model == GPT else of_images
+    config.model = dict(name=name, depth=depth, **options)
+    config.base_batch_size = 256
+    config.learning_rate = 1e-3
+    config.weight_decay = 0.0
+    config.l2 = 1e-4  # PyTorch's `weight_decay` of Adam: part of the gradient, and never scaled
+    config.initial_scale = 1.0
+    config.optimizer = dict(
+        name="SVAGAdam",
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        rule=placeholder(str),
+        exclude_from_weight_decay=placeholder(tuple),
+    )
+    config.optimizer.update(FIGURES[figure])
+    config.epochs = 500.0
+    config.schedule = dict(
+        name="step",
+        # The last drop of the authors' list is at the end of the run.
+        decay_at=tuple(epoch / 500 for epoch in DECAY_AT[figure] if epoch < 500),
+        decay_factor=0.1,
+        warm_up=10 / 500,  # linear; that of the authors is exponential
+        warm_up_factor=1e-3,
+    )
+    config.equilibrium = (0.4, 0.6)
+    # Amplifications sigma^2 of the authors' sigma = 1, 2, 4. The largest comes into the limit.
+    config.sde_validity = dict(
+        batch_sizes=(256,), ells=(1.0, 4.0, 16.0), max_ell=64.0, criteria=placeholder(object)
+    )
+    config.linear_scaling = dict(
+        batch_sizes=(256, 1024, 4096),
+        criterion="closeness",
+        tolerance=0.03,
+        test_error_ratio=1.2,
+        phase="config",
+    )
+    config.train = dict(batch_size=256, ell=1.0)
+    return config
+
+
+def _dataset(model):
+    dataset = {"num_train": placeholder(int), "num_test": placeholder(int)}
+    if model == GPT:
+        return dataset | {"name": "text", "path": placeholder(str), "length": 64}
+    return dataset | {
+        "name": "cifar10",
+        "data_dir": placeholder(str),
+        "augment": True,
+        "image_size": placeholder(int),
+    }
+
+
+def _make_medium(config, figure, model):
+    """About half an hour on two CPU cores; how it was chosen: docs/results.md."""
+    config.num_seeds, config.max_num_seeds = 4, 8
+    config.num_records, config.num_checkpoints = 40, 10
+    config.evaluation_size = 500
+    config.base_batch_size = config.train.batch_size = 8
+    config.learning_rate = 1e-3
+    # Memories of 50 and 500 steps, and room to multiply 1 - beta_1 by 32.
+    config.optimizer.update({"beta_1": 0.98, "beta_2": 0.998, **FIGURES[figure]})
+    config.schedule.update(decay_at=(0.8,), warm_up=0.05)
+    config.equilibrium = (0.4, 0.8)
+    config.sde_validity.update(
+        batch_sizes=(8,),
+        ells=(1.0, 2.0, 4.0, 8.0),
+        max_ell=16.0,
+        criteria={"train_loss": {"ratio": 1.1}},
+    )
+    config.linear_scaling.update(batch_sizes=(8, 16, 32, 64, 128, 256))
+    if model == GPT:
+        config.dataset.num_train = 20_000  # of 78,000 windows of Shakespeare's works
+        config.epochs = 0.4
+    else:
+        config.dataset.augment, config.dataset.image_size = False, 16
+        config.epochs = 0.4
+
+
+def _make_tiny(config, model):
+    config.dataset.num_train, config.dataset.num_test = 64, 32
+    config.evaluation_size = 32
+    config.num_seeds = config.max_num_seeds = 2
+    config.num_workers = 1
+    config.num_records, config.num_checkpoints = 10, 1
+    config.epochs = 0.5
+    config.equilibrium = (0.0, 1.0)
+    config.linear_scaling.batch_sizes = (8, 16)
+    if model == GPT:
+        config.dataset.length, config.model.width = 16, 16
+    elif model == "vgg16":
+        config.dataset.image_size, config.model.width = None, 0.125
