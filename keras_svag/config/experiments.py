@@ -252,6 +252,8 @@ def _make_medium(config, figure):
     elif config.dataset.tfds_name:
         config.dataset.image_size = 14  # Fashion-MNIST has 28
     config.dataset.augment = False
+    # With weights so small, epsilon would count: the loss would not be scale invariant.
+    config.model.epsilon = 1e-7
     config.evaluation_size = 500
     config.num_seeds, config.max_num_seeds = 4, 8
     config.num_records, config.num_checkpoints = 40, 10
