@@ -45,7 +45,8 @@ def get_config(text):
 def _published_config(figure, model):
     config = ml_collections.ConfigDict()
     config.seed = 0
-    config.num_seeds = config.max_num_seeds = 2
+    config.num_seeds = 4
+    config.max_num_seeds = config.get_ref("num_seeds")
     config.num_workers = 0
     config.vectorize_seeds = placeholder(bool)
     config.num_records = config.num_checkpoints = 100
@@ -111,7 +112,8 @@ def _dataset(model):
 
 def _make_medium(config, figure, model):
     """About half an hour on two CPU cores; how it was chosen: docs/results.md."""
-    config.num_seeds, config.max_num_seeds = 4, 8
+    del config.max_num_seeds  # a reference to `num_seeds`
+    config.max_num_seeds = 8
     config.num_records, config.num_checkpoints = 40, 10
     config.evaluation_size = 500
     config.base_batch_size = config.train.batch_size = 8

@@ -1,0 +1,68 @@
+"""The experiments of the paper at sizes for two CPU cores and for tests."""
+
+from keras_svag.studies import LinearScaling, SDEValidity
+
+# Depths of the networks below the paper's size.
+SMALLEST = {"preresnet": 8, "resnet": 8, "vgg": 11}
+# Examples of a run of size `medium`: 2,500 steps of 8.
+MEDIUM_EXAMPLES = 20_000
+MEDIUM_NUM_TRAIN = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "tfds": 60_000}
+
+
+def make_medium(config, figure):
+    """Conclusive on two CPU cores in less than an hour; how it was chosen: docs/results.md."""
+    config.model.depth = SMALLEST[config.model.name]
+    if config.model.name == "vgg":
+        config.model.width = 0.25 * figure.width
+    elif config.dataset.name != "tfds":  # a VGG needs 32x32
+        config.dataset.image_size = 16
+    elif config.dataset.tfds_name:
+        config.dataset.image_size = 14  # Fashion-MNIST has 28
+    config.dataset.augment = False
+    # With weights so small, epsilon would count: the loss would not be scale invariant.
+    config.model.epsilon = 1e-7
+    config.evaluation_size = 500
+    del config.max_num_seeds  # a reference to `num_seeds`
+    config.max_num_seeds = 8
+    config.num_records, config.num_checkpoints = 40, 10
+    config.base_batch_size = 8
+    config.learning_rate = 0.005 if figure.norm == "none" else 0.05
+    if figure.norm != "none":
+        # R, N and G follow changes within 1/(4 eta lambda) = 500 steps of 8, a fifth of a run, and
+        # R starts near its equilibrium.
+        config.weight_decay, config.initial_scale = 0.01, 0.18
+    config.epochs = MEDIUM_EXAMPLES / MEDIUM_NUM_TRAIN[config.dataset.name]
+    config.equilibrium = (0.4, 0.8)
+    if figure.schedule == "step":
+        config.schedule.decay_at = (0.8,)
+    grid = config[figure.study]
+    large = 512 if figure.norm == "bn" else 256  # where N/G is 0.3 or less
+    if figure.study == SDEValidity.name:
+        grid.batch_sizes = (8 if figure.batch_size < 1024 else large,)
+        grid.ells, grid.max_ell = (1.0, 2.0, 4.0, 8.0), 16.0
+    elif figure.study == LinearScaling.name:
+        grid.batch_sizes = tuple(size for size in (8, 16, 32, 64, 128, 256, 512) if size <= large)
+        grid.phase = "auto"
+    else:
+        # Each step of the Gaussian noise reads all images.
+        config.dataset.num_train, config.epochs = 1000, 16.0
+        grid.batch_sizes = (64 if figure.batch_size > 125 else 16,)
+        grid.num_seeds = 8
+    config.train.batch_size = 8
+
+
+def make_tiny(config, figure):
+    """Seconds long; the results mean nothing."""
+    config.model.width = 0.5 if figure.model.startswith("vgg") else 1.0
+    config.dataset.num_train = 64
+    config.dataset.num_test = 32
+    config.evaluation_size = 32
+    config.num_seeds = config.max_num_seeds = 2
+    config.epochs, config.dataset.image_size = 0.5, None
+    config.num_workers = 1
+    config.num_records = 10
+    config.num_checkpoints = 1
+    config.equilibrium = (0.0, 1.0)
+    grid = config[figure.study]
+    grid.batch_sizes = (8,) if figure.study != LinearScaling.name else (8, 16)
+    config.base_batch_size = config.train.batch_size = 8
