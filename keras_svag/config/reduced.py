@@ -4,8 +4,8 @@ from keras_svag.studies import LinearScaling, SDEValidity
 
 # Depths of the networks below the paper's size.
 SMALLEST = {"preresnet": 8, "resnet": 8, "vgg": 11}
-# Examples of a run of size `medium`: 2,500 steps of 8.
-MEDIUM_EXAMPLES = 20_000
+# Examples of a run of size `medium`: 4,000 steps of 4.
+MEDIUM_EXAMPLES = 16_000
 MEDIUM_NUM_TRAIN = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "tfds": 60_000}
 
 
@@ -23,34 +23,34 @@ def make_medium(config, figure):
     config.model.epsilon = 1e-7
     config.evaluation_size = 500
     del config.max_num_seeds  # a reference to `num_seeds`
-    config.max_num_seeds = 16
+    config.num_seeds, config.max_num_seeds = 8, 24
     config.num_records, config.num_checkpoints = 40, 10
-    config.base_batch_size = 8
-    config.learning_rate = 0.005 if figure.norm == "none" else 0.05
-    if figure.norm != "none":
-        # R, N and G follow changes within 1/(4 eta lambda) = 500 steps of 8, a fifth of a run, and
-        # R starts near its equilibrium.
-        config.weight_decay, config.initial_scale = 0.01, 0.18
+    # N/G is 5 or more at the small batch, 0.3 or less at the large one. Noise is larger with batch
+    # norm.
+    small, large = (16, 512) if figure.norm == "bn" else (4, 256)
+    config.base_batch_size = config.train.batch_size = small
+    config.learning_rate = (0.000625 if figure.norm == "none" else 0.00625) * small
+    if figure.norm != "none" and not config.model.affine:
+        # R, N and G follow changes within 1/(4 eta lambda) steps, a twelfth of a run, and R starts
+        # near its equilibrium.
+        config.weight_decay, config.initial_scale = 0.03, 0.12
     config.epochs = MEDIUM_EXAMPLES / MEDIUM_NUM_TRAIN[config.dataset.name]
     config.equilibrium = (0.4, 0.8)
     if figure.schedule == "step":
         config.schedule.decay_at = (0.8,)
     grid = config[figure.study]
-    # N/G is 5 or more at the small batch, 0.3 or less at the large one. Noise is larger with batch
-    # norm, and examples of larger batches are cheaper.
-    small, large = (32, 512) if figure.norm == "bn" else (8, 256)
     if figure.study == SDEValidity.name:
         grid.batch_sizes = (small if figure.batch_size < 1024 else large,)
         grid.ells, grid.max_ell = (1.0, 2.0, 4.0, 8.0), 16.0
     elif figure.study == LinearScaling.name:
-        grid.batch_sizes = tuple(size for size in (8, 16, 32, 64, 128, 256, 512) if size <= large)
+        grid.batch_sizes = tuple(small * 2**i for i in range(6))
+        config.num_seeds = 12
         grid.phase = "auto"
     else:
         # Each step of the Gaussian noise reads all images.
         config.dataset.num_train, config.epochs = 1000, 16.0
         grid.batch_sizes = (64 if figure.batch_size > 125 else 16,)
         grid.num_seeds = 8
-    config.train.batch_size = 8
 
 
 def make_tiny(config, figure):
