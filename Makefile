@@ -4,7 +4,7 @@ PYTHON ?= python
 ARGS ?=
 DIST ?= dist
 DOCS ?= build/docs
-MORE = tests/callbacks_test.py tests/trainer/exactness_test.py
+MORE = tests/callbacks tests/trainer/exactness_test.py
 
 .PHONY: help install test lint format types docs build oldest
 
