@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 
-from keras_svag import _deprecation
-from keras_svag._deprecation import deprecated, renamed_argument
+from keras_svag import _checks
+from keras_svag._checks import deprecated, renamed_argument
 
 
 @deprecated("`new_square`", since="0.1", removed_in="99.0")
@@ -63,7 +63,7 @@ RENAMED = (
 @pytest.mark.parametrize("decorate", RENAMED)
 @pytest.mark.parametrize("version", ["0.10.0rc1", "0.10.0", "0.11.0", "1.0.0"])
 def test_a_removal_cannot_be_forgotten(monkeypatch, decorate, version):
-    monkeypatch.setattr(_deprecation, "__version__", version)
+    monkeypatch.setattr(_checks, "__version__", version)
     with pytest.raises(RuntimeError, match="was to be removed in keras_svag 0.10.0"):
         decorate(len)
 
@@ -72,5 +72,5 @@ def test_a_removal_cannot_be_forgotten(monkeypatch, decorate, version):
 @pytest.mark.parametrize("version", ["0.8.0", "0.9.12"])  # 9 comes before 10
 @pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
 def test_nothing_is_removed_too_early(monkeypatch, decorate, version):
-    monkeypatch.setattr(_deprecation, "__version__", version)
+    monkeypatch.setattr(_checks, "__version__", version)
     assert decorate(len)([1, 2]) == 2
