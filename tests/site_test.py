@@ -113,3 +113,4 @@ def test_nothing_is_loaded_from_elsewhere(site):
         loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="([^"]*)"', page)
         loaded += re.findall(r'<link rel="stylesheet" href="([^"]*)"', page)
         assert not [url for url in loaded if "://" in url or url.startswith("//")], path
+        assert 'data-md-component="source"' not in page  # whose script asks GitHub for stars
