@@ -4,7 +4,7 @@ PYTHON ?= python
 ARGS ?=
 DIST ?= dist
 DOCS ?= build/docs
-MORE = tests/callbacks_test.py tests/trainer/exactness_test.py
+MORE = tests/callbacks tests/trainer/exactness_test.py
 
 .PHONY: help install test lint format types docs build oldest
 
@@ -28,8 +28,8 @@ format:  ## Repair what can be repaired automatically.
 types:  ## Check types.
 	$(PYTHON) -m mypy
 
-docs:  ## Write the API reference to build/docs/; a warning is an error.
-	$(PYTHON) -m docs.build_api $(DOCS)
+docs:  ## Write the site of the documentation to build/docs/; a warning is an error.
+	$(PYTHON) -m mkdocs build --strict --site-dir $(DOCS)
 
 build:  ## Write sdist and wheel to dist/.
 	$(PYTHON) -m build --outdir $(DIST) .

@@ -6,6 +6,8 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
+REPOSITORY = "keras-svag/keras-svag"  # on GitHub; also in mkdocs.yml
+GITHUB = f"https://github.com/{REPOSITORY}"
 
 
 def read_version():
@@ -15,9 +17,16 @@ def read_version():
 
 
 def read_long_description():
-    """The README, or nothing where there is none."""
+    """The README, with links to the files of this version; nothing where there is none."""
     readme = ROOT / "README.md"
-    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+    if not readme.exists():
+        return ""
+    # Relative links, which work in a clone and on GitHub, lead nowhere on PyPI.
+    tag, relative = f"v{read_version()}", r"(?!https?://|#)"
+    images = f"https://raw.githubusercontent.com/{REPOSITORY}/{tag}/"
+    text = readme.read_text(encoding="utf-8")
+    text = re.sub(rf"(!\[[^\]]*\]\(){relative}", rf"\g<1>{images}", text)
+    return re.sub(rf"\]\({relative}", f"]({GITHUB}/blob/{tag}/", text)
 
 
 setup(
@@ -32,6 +41,14 @@ setup(
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     author="The keras_svag authors",
+    url=GITHUB,
+    project_urls={
+        "Documentation": "https://keras-svag.github.io/keras-svag/",
+        "Source": GITHUB,
+        "Issues": f"{GITHUB}/issues",
+        "Changelog": f"{GITHUB}/blob/main/CHANGELOG.md",
+        "Paper": "https://arxiv.org/abs/2102.12470",
+    },
     keywords=["keras", "sgd", "sde", "svag", "gradient noise", "linear scaling rule"],
     classifiers=[
         "Development Status :: 3 - Alpha",
@@ -41,8 +58,12 @@ setup(
         "Operating System :: OS Independent",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3 :: Only",
+        # Up to the newest for which there is a TensorFlow; those of .github/workflows/tests.yml.
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
     python_requires=">=3.11",
     # The trainers and configs of the checkout are installed side by side, so that trainers/flags.py
@@ -74,7 +95,8 @@ setup(
     },
     # The lower bounds were tried with `make oldest`: keras 3.12.0, numpy 1.26.0 and the others in
     # .ci/oldest.txt, with tensorflow-cpu 2.16.1 and with jax 0.5.3. The newest that were tried are
-    # keras 3.15.1, tensorflow-cpu 2.21.0, jax 0.10.2 and numpy 2.4.6.
+    # keras 3.15.1, tensorflow-cpu 2.21.0, jax 0.10.2 and numpy 2.4.6; with Python 3.13 a quick study
+    # and some tests also with jax 0.12.0.1 and numpy 2.5.5.
     install_requires=[
         "absl-py>=2.0",
         "cloudpickle>=3.0",  # functions of notebooks and scripts, to worker processes
@@ -110,8 +132,14 @@ setup(
         "remote": ["fsspec>=2024.6", "gcsfs>=2024.6", "s3fs>=2024.6"],
         # What `python -m benchmarks.run` compares with; nothing else needs it.
         "benchmarks": ["torch>=2.0"],
-        # What it warns about, which fails the build, changes from one version to the next.
-        "docs": ["pdoc==16.*"],
+        # What they warn about, which fails the build, changes from one version to the next.
+        "docs": [
+            "markdown>=3.6",
+            "mkdocs==1.6.*",
+            "mkdocs-material==9.*",
+            "mkdocstrings==1.*",
+            "mkdocstrings-python==2.*",
+        ],
         "test": [
             "build>=1.0",
             # tests/faults/cluster_test.py, which is skipped without it.

@@ -1,14 +1,18 @@
-"""Checks of user input: one wording for one mistake."""
+"""Checks of user input: one wording for one mistake, or for a name that is on its way out."""
 
 import contextlib
+import functools
 import math
 import numbers
 import os
 import pathlib
 import re
 import stat
+import warnings
 
 import numpy as np
+
+from keras_svag.version import __version__
 
 LARGEST_INT = 2**64 - 1
 
@@ -122,3 +126,57 @@ def english_list(words):
     """Joins words as in a sentence: "R, N and G"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def deprecated(instead, since, removed_in):
+    """Decorates a function or method that is going to be removed."""
+
+    def decorate(function):
+        message = _deprecation(f"`{function.__qualname__}`", instead, since, removed_in)
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def renamed_argument(old, new, since, removed_in):
+    """Decorates a function that still takes the keyword argument `new` by the name `old`."""
+
+    def decorate(function):
+        name = f"Argument `{old}` of `{function.__qualname__}`"
+        message = _deprecation(name, f"`{new}`", since, removed_in)
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            if old in kwargs:
+                if new in kwargs:
+                    raise ValueError(
+                        f"`{old}` must not be given beside `{new}`, its new name. Received: "
+                        f"{old}={kwargs[old]!r}, {new}={kwargs[new]!r}. Remove `{old}`."
+                    )
+                warnings.warn(message, FutureWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def _deprecation(name, instead, since, removed_in):
+    if _numbers(__version__) >= _numbers(removed_in):
+        # Whoever raises the version is told what to remove.
+        raise RuntimeError(f"{name} was to be removed in keras_svag {removed_in}.")
+    return (
+        f"{name} is deprecated since keras_svag {since} and will be removed in {removed_in}. "
+        f"Use {instead} instead."
+    )
+
+
+def _numbers(version):
+    return [int(digits) for digits in re.findall(r"\d+", version)]

@@ -13,7 +13,7 @@ from keras_svag._checks import as_floats, finite_float
 class Moments(NamedTuple):
     """First and second moments of a random vector, at one time or at several.
 
-    Args:
+    Attributes:
         mean: Array of shape `(..., d)`.
         second: Array of shape `(..., d, d)`, the mean of the outer product with itself.
 
