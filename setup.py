@@ -95,8 +95,8 @@ setup(
     },
     # The lower bounds were tried with `make oldest`: keras 3.12.0, numpy 1.26.0 and the others in
     # .ci/oldest.txt, with tensorflow-cpu 2.16.1 and with jax 0.5.3. The newest that were tried are
-    # keras 3.15.1, tensorflow-cpu 2.21.0, jax 0.10.2 and numpy 2.4.6; with Python 3.13 a quick study
-    # and some tests also with jax 0.12.0.1 and numpy 2.5.5.
+    # keras 3.15.1, tensorflow-cpu 2.21.0, jax 0.10.2 and numpy 2.4.6; with Python 3.13 a quick
+    # study and some tests also with jax 0.12.0.1 and numpy 2.5.5.
     install_requires=[
         "absl-py>=2.0",
         "cloudpickle>=3.0",  # functions of notebooks and scripts, to worker processes
