@@ -1,0 +1,112 @@
+"""Writes the tables of docs/results.md from the kept files of studies in docs/results/.
+
+    python -m docs.build_results
+
+`docs/results/studies.json` lists the studies: `name` (a folder with the `verdict.json` and
+`results.csv` of the study), `claim`, `command`, `minutes`. Between `<!-- NAME -->` and `<!-- end -->`
+the page has the table of a study, or the summary.
+"""
+
+import json
+import pathlib
+import re
+
+FOLDER = pathlib.Path(__file__).parent / "results"
+PAGE = FOLDER.parent / "results.md"
+SYMBOLS = {
+    "weight_norm": "R",
+    "gradient_noise": "N",
+    "scaled_noise": "B N",
+    "gradient_signal": "G",
+    "noise_to_signal": "N/G",
+}
+
+
+def build(page, studies):
+    """Returns the text of the page with the tables of its studies as they are now."""
+    tables = {"summary": summary(studies)}
+    tables |= {study["name"]: table(study) for study in studies}
+
+    def replace(match):
+        name = match["name"]
+        return f"<!-- {name} -->\n{tables[name]}\n<!-- end -->"
+
+    return re.sub(r"<!-- (?P<name>\w+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL)
+
+
+def load_studies():
+    """Returns the listed studies, each with its verdict."""
+    studies = json.loads((FOLDER / "studies.json").read_text())
+    for study in studies:
+        study["verdict"] = json.loads((FOLDER / study["name"] / "verdict.json").read_text())
+    return studies
+
+
+def summary(studies):
+    """The table of all studies: claim, verdict, minutes."""
+    rows = [
+        f"| {s['claim']} | {s['trained']} | {_outcome(s['verdict'])} | {s['minutes']} |"
+        for s in studies
+    ]
+    head = "| claim of the paper | trained here | verdict | minutes |\n|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _outcome(verdict):
+    if verdict["study"] == "linear_scaling":
+        observed, bound = verdict["observed_max_kappa"], verdict["predicted_max_kappa"]["tight"]
+        text = f"**holds** up to kappa = {_number(observed['value'])}"
+        if observed["first_failure"] is not None:
+            text += f", **fails** at {_number(observed['first_failure'])}"
+        return f"{text}; predicted: at most {interval(bound)}"
+    return "; ".join(
+        f"B = {found['batch_size']}: **{found['verdict']}** ({_ratios(verdict, found)})"
+        for found in verdict["verdicts"]
+    )
+
+
+def _ratios(verdict, found):
+    """What SGD is compared by, as ratios with their intervals."""
+    ratios = found.get("ratios") or {
+        row["quantity"]: row["ratio"]
+        for row in verdict["comparisons"]
+        if (row["first"], row["second"]) == ("SGD", "NGD")
+    }
+    return ", ".join(f"{_symbol(name)} {interval(ratio)}" for name, ratio in ratios.items())
+
+
+def _symbol(name):
+    return SYMBOLS.get(name, name.replace("_", " "))
+
+
+def table(study):
+    """The settings of a study: what was measured at each, with 95 % intervals over seeds."""
+    verdict = study["verdict"]
+    is_scaling = verdict["study"] == "linear_scaling"
+    varied = "kappa" if is_scaling else "ell" if "ell" in verdict["settings"][0] else "method"
+    noise = "scaled_noise" if is_scaling else "gradient_noise"
+    columns = [noise, "gradient_signal", "noise_to_signal", "weight_norm", "train_loss"]
+    columns = [c for c in (*columns, "test_accuracy") if c in verdict["settings"][0]]
+    head = ["B", varied, "seeds", *map(_symbol, columns)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for setting in verdict["settings"]:
+        cells = [setting["batch_size"], _number(setting[varied]), setting["num_seeds"]]
+        cells += [interval(setting[c]) for c in columns]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def interval(value):
+    """A mean with its interval, to three digits."""
+    if value is None or value["mean"] is None:
+        return "-"
+    ends = [_number(value[end]) if value[end] is not None else "inf" for end in ("ci_low", "ci_high")]
+    return f"{_number(value['mean'])} [{', '.join(ends)}]"
+
+
+def _number(value):
+    return value if isinstance(value, str) else "-" if value is None else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(build(PAGE.read_text(), load_studies()))

@@ -1,0 +1,85 @@
+"""docs/results.md: its tables are those of the kept files, and these are judged to the same again."""
+
+import csv
+import math
+
+import pytest
+
+from docs import build_results
+from keras_svag.theory import judge_scaling, judge_sde
+
+STUDIES = build_results.load_studies()
+SCALED = ("weight_norm", "scaled_noise", "gradient_signal")
+
+
+def rows_of(study):
+    """Rows of results.csv, numbers as floats; NaN where a run failed."""
+    with open(build_results.FOLDER / study["name"] / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for name, value in row.items():
+            try:
+                row[name] = float(value)
+            except ValueError:
+                row[name] = math.nan if value == "" else value
+    return rows
+
+
+def by_seed(rows, quantity):
+    return [row[quantity] if row["status"] == "done" else math.nan for row in rows]
+
+
+def assert_same_ratios(ratios, kept):
+    assert set(ratios) == set(kept)
+    for name, ratio in ratios.items():
+        found = [ratio.mean, ratio.ci_low, ratio.ci_high]
+        expected = [kept[name][end] for end in ("mean", "ci_low", "ci_high")]
+        expected = [math.inf if value is None else value for value in expected]
+        assert found == pytest.approx(expected, rel=1e-6), name
+
+
+def test_page_has_the_tables_of_the_kept_files():
+    page = build_results.PAGE.read_text()
+    assert build_results.build(page, STUDIES) == page
+    for study in STUDIES:
+        assert f"<!-- {study['name']} -->" in page and study["command"] in page
+
+
+@pytest.mark.parametrize(
+    "study", [s for s in STUDIES if s["verdict"]["study"] == "sde_validity"], ids=lambda s: s["name"]
+)
+def test_sde_is_judged_to_the_same_again(study):
+    rows = [row for row in rows_of(study) if row["method"] == "svag"]
+    for kept in study["verdict"]["verdicts"]:
+        cells = [row for row in rows if row["batch_size"] == kept["batch_size"]]
+        ells = sorted({row["ell"] for row in cells})
+        values = {
+            name: {ell: by_seed([r for r in cells if r["ell"] == ell], name) for ell in ells}
+            for name in kept["ratios"]
+        }
+        verdict = judge_sde(values, study["verdict"]["closeness"], look=kept["look"])
+        assert verdict.verdict == kept["verdict"]
+        assert_same_ratios(verdict.ratios, kept["ratios"])
+
+
+@pytest.mark.parametrize(
+    "study",
+    [s for s in STUDIES if s["verdict"]["study"] == "linear_scaling"],
+    ids=lambda s: s["name"],
+)
+def test_scaling_is_judged_to_the_same_again(study):
+    rows, verdict = rows_of(study), study["verdict"]
+    base = [row for row in rows if row["batch_size"] == verdict["base_batch_size"]]
+    for kept in verdict["settings"]:
+        if kept["outcome"] == "base":
+            continue
+        cell = [row for row in rows if row["batch_size"] == kept["batch_size"]]
+        names = list(kept["ratios"])
+        found = judge_scaling(
+            {name: by_seed(base, name) for name in names},
+            {name: by_seed(cell, name) for name in names},
+            verdict["closeness"],
+            look=kept["look"],
+        )
+        assert found.verdict == kept["outcome"]
+        assert_same_ratios(found.ratios, kept["ratios"])
