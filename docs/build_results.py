@@ -3,8 +3,8 @@
     python -m docs.build_results
 
 `docs/results/studies.json` lists the studies: `name` (a folder with the `verdict.json` and
-`results.csv` of the study), `claim`, `command`, `minutes`. Between `<!-- NAME -->` and `<!-- end -->`
-the page has the table of a study, or the summary.
+`results.csv` of the study), `claim`, `trained`, `command`, `minutes`. Between `<!-- NAME -->` and
+`<!-- end -->` the page has the table of a study, or the summary.
 """
 
 import json
@@ -100,8 +100,8 @@ def interval(value):
     """A mean with its interval, to three digits."""
     if value is None or value["mean"] is None:
         return "-"
-    ends = [_number(value[end]) if value[end] is not None else "inf" for end in ("ci_low", "ci_high")]
-    return f"{_number(value['mean'])} [{', '.join(ends)}]"
+    low, high = (value[end] for end in ("ci_low", "ci_high"))
+    return f"{_number(value['mean'])} [{_number(low)}, {'inf' if high is None else _number(high)}]"
 
 
 def _number(value):

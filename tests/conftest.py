@@ -20,6 +20,12 @@ def pytest_runtest_setup(item):
 
 
 @pytest.fixture(autouse=True)
+def own_signals(monkeypatch):
+    """Programs that a test calls as functions leave the signals of this process alone."""
+    monkeypatch.setattr("trainers.startup.begin", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def fixed_seeds():
     """Each call has the same random numbers, by which Keras draws seeds of layers and shuffles."""
     random.seed(0)

@@ -1,4 +1,4 @@
-"""docs/results.md: its tables are those of the kept files, and these are judged to the same again."""
+"""docs/results.md: its tables are made from kept files, which are judged to the same again."""
 
 import csv
 import math
@@ -46,7 +46,9 @@ def test_page_has_the_tables_of_the_kept_files():
 
 
 @pytest.mark.parametrize(
-    "study", [s for s in STUDIES if s["verdict"]["study"] == "sde_validity"], ids=lambda s: s["name"]
+    "study",
+    [s for s in STUDIES if s["verdict"]["study"] == "sde_validity"],
+    ids=lambda s: s["name"],
 )
 def test_sde_is_judged_to_the_same_again(study):
     rows = [row for row in rows_of(study) if row["method"] == "svag"]

@@ -85,8 +85,8 @@ def test_gaussian_noise_is_that_of_plain_sgd(optimizer):
         ),
         ({"name": "SVAG", "beta_1": 0.9}, "optimizer.beta_1=0.9"),
         (
-            {"name": "SVAGAdam", "rule": "linear"},
-            "SVAGAdam.*rule='linear'",
+            {"name": "SVAGRMSprop", "rule": "linear"},
+            "SVAGRMSprop.*rule='linear'",
         ),
     ],
     ids=str,

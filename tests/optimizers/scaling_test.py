@@ -190,7 +190,9 @@ def test_rules_that_do_not_fit():
         scale_optimizer(make("sgd"), 2, rule="cubic")
     with pytest.raises(ValueError, match="SGD with momentum must be 'auto' or .*'heavy_ball'"):
         scale_optimizer(make("momentum"), 2, rule="cubic")
-    with pytest.raises(ValueError, match="`rule` for RMSprop must be 'auto' or one of 'square_root'"):
+    with pytest.raises(
+        ValueError, match="`rule` for RMSprop must be 'auto' or one of 'square_root'"
+    ):
         scale_optimizer(make("rmsprop"), 2, rule="linear")
     with pytest.raises(
         ValueError, match="`optimizer` must be an instance of SGD, .*Received: optimizer="
