@@ -28,6 +28,7 @@ OPTIMIZER_ATTRIBUTES = (
     "_learning_rate",
     "_track_variable",
     "_trainable_variables",
+    "_use_weight_decay",
 )
 # Method of `keras.Model` that `SVAGModel` overrides on TensorFlow.
 MODEL_HOOK = "_maybe_symbolic_build"
@@ -81,24 +82,33 @@ def without_learning_rate(optimizer):
     return copy
 
 
-def excludes_variables_from_decay(optimizer):
-    """Returns True if `exclude_from_weight_decay` was called with a list of variables."""
+def names_without_decay(optimizer):
+    """Returns the sorted `var_names` of `exclude_from_weight_decay`, `[]` if there are none."""
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    # Keras joins them in an order that differs between processes.
+    return sorted(pattern.pattern.split("|")) if pattern else []
+
+
+def has_variables_without_decay(optimizer):
+    """Returns True if `exclude_from_weight_decay` was called with variables themselves."""
     return bool(getattr(optimizer, "_exclude_from_weight_decay", None))
 
 
-def decay_exclusion(optimizer):
-    """Returns the pattern of the names of variables that do not decay, or `None`."""
-    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
-    return pattern.pattern if pattern else None
+def excludes_from_decay(optimizer):
+    """Returns True if `exclude_from_weight_decay` was called on an optimizer."""
+    return bool(names_without_decay(optimizer)) or has_variables_without_decay(optimizer)
 
 
-def exclude_like(optimizer, other):
-    """Excludes from weight decay what another optimizer excludes, which configs leave out."""
-    if excludes_variables_from_decay(other):
-        optimizer._exclude_from_weight_decay = set(other._exclude_from_weight_decay)
-    if decay_exclusion(other):
-        optimizer._exclude_from_weight_decay_pattern = other._exclude_from_weight_decay_pattern
-    return optimizer
+def copy_decay_exclusions(optimizer, other):
+    """Excludes from the decay of an optimizer not built yet what is excluded from another's."""
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if getattr(other, name, None):
+            setattr(optimizer, name, getattr(other, name))
+
+
+def decays_all(optimizer, weights):
+    """Returns False if `exclude_from_weight_decay` leaves out one of the weights."""
+    return all(optimizer._use_weight_decay(weight) for weight in weights)
 
 
 def built_weights(optimizer):

@@ -6,6 +6,7 @@ import math
 import keras
 
 from keras_svag._json import to_json
+from keras_svag._keras import built_weights, decays_all
 from keras_svag.advice import wording
 from keras_svag.advice.code import scaled_code
 from keras_svag.advice.readings import largest_batch
@@ -19,6 +20,7 @@ from keras_svag.theory import (
     RunningMeans,
     lsr_max_kappa,
 )
+from keras_svag.theory.assumptions import DECAY_OF_ALL
 from keras_svag.theory.quantities import NOISE, SIGNAL
 from keras_svag.theory.scaling_rules import AUTO
 
@@ -101,6 +103,7 @@ def advise(
     base_size = base_batch_size(optimizer, fit_size)
     rows = [{**row, NOISE: row[NOISE] / base_size} for row in rows]
     has_identity = _is_plain_sgd(optimizer) and scale_invariant is not False
+    has_identity = has_identity and _decays_all(optimizer)
     window, rate_moves = find_rows(rows, optimizer, has_identity)
     means = RunningMeans.from_rows(window.rows, start=window.start)
     noise_scale = dataclasses.astuple(means.ratio())
@@ -147,6 +150,11 @@ def _is_plain_sgd(optimizer):
     return isinstance(optimizer, keras.optimizers.SGD) and not optimizer.momentum
 
 
+def _decays_all(optimizer):
+    weights = built_weights(optimizer) if optimizer.built else []
+    return not optimizer.weight_decay or decays_all(optimizer, weights)
+
+
 def _check_assumptions(optimizer, scale_invariant, window):
     clips = (getattr(optimizer, name) for name in scaling.CLIPPING)
     overwrites = optimizer.use_ema and optimizer.ema_overwrite_frequency
@@ -158,6 +166,8 @@ def _check_assumptions(optimizer, scale_invariant, window):
         "balance of R": window.is_balanced,
         "equilibrium": window.reached,
     }
+    if not _decays_all(optimizer):
+        assumptions[DECAY_OF_ALL] = False
     if isinstance(optimizer, AmplificationMixin):
         assumptions["ell = 1"] = optimizer.ell == 1
     return assumptions

@@ -5,6 +5,7 @@ import sys
 
 import keras
 
+from keras_svag import _keras
 from keras_svag._checks import shortest_float
 from keras_svag.optimizers import registry, scaling
 from keras_svag.schedules import LearningRateSchedule
@@ -12,12 +13,13 @@ from keras_svag.schedules import LearningRateSchedule
 
 def scaled_code(optimizer, kappa, rule, learning_rate):
     """Returns the scaled optimizer as code, or `None` and the reason."""
+    if _keras.excludes_from_decay(optimizer):
+        scaled = f"keras_svag.scale_optimizer(optimizer, kappa={kappa:g}, rule={rule!r})"
+        return None, f"{scaled} keeps what is excluded from weight decay; no constructor does."
     try:
-        config = registry.live_config(optimizer)
-        if not callable(config["learning_rate"]):
+        if not callable(_keras.get_learning_rate(optimizer)):
             # A callback may have changed the learning rate since these records were made.
-            config["learning_rate"] = shortest_float(learning_rate)
-            optimizer = registry.recreate(optimizer, config)
+            optimizer = registry.rebuild(optimizer, learning_rate=shortest_float(learning_rate))
         return optimizer_code(scaling.scale_optimizer(optimizer, kappa, rule)), ""
     except (ValueError, NotImplementedError) as error:  # the latter from a schedule without config
         return None, str(error)

@@ -56,7 +56,8 @@ def _published_config(figure, model):
     config.closeness = math.sqrt(2.0)
     config.dataset = _dataset(model)
     name, depth = NETWORKS[model]
-    of_images = dict(width=1.0, norm="batch", affine=True, train_last_layer=True)
+    # As in the authors' code: all is trained but the last layer of the VGG.
+    of_images = dict(width=1.0, norm="batch", affine=True, train_last_layer=name != "vgg")
     options = dict(width=64, num_heads=4) if model == GPT else of_images
     config.model = dict(name=name, depth=depth, **options)
     config.base_batch_size = 256
@@ -81,14 +82,16 @@ def _published_config(figure, model):
         decay_factor=0.1,
         warm_up=10 / 500,  # linear; that of the authors is exponential
         warm_up_factor=1e-3,
+        warm_up_gradual=True,
     )
     config.equilibrium = (0.4, 0.6)
-    # Amplifications sigma^2 of the authors' sigma = 1, 2, 4. The largest comes into the limit.
+    # Amplifications sigma^2 of the authors' sigma = 1, 2, 4, 8.
     config.sde_validity = dict(
-        batch_sizes=(256,), ells=(1.0, 4.0, 16.0), max_ell=64.0, criteria=placeholder(object)
+        batch_sizes=(256,), ells=(1.0, 4.0, 16.0, 64.0), max_ell=64.0, criteria=placeholder(object)
     )
+    # The square-root rule at beta_1 = 0.9 ends below 10 times the batch size.
     config.linear_scaling = dict(
-        batch_sizes=(256, 1024, 4096),
+        batch_sizes=(256, 512, 1024, 2048),
         criterion="closeness",
         tolerance=0.03,
         test_error_ratio=1.2,

@@ -48,7 +48,7 @@ def _check_consistency(config, recipe):
                 f"`{entry}` must be that of the recipe, {expected!r}, or unset. "
                 f"Received: {entry}={value!r}. Change the recipe or the config."
             )
-    for entry in ("dataset", "model", "optimizer", "schedule", "initial_scale"):
+    for entry in ("dataset", "model", "optimizer", "schedule", "initial_scale", "l2"):
         if config.get(entry) is not None:
             raise ValueError(
                 f"`{entry}` must be unset in a config for a recipe, which determines it. "

@@ -66,9 +66,9 @@ def _tokens(path):
     try:
         with open(os.path.expanduser(path), encoding="utf-8") as file:
             characters = np.frombuffer(file.read().encode("utf-32-le"), "<u4")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, TypeError, UnicodeDecodeError) as error:  # `None` where a config has no path
         raise ValueError(
-            f"`path` must be a UTF-8 text file. Received: path={os.fspath(path)!r}. {error}"
+            f"`path` must be a UTF-8 text file. Received: path={str(path)!r}. {error}"
         ) from error
     vocabulary, codes = np.unique(characters, return_inverse=True)
     return codes.astype(np.int32), len(vocabulary)

@@ -125,9 +125,11 @@ def live_config(optimizer):
     return {**_keras.without_learning_rate(optimizer).get_config(), "learning_rate": schedule}
 
 
-def recreate(optimizer, config, cls=None):
-    """Returns a new optimizer of a config, which decays the weights that `optimizer` does."""
-    return _keras.exclude_like((cls or type(optimizer)).from_config(config), optimizer)
+def rebuild(optimizer, cls=None, **changes):
+    """Returns a new optimizer of the config of another one, with some arguments changed."""
+    copy = (cls or type(optimizer)).from_config({**live_config(optimizer), **changes})
+    _keras.copy_decay_exclusions(copy, optimizer)  # no config has them
+    return copy
 
 
 def check_instance(optimizer):
@@ -169,4 +171,4 @@ def svag_version(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Opti
             f"Received: optimizer={optimizer!r} of {cls}. To amplify another optimizer, define its "
             "SVAG version with keras_svag.optimizers.AmplificationMixin."
         )
-    return recreate(optimizer, {**live_config(optimizer), "ell": 1.0}, known)
+    return rebuild(optimizer, known, ell=1.0)

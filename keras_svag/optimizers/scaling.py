@@ -126,20 +126,19 @@ def scale_optimizer(
             a `scaling_rule` or an SVAG version of yours, or a `LossScaleOptimizer` around one of
             these. It is not modified.
         kappa: Float > 0, the factor on the batch size.
-        rule: String, the name of a rule of this optimizer. `"linear"` on SGD with momentum is the
-            heuristic of Goyal et al. (arXiv 1706.02677), which keeps the momentum; on Adam and
-            AdamW it also multiplies the learning rate by kappa and changes nothing else. `"auto"`
-            selects `"linear"` for SGD, `"heavy_ball"` for SGD with momentum, `"square_root"` for
-            adaptive optimizers, `"normalized"` for Lion, Lamb and Muon, `"accumulated"` for Adagrad
-            and Ftrl, and the first rule that others declare. Defaults to `"auto"`.
+        rule: String, the name of a rule of this optimizer. `"linear"` on SGD with momentum, Adam
+            and AdamW is the heuristic of Goyal et al. (arXiv 1706.02677), which scales the learning
+            rate alone and does not keep the SDE. `"auto"` selects `"linear"` for SGD,
+            `"heavy_ball"` for SGD with momentum, `"square_root"` for adaptive optimizers,
+            `"normalized"` for Lion, Lamb and Muon, `"accumulated"` for Adagrad and Ftrl, and the
+            first rule that others declare. Defaults to `"auto"`.
         keep_epochs: Boolean, whether the larger batches see as many epochs, hence a schedule of
             kappa times fewer steps. With `False` it keeps its steps: for as many steps of more
             epochs, or where the batch grows by `gradient_accumulation_steps`, since Keras counts
             accumulated batches as steps of the schedule. Defaults to `True`.
 
     Returns:
-        A new optimizer of the same class, without state. It excludes from weight decay what
-        `optimizer` does.
+        A new optimizer of the same class, without state.
 
     Raises:
         ValueError: If `optimizer` is not an instance, has no rule (the message says why) or not
@@ -157,10 +156,9 @@ def scale_optimizer(
         inner = scale_optimizer(optimizer.inner_optimizer, kappa, rule, keep_epochs)
         return type(optimizer)(inner, optimizer.initial_scale, optimizer.dynamic_growth_steps)
     scaled = scaled_hyperparameters(optimizer, kappa, rule, keep_epochs)
-    config = registry.live_config(optimizer)
     if marked_batch_size(optimizer) is not None:  # they are those of another one now
-        config["name"] = _MARKED.fullmatch(optimizer.name)["name"]
-    return registry.recreate(optimizer, {**config, **scaled})
+        scaled["name"] = _MARKED.fullmatch(optimizer.name)["name"]
+    return registry.rebuild(optimizer, **scaled)
 
 
 def scaled_hyperparameters(optimizer, kappa, rule=AUTO, keep_epochs=True):

@@ -9,6 +9,7 @@ from keras_svag.theory.scaling_rules import ADAM_RULE, LINEAR_RULE
 
 
 def _rules(optimizer):
+    # The linear rule, which leaves all else as it is, does not keep the SDE: to compare with.
     del optimizer
     return ADAM_RULE, LINEAR_RULE
 

@@ -1,16 +1,11 @@
 """Checks of what a recipe compiles a network with: optimizer, loss, metrics."""
 
 import functools
-import re
 
 import keras
 from keras import tree
 
-from keras_svag._keras import (
-    decay_exclusion,
-    excludes_variables_from_decay,
-    get_learning_rate,
-)
+from keras_svag._keras import get_learning_rate, has_variables_without_decay
 from keras_svag.recipe.canonical import canonical_form
 
 
@@ -34,19 +29,12 @@ def check_optimizer(optimizer):
             f"{optimizer.gradient_accumulation_steps}. Multiply batch_size by it instead, which "
             "takes the same steps."
         )
-    if excludes_variables_from_decay(optimizer):
+    if has_variables_without_decay(optimizer):
         raise ValueError(
-            "`optimizer` must exclude variables from weight decay by their names, since each run "
-            "has a network of its own. Received: an optimizer with "
-            "exclude_from_weight_decay(var_list). Use exclude_from_weight_decay(var_names)."
+            "`optimizer` must exclude weights from weight decay by name, since each run has a new "
+            "network. Received: an optimizer with exclude_from_weight_decay(var_list=...). Use "
+            "exclude_from_weight_decay(var_names=...)."
         )
-
-
-def exempts_weights(optimizer, network):
-    """Returns True if an optimizer excludes trainable weights of a network from weight decay."""
-    pattern = decay_exclusion(optimizer)
-    names = [weight.name for weight in network.trainable_weights]
-    return pattern is not None and any(re.search(pattern, name) for name in names)
 
 
 def check_metrics(metrics):

@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_svag._checks import LARGEST_INT
-from keras_svag.theory.assumptions import paper_assumptions
+from keras_svag.theory.assumptions import DECAY_OF_ALL, paper_assumptions
 from keras_svag.theory.scaling_rules import HEAVY_BALL, scale_decay_rate
 
 SGD = "SVAG"
@@ -16,7 +16,8 @@ class TrainingFacts:
     `optimizer` is the class name of the SVAG optimizer, such as `"SVAGAdam"`, and `momentum` that
     of SGD. Learning rate (the peak) and decoupled weight decay are those at `batch_size`, the base
     of the scaling rule; kappa times the batch size multiplies them by kappa to their `power`.
-    `scale_invariant` and `independent_of_batch` (without batch norm) are `None` if unknown.
+    `scale_invariant` and `independent_of_batch` (without batch norm) are `None` if unknown;
+    `decays_all_weights` is False if weights are excluded from weight decay.
     """
 
     optimizer: str
@@ -32,6 +33,7 @@ class TrainingFacts:
     sampling: str
     scale_invariant: bool | None = None
     independent_of_batch: bool | None = None
+    decays_all_weights: bool = True
 
     @property
     def facts(self):
@@ -57,7 +59,8 @@ class TrainingFacts:
 
     def assumptions(self):
         """Status of the paper's assumptions, by name: True, False, or `None` if unknown."""
-        return paper_assumptions(self.is_plain_sgd, self.weight_decay > 0, self.scale_invariant)
+        known = paper_assumptions(self.is_plain_sgd, self.weight_decay > 0, self.scale_invariant)
+        return known if self.decays_all_weights else {**known, DECAY_OF_ALL: False}
 
     def learning_rate_at(self, batch_size):
         """Peak learning rate at a batch size, by the scaling rule."""
@@ -66,6 +69,10 @@ class TrainingFacts:
     def weight_decay_at(self, batch_size):
         """Weight decay at a batch size, by the scaling rule."""
         return self.weight_decay * (batch_size / self.batch_size) ** self.weight_decay_power
+
+    def balancing_decay_at(self, batch_size):
+        """Weight decay at a batch size as the balance of R has it: 0 unless all weights decay."""
+        return self.weight_decay_at(batch_size) if self.decays_all_weights else 0.0
 
     def momentum_at(self, batch_size):
         """Momentum of SGD at a batch size, by the scaling rule."""

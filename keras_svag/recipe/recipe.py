@@ -8,11 +8,11 @@ import keras
 from keras import tree
 
 from keras_svag._checks import error_text, finite_float, positive_int, shortest_float
-from keras_svag._keras import get_learning_rate
+from keras_svag._keras import decays_all, get_learning_rate
 from keras_svag.datasets import PadCropFlip, Sampler
 from keras_svag.datasets.uniform import as_augmentation, check_augmentation
 from keras_svag.distribution import check_same_on_all
-from keras_svag.optimizers.registry import live_config, recreate, svag_version
+from keras_svag.optimizers.registry import rebuild, svag_version
 from keras_svag.optimizers.scaling import AUTO, find_rule, scale_optimizer
 from keras_svag.recipe import arrays, compile_arguments, identity
 from keras_svag.recipe import model as model_checks
@@ -197,9 +197,6 @@ class Recipe:
         """`TrainingFacts` of this recipe; builds the network."""
         # 16 examples are enough to see if a network is scale invariant.
         properties = model_checks.network_properties(self.network, self.first_inputs(16))
-        if self.svag.weight_decay and compile_arguments.exempts_weights(self.svag, self.network):
-            # R has no equilibrium where weights without decay are part of it.
-            properties["scale_invariant"] = False
         rule = find_rule(self.svag, self.rule)
         return TrainingFacts(
             optimizer=type(self.svag).__name__,
@@ -209,6 +206,8 @@ class Recipe:
             learning_rate_power=rule.powers["learning_rate"],
             weight_decay=float(self.svag.weight_decay or 0.0),
             weight_decay_power=rule.powers.get("weight_decay", 0.0),
+            decays_all_weights=not self.svag.weight_decay
+            or decays_all(self.svag, self.network.trainable_variables),
             batch_size=self.batch_size,
             epochs=self.epochs,
             num_train=self.num_train,
@@ -243,11 +242,9 @@ class Recipe:
 
     def optimizer_at(self, batch_size: int) -> keras.optimizers.Optimizer:
         """Returns a new SVAG optimizer for a batch size, scaled by the rule, with `ell = 1`."""
-        config = {**live_config(self.svag), "learning_rate": self.facts.learning_rate}
-        base = recreate(self.svag, config)
+        base = rebuild(self.svag, learning_rate=self.facts.learning_rate)
         scaled = scale_optimizer(base, batch_size / self.batch_size, self.rule)
-        config = {**scaled.get_config(), "learning_rate": self.schedule_at(batch_size)}
-        return recreate(scaled, config)
+        return rebuild(scaled, learning_rate=self.schedule_at(batch_size))
 
     def compile_arguments(self):
         """Loss, and new metrics, for `compile`."""

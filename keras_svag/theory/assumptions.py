@@ -1,5 +1,8 @@
 """Assumptions of the paper's two conditions about a training run."""
 
+# Named only where weights are excluded from weight decay: R then balances in another way.
+DECAY_OF_ALL = "weight decay of all weights"
+
 
 def paper_assumptions(
     is_plain_sgd: bool, has_weight_decay: bool, scale_invariant: bool | None

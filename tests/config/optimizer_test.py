@@ -27,6 +27,10 @@ SCALED = {
         {"name": "SVAGAdam", "beta_2": 0.99, "epsilon": 1e-6},
         {"learning_rate": 0.4, "beta_1": 0.6, "beta_2": 0.96, "epsilon": 5e-7},
     ),
+    "adam, linear": (
+        {"name": "SVAGAdam", "beta_2": 0.99, "epsilon": 1e-6, "rule": "linear"},
+        {"learning_rate": 0.8, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-6},
+    ),
     "rmsprop": ({"name": "SVAGRMSprop", "rho": 0.95}, {"learning_rate": 0.4, "rho": 0.8}),
 }
 
@@ -85,8 +89,13 @@ def test_gaussian_noise_is_that_of_plain_sgd(optimizer):
         ),
         ({"name": "SVAG", "beta_1": 0.9}, "optimizer.beta_1=0.9"),
         (
-            {"name": "SVAGRMSprop", "rule": "linear"},
-            "SVAGRMSprop.*rule='linear'",
+            {"name": "SVAG", "exclude_from_weight_decay": ["bias", 1]},
+            r"optimizer.exclude_from_weight_decay.*\['bias', 1\]",
+        ),
+        ({"name": "SVAG", "exclude_from_weight_decay": "*"}, "optimizer.*exclude.*'\\*'"),
+        (
+            {"name": "SVAGAdam", "rule": "heavy_ball"},
+            "SVAGAdam.*'square_root', 'linear'.*rule='heavy_ball'",
         ),
     ],
     ids=str,

@@ -9,6 +9,7 @@ from configs import adaptive
 from keras_svag.config import validate_config
 from keras_svag.config.optimizer import build_optimizer
 from keras_svag.config.recipe import build_network
+from keras_svag.config.schedule import build_schedule
 
 STUDIES = ("sde_validity", "linear_scaling")
 # Shape and number of classes of examples of random numbers.
@@ -33,8 +34,7 @@ def test_every_experiment(model, figure, size, study):
     assert type(optimizer) is keras_svag.SVAGAdam
     assert (optimizer.beta_1 == 0) == (figure == "rmsprop")
     # Every batch size of the study has a rate above 0.
-    # The authors' beta_1 = 0.9 ends below 10 times the batch size.
-    if study == "linear_scaling" and size != "paper":
+    if study == "linear_scaling":
         largest = max(config["linear_scaling"]["batch_sizes"])
         keras_svag.scale_optimizer(optimizer, largest / config["base_batch_size"])
 
@@ -45,7 +45,10 @@ def test_settings_of_the_authors():
     assert config["epochs"] == 500 and config["schedule"]["decay_at"] == [0.6]
     assert config_of("figure=rmsprop", "sde_validity")["schedule"]["decay_at"] == [0.6, 0.8]
     assert config["l2"] == 1e-4 and config["weight_decay"] == 0
-    assert config["sde_validity"]["ells"][:3] == [1, 4, 16]
+    assert config["sde_validity"]["ells"] == [1, 4, 16, 64]
+    rate = build_schedule(config["schedule"], 1e-3, 5000, base_total=5000)
+    # Warm-up over 10 of 500 epochs.
+    assert float(rate(0)) < 1e-5 and float(rate(50)) == pytest.approx(5e-4, rel=0.02)
 
 
 @pytest.mark.parametrize("model", ["preresnet8", "resnet56", "vgg16", "gpt"])
@@ -88,7 +91,7 @@ def test_wrong_arguments(arguments, message):
     ("field", "value", "message"),
     [
         ("l2", -1.0, r"`l2`.*l2=-1"),
-        ("exclude_from_weight_decay", 3, r"optimizer\.exclude_from_weight_decay=3"),
+        ("exclude_from_weight_decay", 3, r"`optimizer\.exclude_from_weight_decay`.*=\[3\]"),
     ],
 )
 def test_wrong_fields(field, value, message):

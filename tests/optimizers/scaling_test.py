@@ -170,6 +170,14 @@ def test_goyal_leaves_momentum_alone():
     assert scaled.weight_decay == 0.01
 
 
+def test_linear_rule_of_adam_scales_the_rate_alone():
+    optimizer = make("adam")
+    base = optimizer.get_config()
+    # Beyond 1 / (1 - beta_1), where the square-root rule ends.
+    scaled = scale_optimizer(optimizer, 16, rule="linear").get_config()
+    assert scaled == {**base, "learning_rate": pytest.approx(16 * base["learning_rate"], rel=1e-6)}
+
+
 @pytest.mark.parametrize(
     ("name", "limit"), [("momentum", 10), ("adam", 10), ("rmsprop", 20), ("rmsprop_momentum", 5)]
 )
@@ -190,9 +198,7 @@ def test_rules_that_do_not_fit():
         scale_optimizer(make("sgd"), 2, rule="cubic")
     with pytest.raises(ValueError, match="SGD with momentum must be 'auto' or .*'heavy_ball'"):
         scale_optimizer(make("momentum"), 2, rule="cubic")
-    with pytest.raises(
-        ValueError, match="`rule` for RMSprop must be 'auto' or one of 'square_root'"
-    ):
+    with pytest.raises(ValueError, match="`rule` for RMSprop must be 'auto' or one of 'square_"):
         scale_optimizer(make("rmsprop"), 2, rule="linear")
     with pytest.raises(
         ValueError, match="`optimizer` must be an instance of SGD, .*Received: optimizer="

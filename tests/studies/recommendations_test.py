@@ -185,6 +185,9 @@ def test_more_seeds_than_the_study_allows():
 def test_without_weight_decay_longer_runs_do_not_help():
     found = steps(LinearScaling, {"weight_decay": 0.0}, **scaling(not_in_equilibrium=[8]))
     assert "without weight decay there is none" in found[-1] and "epochs" not in found[-1]
+    excluded = {"decays_all_weights": False}
+    found = steps(LinearScaling, excluded, **scaling(not_in_equilibrium=[8]))
+    assert "since not all weights decay" in found[-1] and "epochs" not in found[-1]
 
 
 # The other two.

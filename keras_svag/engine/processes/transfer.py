@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_svag._checks import error_text
-from keras_svag._keras import decay_exclusion
+from keras_svag._keras import names_without_decay
 from keras_svag.engine.files import records
 from keras_svag.optimizers.registry import live_config
 from keras_svag.recipe.source import import_file
@@ -79,7 +79,8 @@ class _Pickler(cloudpickle.Pickler):
             return self._load, (str(path),)
         # Keras pickles these by saving them, which works only for registered classes.
         if isinstance(value, keras.optimizers.Optimizer):
-            return _optimizer, (type(value), live_config(value), decay_exclusion(value))
+            excluded = names_without_decay(value)
+            return _optimizer_from_config, (type(value), live_config(value), excluded)
         if isinstance(value, keras.metrics.Metric):
             return _from_config, (type(value), value.get_config())
         if isinstance(value, keras.losses.Loss):
@@ -98,15 +99,15 @@ def map_array(path):
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def _optimizer(cls, config, excluded):
-    optimizer = cls.from_config(config)
-    if excluded:
-        optimizer.exclude_from_weight_decay(var_names=[excluded])
-    return optimizer
-
-
 def _from_config(cls, config):
     return cls.from_config(config)
+
+
+def _optimizer_from_config(cls, config, excluded):
+    optimizer = cls.from_config(config)
+    if excluded:
+        optimizer.exclude_from_weight_decay(var_names=excluded)
+    return optimizer
 
 
 def _from_attributes(cls, attributes):

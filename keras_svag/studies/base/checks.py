@@ -79,6 +79,11 @@ def require_gaussian_model(facts, study):
             f"`optimizer` must be SGD without momentum in the study {study}, which compares with "
             f"Gaussian steps of plain SGD. Received: optimizer={facts.title}"
         )
+    if not facts.decays_all_weights:
+        raise ValueError(
+            f"`optimizer` must decay all weights in the study {study}, since Gaussian steps do. "
+            "Received: an optimizer with exclude_from_weight_decay(). Leave it out."
+        )
     if facts.sampling != WITH_REPLACEMENT:
         raise ValueError(
             f"`sampling` must be {WITH_REPLACEMENT!r} in the study {study}, which compares with "

@@ -1,12 +1,14 @@
 """The largest kappa by N/G in words: a bound for plain SGD in equilibrium, otherwise a guide."""
 
 from keras_svag._checks import english_list
+from keras_svag.theory.assumptions import DECAY_OF_ALL
 from keras_svag.theory.scaling_rules import HEAVY_BALL
 
 BASE_EQUILIBRIUM = "equilibrium of the base runs"
 _VIOLATED = {
     "SGD without momentum": "the optimizer is not SGD without momentum",
     "weight decay": "there is no weight decay",
+    DECAY_OF_ALL: "some weights are excluded from weight decay",
     "scale invariant network": "the network is not scale invariant",
     BASE_EQUILIBRIUM: "the base runs are not in equilibrium",
 }
@@ -14,7 +16,7 @@ _VIOLATED = {
 
 def why_guide(premises):
     """Returns why N/G gives a guide, not a bound, in words; empty if it gives a bound."""
-    reasons = [text for name, text in _VIOLATED.items() if premises[name] is False]
+    reasons = [text for name, text in _VIOLATED.items() if premises.get(name) is False]
     if premises[BASE_EQUILIBRIUM] is None:
         reasons.append("equilibrium of the base runs could not be tested")
     return english_list(reasons) if reasons else ""

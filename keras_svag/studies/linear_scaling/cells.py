@@ -37,7 +37,7 @@ def measure(study, specs, results, workdir):
     histories = {
         s.name: read_rows(workdir, s.name) for s in specs if results[s.name]["status"] == DONE
     }
-    decay = facts.weight_decay_at(spec.batch_size)
+    decay = facts.balancing_decay_at(spec.batch_size)
     window = measure_window(
         list(histories.values()), spec.total, study.window, decay, mode=study.phase
     )

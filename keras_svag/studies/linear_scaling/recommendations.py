@@ -34,12 +34,14 @@ def recommend(study, verdict):
             flags += f" {flag(study, 'max_num_seeds', seeds)}"
         steps.append(run_again(undecided, flags, "more seeds narrow the intervals", "outcome"))
     if sizes := verdict["not_in_equilibrium"]:
-        if study.facts.weight_decay:
+        if study.facts.weight_decay and study.facts.decays_all_weights:
             epochs = hyperparameter(study, "epochs", f"{2 * study.facts.epochs:g}")
             remedy = (
                 "so the means describe a transient. Train longer, for example with "
                 f"{epochs}, in a new workdir."
             )
+        elif study.facts.weight_decay:
+            remedy = "since not all weights decay. The bound is only a rough guide."
         else:
             remedy = "because without weight decay there is none. The bound is only a rough guide."
         steps.append(f"At {batch_sizes(sizes)}, equilibrium was not reached, {remedy}")

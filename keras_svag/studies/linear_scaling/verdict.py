@@ -106,7 +106,7 @@ def _summarize_cell(cell, study):
 
 def _identity(cell, facts):
     """Returns R over what the steps sustain: 1 in equilibrium if the loss is scale invariant."""
-    rate, decay = cell.learning_rate, facts.weight_decay_at(cell.batch_size)
+    rate, decay = cell.learning_rate, facts.balancing_decay_at(cell.batch_size)
     if not cell.num_finished or not 0 < rate * decay < 1:
         return None
     if facts.is_plain_sgd:

@@ -13,6 +13,8 @@ def why_no_condition(histories, facts, batch_size, window):
         return "Under shuffled epochs G is corrected, and the condition is about G as logged."
     if not facts.weight_decay:
         return "Without weight decay there is no equilibrium."
+    if not facts.decays_all_weights:
+        return "The condition is about weight decay of all weights, and some are excluded."
     decay, total = facts.weight_decay_at(batch_size), facts.steps_at(batch_size)
     found = measure_window(histories, total, window, decay, mode=GIVEN)
     if found.reached is None:
