@@ -48,6 +48,11 @@ def test_wrong_arguments(path, options, message):
         text(path, **options)
 
 
+def test_a_config_without_a_path():
+    with pytest.raises(ValueError, match="`path` must be a UTF-8 text file.*path='None'"):
+        text(None)
+
+
 def test_files_that_are_no_text(tmp_path):
     with pytest.raises(ValueError, match="must be a UTF-8 text file.*missing"):
         text(tmp_path / "missing.txt")
