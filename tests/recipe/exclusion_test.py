@@ -42,9 +42,9 @@ def decayed(optimizer):
     weights = build(0).trainable_variables
     before = [weight.numpy() for weight in weights]
     for weight in weights:
-        weight.assign_add(keras.ops.ones_like(weight))
+        weight.assign_add(keras.ops.ones(weight.shape))
     with optimizer.combined():
-        optimizer.apply([keras.ops.zeros_like(weight) for weight in weights], weights)
+        optimizer.apply([keras.ops.zeros(weight.shape) for weight in weights], weights)
     return [w.name for w, b in zip(weights, before) if not np.array_equal(w.numpy(), b + 1)]
 
 
