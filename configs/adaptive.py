@@ -7,7 +7,7 @@ r"""Adaptive optimizers (Malladi et al. 2022, arXiv 2205.10287): their SDE and h
         --config.dataset.path=shakespeare.txt --workdir=/tmp/gpt
 
 The scaling rule is the square root of Malladi et al.; `--config.optimizer.rule=linear` multiplies
-the learning rate by kappa and changes nothing else. docs/experiments.md has cost and results.
+the learning rate by kappa and changes nothing else.
 
 Arguments, all optional:
     figure: adam (default), rmsprop (Adam with beta_1 = 0, as the authors have it)

@@ -8,8 +8,11 @@
 """
 
 import json
+import math
 import pathlib
 import re
+
+from keras_svag.theory import Interval
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 PAGE = FOLDER.parent / "results.md"
@@ -100,8 +103,9 @@ def interval(value):
     """A mean with its interval, to three digits."""
     if value is None or value["mean"] is None:
         return "-"
-    low, high = (value[end] for end in ("ci_low", "ci_high"))
-    return f"{_number(value['mean'])} [{_number(low)}, {'inf' if high is None else _number(high)}]"
+    low, high = value["ci_low"], value["ci_high"]
+    unbounded = -math.inf if low is None else low, math.inf if high is None else high
+    return str(Interval(value["mean"], *unbounded))
 
 
 def _number(value):

@@ -2,18 +2,14 @@
 
 import math
 
-from keras_svag.theory import TIGHT
-from keras_svag.theory.assumptions import DECAY_OF_ALL
+from keras_svag.theory import TIGHT, assumptions
 from keras_svag.theory.scaling_rules import HEAVY_BALL
 
 # Violated assumptions of the theorem, and those of which too little is known.
 VIOLATED = {
-    "SGD without momentum": "the optimizer is not SGD without momentum",
+    **assumptions.VIOLATED,
     "ell = 1": "ell is not 1",
     "no clipping, no overwritten weights": "gradients are clipped or EMA overwrites the weights",
-    "weight decay": "there is no weight decay",
-    DECAY_OF_ALL: "some weights are excluded from weight decay",
-    "scale invariant network": "the network is not scale invariant",
     "balance of R": "N, G and weight decay do not explain the change of R",
     "equilibrium": "equilibrium is not reached",
 }

@@ -4,13 +4,11 @@ Size `paper` has the hyperparameters of the authors' published code on CIFAR-10;
 CPU cores, `tiny` for tests.
 """
 
-import math
-
-import ml_collections
 from ml_collections.config_dict import placeholder
 
 from keras_svag._checks import one_of
-from keras_svag.config.experiments import PAPER, SIZES, TINY, parse_arguments
+from keras_svag.config.experiments import PAPER, SIZES, TINY, common_config, parse_arguments
+from keras_svag.config.reduced import let_seeds_grow, shrink_for_tests
 
 # RMSprop of the authors is Adam without an average of the gradient: it corrects the bias of the
 # average of squares, and adds epsilon outside the root, unlike that of Keras.
@@ -23,8 +21,8 @@ NETWORKS = {
     GPT: (GPT, 2),
 }
 ARGUMENTS = ("figure", "model", "size")
-# Epochs after which the learning rate drops, of 500.
-DECAY_AT = {"adam": (300, 500), "rmsprop": (300, 400, 500)}
+# Epochs after which the learning rate drops, of 500; in the authors' list also at the end.
+DECAY_AT = {"adam": (300,), "rmsprop": (300, 400)}
 
 
 def get_config(text):
@@ -43,17 +41,7 @@ def get_config(text):
 
 
 def _published_config(figure, model):
-    config = ml_collections.ConfigDict()
-    config.seed = 0
-    config.num_seeds = 4
-    config.max_num_seeds = config.get_ref("num_seeds")
-    config.num_workers = 0
-    config.vectorize_seeds = placeholder(bool)
-    config.num_records = config.num_checkpoints = 100
-    config.checkpoint_steps = placeholder(int)
-    config.evaluation_size = 10_000
-    config.sampling = "with_replacement"
-    config.closeness = math.sqrt(2.0)
+    config = common_config(num_records=100)
     config.dataset = _dataset(model)
     name, depth = NETWORKS[model]
     # As in the authors' code: all is trained but the last layer of the VGG.
@@ -64,7 +52,6 @@ def _published_config(figure, model):
     config.learning_rate = 1e-3
     config.weight_decay = 0.0
     config.l2 = 1e-4  # PyTorch's `weight_decay` of Adam: part of the gradient, and never scaled
-    config.initial_scale = 1.0
     config.optimizer = dict(
         name="SVAGAdam",
         beta_1=0.9,
@@ -77,8 +64,7 @@ def _published_config(figure, model):
     config.epochs = 500.0
     config.schedule = dict(
         name="step",
-        # The last drop of the authors' list is at the end of the run.
-        decay_at=tuple(epoch / 500 for epoch in DECAY_AT[figure] if epoch < 500),
+        decay_at=tuple(epoch / 500 for epoch in DECAY_AT[figure]),
         decay_factor=0.1,
         warm_up=10 / 500,  # linear; that of the authors is exponential
         warm_up_factor=1e-3,
@@ -114,9 +100,8 @@ def _dataset(model):
 
 
 def _make_medium(config, figure, model):
-    """About half an hour on two CPU cores; how it was chosen: docs/results.md."""
-    del config.max_num_seeds  # a reference to `num_seeds`
-    config.num_seeds, config.max_num_seeds = 8, 16
+    """For two CPU cores; chosen by short runs, and not yet run at length."""
+    let_seeds_grow(config, 8, 16)
     config.num_records, config.num_checkpoints = 40, 10
     config.evaluation_size = 500
     # Where N/G is 5 or more.
@@ -142,13 +127,7 @@ def _make_medium(config, figure, model):
 
 
 def _make_tiny(config, model):
-    config.dataset.num_train, config.dataset.num_test = 64, 32
-    config.evaluation_size = 32
-    config.num_seeds = config.max_num_seeds = 2
-    config.num_workers = 1
-    config.num_records, config.num_checkpoints = 10, 1
-    config.epochs = 0.5
-    config.equilibrium = (0.0, 1.0)
+    shrink_for_tests(config)
     config.linear_scaling.batch_sizes = (8, 16)
     if model == GPT:
         config.dataset.length, config.model.width = 16, 16

@@ -6,11 +6,12 @@ from keras_svag.studies import LinearScaling, SDEValidity
 SMALLEST = {"preresnet": 8, "resnet": 8, "vgg": 11}
 # Examples of a run of size `medium`: 4,000 steps of 4.
 MEDIUM_EXAMPLES = 16_000
+# Of `tfds` that of Fashion-MNIST: runs on other data sets are longer or shorter in proportion.
 MEDIUM_NUM_TRAIN = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "tfds": 60_000}
 
 
 def make_medium(config, figure):
-    """Conclusive on two CPU cores in less than an hour; how it was chosen: docs/results.md."""
+    """About an hour on two CPU cores; how it was chosen: docs/results.md."""
     config.model.depth = SMALLEST[config.model.name]
     if config.model.name == "vgg":
         config.model.width = 0.25 * figure.width
@@ -22,8 +23,7 @@ def make_medium(config, figure):
     # With weights so small, epsilon would count: the loss would not be scale invariant.
     config.model.epsilon = 1e-7
     config.evaluation_size = 500
-    del config.max_num_seeds  # a reference to `num_seeds`
-    config.num_seeds, config.max_num_seeds = 8, 24
+    let_seeds_grow(config, 8, 24)
     config.num_records, config.num_checkpoints = 40, 10
     # N/G is 5 or more at the small batch, 0.3 or less at the large one. Noise is larger with batch
     # norm.
@@ -55,16 +55,26 @@ def make_medium(config, figure):
 
 def make_tiny(config, figure):
     """Seconds long; the results mean nothing."""
+    shrink_for_tests(config)
     config.model.width = 0.5 if figure.model.startswith("vgg") else 1.0
-    config.dataset.num_train = 64
-    config.dataset.num_test = 32
-    config.evaluation_size = 32
-    config.num_seeds = config.max_num_seeds = 2
-    config.epochs, config.dataset.image_size = 0.5, None
-    config.num_workers = 1
-    config.num_records = 10
-    config.num_checkpoints = 1
-    config.equilibrium = (0.0, 1.0)
+    config.dataset.image_size = None
     grid = config[figure.study]
     grid.batch_sizes = (8,) if figure.study != LinearScaling.name else (8, 16)
     config.base_batch_size = config.train.batch_size = 8
+
+
+def let_seeds_grow(config, num_seeds, max_num_seeds):
+    """Sets the seeds at first and at most, which are one number in the published configs."""
+    del config.max_num_seeds  # a reference to `num_seeds`
+    config.num_seeds, config.max_num_seeds = num_seeds, max_num_seeds
+
+
+def shrink_for_tests(config):
+    """Cuts data, seeds and runs to what takes seconds, whatever is trained."""
+    config.dataset.num_train, config.dataset.num_test = 64, 32
+    config.evaluation_size = 32
+    config.num_seeds = config.max_num_seeds = 2
+    config.num_workers = 1
+    config.epochs = 0.5
+    config.num_records, config.num_checkpoints = 10, 1
+    config.equilibrium = (0.0, 1.0)

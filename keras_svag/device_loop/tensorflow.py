@@ -38,7 +38,7 @@ class BackendLoop:
     def _compile(self, data):
         self._strategy = tf.distribute.get_strategy()
         self._data = tree.map_structure(to_device, data)
-        self._programs = {}  # by the number of examples of a step
+        self._program = None  # compiled for the number of examples of the first step
 
     def _batch(self, row, augment_params):
         batch = tree.map_structure(lambda a: tf.gather(tf.convert_to_tensor(a), row), self._data)
@@ -77,15 +77,11 @@ class BackendLoop:
             # Variables that are created while replicas are traced cannot be mirrored.
             batch = self._batch(rows[0], map_arrays(lambda a: a[0], augment_params))
             _keras.build_for_training(self._model, batch)
-        program = self._program(rows.shape[1])
-        return program(rows, augment_params, tf.constant(count), tf.constant(reset_metrics))
-
-    def _program(self, num_examples):
-        if num_examples not in self._programs:
+        if self._program is None:
             fused = self._fuse_steps
-            jit_scope = JIT_ALL if fused else jit_scope_of(self._model, num_examples)
-            self._programs[num_examples] = compiled(self._many_steps, jit_scope)
-        return self._programs[num_examples]
+            jit_scope = JIT_ALL if fused else jit_scope_of(self._model, rows.shape[1])
+            self._program = compiled(self._many_steps, jit_scope)
+        return self._program(rows, augment_params, tf.constant(count), tf.constant(reset_metrics))
 
 
 class BackendEvaluation:

@@ -2,6 +2,13 @@
 
 # Named only where weights are excluded from weight decay: R then balances in another way.
 DECAY_OF_ALL = "weight decay of all weights"
+# What is so where an assumption does not hold.
+VIOLATED = {
+    "SGD without momentum": "the optimizer is not SGD without momentum",
+    "weight decay": "there is no weight decay",
+    DECAY_OF_ALL: "some weights are excluded from weight decay",
+    "scale invariant network": "the network is not scale invariant",
+}
 
 
 def paper_assumptions(

@@ -10,6 +10,7 @@ from keras_svag.config import validate_config
 from keras_svag.config.optimizer import build_optimizer
 from keras_svag.config.recipe import build_network
 from keras_svag.config.schedule import build_schedule
+from tests.configs.steps import take_step
 
 STUDIES = ("sde_validity", "linear_scaling")
 # Shape and number of classes of examples of random numbers.
@@ -59,17 +60,12 @@ def test_a_step_of_each_network_moves_all_weights(model):
     config = validate_config(config, "sde_validity")
     shape, classes = TOKENS if model == "gpt" else IMAGES
     network = build_network(config["model"], shape, classes, 1.0, seed=0, l2=config["l2"])
-    network = keras_svag.from_keras(network)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(build_optimizer(config)[0], loss, run_eagerly=True)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, *shape)).astype("float32")
     if model == "gpt":
         x = rng.integers(classes, size=(4, *shape)).astype("int32")
     y = rng.integers(classes, size=(4, *(shape if model == "gpt" else ()))).astype("int32")
-    before = [w.numpy() for w in network.trainable_variables]
-    logs = network.train_on_batch(x, y, return_dict=True)
-    after = [w.numpy() for w in network.trainable_variables]
+    logs, before, after = take_step(network, build_optimizer(config)[0], x, y)
     assert np.isfinite([logs["loss"], logs["gradient_noise"]]).all()
     assert all((a != b).any() and np.isfinite(b).all() for a, b in zip(before, after))
 

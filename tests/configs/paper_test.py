@@ -4,7 +4,6 @@ import functools
 import pathlib
 import re
 
-import keras
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from keras_svag.config.optimizer import build_optimizer
 from keras_svag.config.recipe import build_network
 from keras_svag.recipe import TrainingFacts
 from keras_svag.studies import STUDIES
+from tests.configs.steps import take_step
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = {"cifar10": cifar10, "cifar100": cifar100, "svhn": svhn}
@@ -78,18 +78,10 @@ def one_step(data, model, optimizer, batch_size, learning_rate):
     base, rule = build_optimizer(config)
     scaled = keras_svag.scale_optimizer(base, batch_size / config["base_batch_size"], rule)
     assert float(scaled.learning_rate) == pytest.approx(learning_rate)
-    network = keras_svag.from_keras(network_of(data, model))
-    network.compile(
-        scaled,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        run_eagerly=True,
-    )
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, 32, 32, 3)).astype("float32")
     y = rng.integers(NUM_CLASSES[data], size=4)
-    before = [w.numpy() for w in network.trainable_variables]
-    logs = network.train_on_batch(x, y, return_dict=True)
-    return logs, before, [w.numpy() for w in network.trainable_variables]
+    return take_step(network_of(data, model), scaled, x, y)
 
 
 def test_the_table_has_every_experiment_of_the_authors_list():

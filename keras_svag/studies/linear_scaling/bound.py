@@ -1,15 +1,12 @@
 """The largest kappa by N/G in words: a bound for plain SGD in equilibrium, otherwise a guide."""
 
 from keras_svag._checks import english_list
-from keras_svag.theory.assumptions import DECAY_OF_ALL
+from keras_svag.theory import assumptions
 from keras_svag.theory.scaling_rules import HEAVY_BALL
 
 BASE_EQUILIBRIUM = "equilibrium of the base runs"
 _VIOLATED = {
-    "SGD without momentum": "the optimizer is not SGD without momentum",
-    "weight decay": "there is no weight decay",
-    DECAY_OF_ALL: "some weights are excluded from weight decay",
-    "scale invariant network": "the network is not scale invariant",
+    **assumptions.VIOLATED,
     BASE_EQUILIBRIUM: "the base runs are not in equilibrium",
 }
 
