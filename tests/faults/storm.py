@@ -234,6 +234,9 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=2, help="studies at a time")
     arguments = parser.parse_args()
+    # What is ignored stays ignored in a study: SIGINT of a background job, SIGHUP under `nohup`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with tempfile.TemporaryDirectory(prefix="storm") as folder:
         storm = Storm(pathlib.Path(folder), arguments.seed)
         (storm.folder / "tmp").mkdir()
