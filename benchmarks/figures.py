@@ -14,7 +14,7 @@ from keras_svag.device_loop import DeviceTrainLoop
 from keras_svag.xla_policy import tensorflow as policy
 
 STEPS = 512  # in one program, as in studies
-MLP, PRERESNET = "mlp", "preresnet"
+MLP, PRERESNET, SMALL_PRERESNET, GPT = "mlp", "preresnet", "preresnet_16x16", "gpt"
 
 
 def _device_side(name, model, data, rows):
@@ -37,14 +37,15 @@ def _settings(plan):
 def against_plain_steps(plan):
     """a: one SVAG step with noise and signal against two plain steps at B."""
     figures = []
-    for name, batch_size, options in _settings(plan):
+    gpts = [] if plan.quick else [(GPT, 8, {"depth": 2})]
+    for name, batch_size, options in _settings(plan) + gpts:
         title = networks.title(name, batch_size, **options)
         data = networks.examples(name, 2 * batch_size)
         default_scope = policy.jit_scope_of(networks.plain(name, **options))
         for jit_scope in dict.fromkeys([policy.JIT_ALL, default_scope]):
             figures.append(_step_against_plain(plan, name, data, options, title, jit_scope))
-        # Beside a step with convolutions the cost of reading batches is negligible.
-        executions = [] if name == PRERESNET else [4] if plan.quick else [1, 50]
+        # Beside a larger step the cost of reading batches is negligible.
+        executions = [] if name != MLP else [4] if plan.quick else [1, 50]
         for k in executions:
             figures.append(_fit_against_plain(plan, name, batch_size, options, title, k))
     return figures
@@ -113,7 +114,16 @@ def against_pytorch(plan):
     if not pytorch.is_installed():
         print("c is skipped: PyTorch is not installed (pip install torch).")
         return []
-    settings = [(MLP, 8, {}), (MLP, 32, {}), (PRERESNET, 128, {"depth": 32, "norm": "batch"})]
+    settings = [
+        (MLP, 8, {}),
+        (MLP, 32, {}),
+        *(
+            (SMALL_PRERESNET, b, {"depth": 8, "norm": n})
+            for n in ("group", "batch")
+            for b in (16, 128)
+        ),
+        (PRERESNET, 128, {"depth": 32, "norm": "batch"}),
+    ]
     if plan.quick:
         settings = [(MLP, 4, {}), (PRERESNET, 2, {"depth": 8, "norm": "batch"})]
     figures = []
@@ -123,10 +133,10 @@ def against_pytorch(plan):
 
 
 def _against_pytorch(plan, name, batch_size, options):
-    steps = 16 if plan.quick else STEPS if name == MLP else 1
+    steps = 16 if plan.quick else STEPS if name == MLP else max(1, 128 // batch_size)
     data = networks.examples(name, networks.COUNT)
     rows = networks.row_table(networks.COUNT, steps, batch_size)
-    layouts = {"": False, ", channels last": True} if name == PRERESNET else {"": False}
+    layouts = {"": False} if name == MLP else {"": False, ", channels last": True}
     ours = Peer(device_loop.build, name, batch_size, steps, options)
     theirs = {
         f"PyTorch{label}": Peer(

@@ -6,20 +6,22 @@ import numpy as np
 import keras_svag
 from benchmarks.sides.pytorch import Setting
 from keras_svag.datasets import Sampler
-from keras_svag.models import mlp, preresnet
+from keras_svag.models import gpt, mlp, preresnet
 from keras_svag.models.normalization import EPSILON, GROUPS, MOVING_AVERAGE_MOMENTUM
 
 LEARNING_RATE, ELL, WEIGHT_DECAY = 0.05, 4.0, 5e-3
 CLASSES = 10
+TOKENS = 96  # characters of the gpt
 # Size of the data set where it does not matter.
 COUNT = 1024
-SHAPES = {"mlp": (64,), "preresnet": (32, 32, 3)}
+# As for digits, CIFAR-10, CIFAR-10 at size `medium`, and text.
+SHAPES = {"mlp": (64,), "preresnet": (32, 32, 3), "preresnet_16x16": (16, 16, 3), "gpt": (64,)}
+MODELS = {"mlp": mlp, "preresnet": preresnet, "preresnet_16x16": preresnet, "gpt": gpt}
 
 
 def build(name, seed=0, **options):
-    """Builds a plain Keras model: "mlp" (as for digits) or "preresnet" (as for CIFAR-10)."""
-    make = {"mlp": mlp, "preresnet": preresnet}[name]
-    return make(SHAPES[name], CLASSES, seed=seed, **options)
+    """Builds a plain Keras model: a name of `SHAPES`."""
+    return MODELS[name](SHAPES[name], TOKENS if name == "gpt" else CLASSES, seed=seed, **options)
 
 
 def title(name, batch_size, **options):
@@ -30,6 +32,9 @@ def title(name, batch_size, **options):
 def examples(name, count, seed=0):
     """Returns random inputs and labels: the cost of a step does not depend on them."""
     rng = np.random.default_rng(seed)
+    if name == "gpt":
+        tokens = rng.integers(TOKENS, size=(2, count, *SHAPES[name])).astype("int32")
+        return tuple(tokens)
     x = rng.normal(size=(count, *SHAPES[name])).astype("float32")
     return x, rng.integers(CLASSES, size=count).astype("int32")
 

@@ -18,7 +18,7 @@ STAGE_CHANNELS = (16, 32, 64)
 class Setting:
     """A network, its data and the hyperparameters, on which both sides agree."""
 
-    name: str  # "mlp" or "preresnet"
+    name: str  # "mlp", or else a PreResNet
     depth: int
     norm: str  # "group" or "batch"
     groups: int

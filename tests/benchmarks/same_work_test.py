@@ -30,6 +30,7 @@ def test_bare_loop_takes_the_steps_of_ours():
         ("mlp", {"norm": "batch"}),
         pytest.param("preresnet", {"depth": 8, "norm": "batch"}, marks=pytest.mark.slow),
         pytest.param("preresnet", {"depth": 14, "norm": "group"}, marks=pytest.mark.slow),
+        pytest.param("preresnet_16x16", {"depth": 8, "norm": "group"}, marks=pytest.mark.slow),
     ],
 )
 def test_pytorch_takes_the_steps_of_ours(name, options):
