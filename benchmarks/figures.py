@@ -1,4 +1,4 @@
-"""The benchmarks by the letters of docs/performance.md: functions of a `Plan` to `Figure`s."""
+"""The benchmarks by the letters of docs/benchmarks.md: functions of a `Plan` to `Figure`s."""
 
 import functools
 import unittest.mock

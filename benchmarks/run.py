@@ -1,4 +1,4 @@
-"""Measures the speed of keras_svag as ratios, explained in docs/performance.md.
+"""Measures the speed of keras_svag as ratios, explained in docs/benchmarks.md.
 
     python -m benchmarks.run                # all, about an hour on 2 cores
     python -m benchmarks.run --only=a,b     # some
