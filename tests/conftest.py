@@ -1,8 +1,10 @@
 """What all tests share; it is read before any test file imports TensorFlow."""
 
 import importlib.util
+import multiprocessing
 import os
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,14 @@ def pytest_runtest_setup(item):
     for backend in ("tensorflow", "jax"):
         if item.get_closest_marker(f"requires_{backend}") and keras.backend.backend() != backend:
             pytest.skip(f"is about the {backend} backend alone; set KERAS_BACKEND={backend}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fork_server():
+    """Workers are forks of a process that has imported the backend, as those of the trainers."""
+    if sys.platform == "linux":
+        multiprocessing.set_start_method("forkserver", force=True)
+        multiprocessing.set_forkserver_preload(["keras_svag.engine.processes.worker"])
 
 
 @pytest.fixture(autouse=True)

@@ -285,7 +285,7 @@ def test_run_of_a_worker_that_dies_goes_on_in_a_new_one(recipe, recording, tmp_p
         assert steps == {first: 22, second: 22}
         workers.call_all(calls)
         ((worker, kind),) = {read_note(note) for note in notes}
-        assert worker != os.getpid() and kind == "SpawnProcess"
+        assert worker != os.getpid() and kind in ("ForkServerProcess", "SpawnProcess")
         with pytest.raises(records.WriteError, match="no room"):
             workers.call_all([fail_to_write])
         # Without workers this process does it.
