@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 
-from . import startup
+from . import quiet, startup
 
 
 def status(argv=None):
@@ -88,9 +88,10 @@ def _fractions(text):
 @contextlib.contextmanager
 def _short_errors():
     """Prints warnings, and invalid input, as one sentence; the latter ends with status 1."""
-    # TensorFlow, which the body imports, logs CPU features at this level and below.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet.set_levels()
     try:
+        with quiet.imports():
+            import keras_svag.studies  # noqa: F401
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
             yield

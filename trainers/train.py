@@ -34,7 +34,7 @@ def main():
     startup.begin()
     from . import flags
 
-    flags.run(study, parallel=False)
+    flags.run(study, "Training", __doc__, parallel=False)
 
 
 if __name__ == "__main__":
