@@ -15,9 +15,10 @@ def status(argv=None):
     parser = _parser("svag-status", "Progress of a study, also while it runs.", "workdir")
     arguments = parser.parse_args(argv)
     with _short_errors():
+        from keras_svag.report.text import show
         from keras_svag.studies.status import read_status
 
-        print(read_status(arguments.workdir))
+        show(str(read_status(arguments.workdir)))
 
 
 def judge(argv=None):
@@ -31,10 +32,11 @@ def judge(argv=None):
     parser.add_argument("--criterion", help=criteria)
     arguments = vars(parser.parse_args(argv))
     with _short_errors():
+        from keras_svag.report.text import show
         from keras_svag.studies import load
 
         result = load(arguments.pop("workdir")).judge(**arguments)
-        print(result)
+        show(repr(result))
         print(f"\n{result.details['judged']['correction']}\nWritten to {result.path}")
 
 
@@ -47,10 +49,11 @@ def compare(argv=None):
     with _short_errors():
         from keras_svag.engine.files import records, storage
         from keras_svag.report.drawing import save
+        from keras_svag.report.text import show
         from keras_svag.studies import compare
 
         comparison = compare(arguments.first, arguments.second)
-        print(comparison)
+        show(repr(comparison))
         if arguments.plot:
             folder, _, name = arguments.plot.replace(os.sep, "/").rpartition("/")
             folder = storage.to_path(folder or ".", "plot")

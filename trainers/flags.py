@@ -73,6 +73,7 @@ def run_study(name, title, description, distributed=True):
 
     def study(config, workdir):
         from keras_svag.config import build_study
+        from keras_svag.report.text import show
 
         built, num_workers = build_study(config, name, load_recipe())
         result = built.run(workdir, num_workers=num_workers, shard=_SHARD.value)
@@ -82,7 +83,7 @@ def run_study(name, title, description, distributed=True):
                 "command without --shard for the verdict."
             )
             return
-        print(repr(result))
+        show(repr(result))
         report = result.report
         print(f"\nReport: {report.resolve() if isinstance(report, pathlib.Path) else report}")
 

@@ -87,6 +87,8 @@ class Study:
     own_fields: ClassVar[tuple[str, ...]] = ()
     adds_seeds: ClassVar[bool] = False  # up to max_num_seeds, on its own
     is_judged: ClassVar[bool] = True  # has a verdict
+    has_outlook: ClassVar[bool] = False  # is judged while it trains; judging takes no time
+    stage_names: ClassVar[tuple[str, ...]] = ()  # of several stages, on the terminal
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -154,6 +156,10 @@ class Study:
     def describe_extension(self, batch_size: int, before: Any, after: Any, details: dict) -> str:
         """A sentence on what is added at a batch size, and why."""
         raise NotImplementedError
+
+    def describe_outlook(self, details: dict) -> str:
+        """The provisional verdict while runs are missing, some words for the terminal."""
+        return f"{self.verdict_of(details)} so far"
 
     def specs(self, plan: dict[int, Any]) -> list[RunSpec]:
         """All runs of the study; a plan comes from `first_plan` and `extend_plan`."""
