@@ -293,4 +293,3 @@ def _resolve_config(argument, title):
         file = str(ROOT / file)
     usage.introduce_early(title, file)
     return f"{prefix}{file}{colon}{arguments}"
-

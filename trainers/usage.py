@@ -86,7 +86,9 @@ def exit_with_help(program, description):
         lines += ["", f"  --{name}={value}"]
         indent = " " * 6
         lines += textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
-    print("\n".join([*lines, "", "--helpfull also lists the flags of absl, for logs and debuggers."]))
+    print(
+        "\n".join([*lines, "", "--helpfull also lists the flags of absl, for logs and debuggers."])
+    )
     sys.exit(0)
 
 

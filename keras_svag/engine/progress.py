@@ -100,7 +100,7 @@ class Progress:
             announce(message)
 
     def describe(self):
-        """The progress as text, such as `14 of 32 runs, about 40 s left. B=8 undecided, 4 seeds.`."""
+        """The progress as text, such as `14 of 32 runs, about 40 s left. B=8 valid so far.`."""
         stage = f"{self._stage}: " if self._stage else ""
         known = f" {self._known}." if self._known else ""
         return f"{stage}{self._describe_runs()}.{known}"

@@ -1,6 +1,5 @@
 """Tables and paragraphs, as trainers print them: plain text, or as a terminal's width allows."""
 
-import functools
 import sys
 
 from keras_svag._terminal import color_outcomes, make_console
@@ -79,8 +78,12 @@ def _shorten(rows, console):
     """Writes intervals with the sign, from which a narrow column can break the line."""
     if not console.encoding.startswith("utf"):
         return rows
-    short = [(" +- ", " \N{PLUS-MINUS SIGN}"), (" (no interval)", " \N{PLUS-MINUS SIGN}?")]
-    return [tuple(functools.reduce(lambda c, s: c.replace(*s), short, cell) for cell in r) for r in rows]
+
+    def shorten(cell):
+        sign = " \N{PLUS-MINUS SIGN}"
+        return cell.replace(" +- ", sign).replace(" (no interval)", f"{sign}?")
+
+    return [tuple(map(shorten, row)) for row in rows]
 
 
 def _split(rows, width):

@@ -1,4 +1,4 @@
-"""Tests of keras_svag/engine/progress.py and pace.py: one bar on a terminal, few lines elsewhere."""
+"""Tests of progress.py and pace.py of keras_svag/engine/: a bar, or few lines in a file."""
 
 import io
 import sys

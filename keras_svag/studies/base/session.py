@@ -5,7 +5,7 @@ import time
 import warnings
 
 from keras_svag.engine.execution import FAILED
-from keras_svag.engine.files import records, storage
+from keras_svag.engine.files import records, storage, tensorboard
 from keras_svag.engine.progress import Progress, announce, describe_seconds
 from keras_svag.engine.spec import describe_cost
 from keras_svag.engine.state import RunFolder
@@ -92,6 +92,8 @@ class Session:
             if len(todo) < len(specs):
                 line += f" Finished before: {len(specs) - len(todo)}."
             self._progress.write(line)
+            if not tensorboard.HAS_TENSORBOARD:
+                self._progress.write(tensorboard.MISSING)
 
     def _assigned(self, specs, is_last):
         if self._shard is None:

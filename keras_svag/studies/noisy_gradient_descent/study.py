@@ -146,9 +146,7 @@ class NoisyGradientDescent(Study):
 
     def describe_outlook(self, details):
         """Says what is known at each batch size."""
-        return "; ".join(
-            f"B={v['batch_size']} {so_far(v['verdict'])}" for v in details["verdicts"]
-        )
+        return "; ".join(f"B={v['batch_size']} {so_far(v['verdict'])}" for v in details["verdicts"])
 
     def format_table(self, details):
         """Formats the comparisons and the verdicts for the terminal."""
