@@ -26,9 +26,7 @@ def study(config, workdir):
     result = training.run(workdir)
     print(format_result(result))
     folder = storage.to_path(workdir)
-    print(
-        f"\nRecords: tensorboard --logdir={folder}" if HAS_TENSORBOARD else f"\nRecords: {folder}"
-    )
+    print(f"\nRecords: {'tensorboard --logdir=' if HAS_TENSORBOARD else ''}{folder}")
     if result["status"] == "failed":
         sys.exit(1)
 

@@ -21,7 +21,7 @@ class Outlook:
 
     def update(self):
         """Judges the runs that are finished by now, unless it just has."""
-        if time.monotonic() < self._next or not self._study.has_outlook:
+        if time.monotonic() < self._next or self._study.describe_outlook is None:
             return
         started = time.monotonic()
         # A verdict on some of the runs is a courtesy, which must not end a study.

@@ -87,7 +87,8 @@ class Study:
     own_fields: ClassVar[tuple[str, ...]] = ()
     adds_seeds: ClassVar[bool] = False  # up to max_num_seeds, on its own
     is_judged: ClassVar[bool] = True  # has a verdict
-    has_outlook: ClassVar[bool] = False  # is judged while it trains; judging takes no time
+    # A method of the `details` so far, for the terminal, where judging takes no time.
+    describe_outlook: ClassVar[Any] = None
     stage_names: ClassVar[tuple[str, ...]] = ()  # of several stages, on the terminal
 
     def __init_subclass__(cls, **kwargs):
@@ -131,8 +132,6 @@ class Study:
         names = {field.name for field in dataclasses.fields(Recording)} - {"identity"}
         return Recording(**{name: getattr(self, name) for name in names})
 
-    # What subclasses override.
-
     def validate(self) -> None:
         """Validates the fields of the subclass and sets defaults that depend on the recipe."""
 
@@ -156,10 +155,6 @@ class Study:
     def describe_extension(self, batch_size: int, before: Any, after: Any, details: dict) -> str:
         """A sentence on what is added at a batch size, and why."""
         raise NotImplementedError
-
-    def describe_outlook(self, details: dict) -> str:
-        """The provisional verdict while runs are missing, some words for the terminal."""
-        return f"{self.verdict_of(details)} so far"
 
     def specs(self, plan: dict[int, Any]) -> list[RunSpec]:
         """All runs of the study; a plan comes from `first_plan` and `extend_plan`."""

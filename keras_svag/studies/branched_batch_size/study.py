@@ -84,7 +84,6 @@ class BranchedBatchSize(Study):
 
     name = "branched_batch_size"
     title = "Branches:"
-    has_outlook = True
     stage_names = ("up to the branch point", "branches")
     own_fields = ("branch_at", "factors", "num_examples", "recovery", "tolerance")
 

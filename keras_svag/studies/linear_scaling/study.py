@@ -98,7 +98,6 @@ class LinearScaling(Study):
 
     name = "linear_scaling"
     title = "Scaling rule:"
-    has_outlook = True
     stage_names = ("base batch size", "other batch sizes")
     own_fields = (
         "batch_sizes", "criteria", "criterion", "phase", "test_error_ratio", "tolerance"

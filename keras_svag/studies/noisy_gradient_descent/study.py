@@ -67,7 +67,6 @@ class NoisyGradientDescent(Study):
 
     name = "noisy_gradient_descent"
     title = "SGD against noisy gradient descent:"
-    has_outlook = True
     own_fields = (
         "batch_sizes",
         "criteria",

@@ -76,7 +76,7 @@ class SDEValidity(Study):
     name = "sde_validity"
     title = "SDE validity:"
     own_fields = ("batch_sizes", "criteria", "ells", "max_ell", "noise")
-    adds_seeds = has_outlook = True
+    adds_seeds = True
 
     def validate(self):
         """Validates and sorts the grid; batch sizes default to that of the recipe."""
