@@ -87,8 +87,7 @@ class Study:
     own_fields: ClassVar[tuple[str, ...]] = ()
     adds_seeds: ClassVar[bool] = False  # up to max_num_seeds, on its own
     is_judged: ClassVar[bool] = True  # has a verdict
-    # A method of the `details` so far, for the terminal, where judging takes no time.
-    describe_outlook: ClassVar[Any] = None
+    describe_outlook: ClassVar[Any] = None  # a method of the details so far, if judging is quick
     stage_names: ClassVar[tuple[str, ...]] = ()  # of several stages, on the terminal
 
     def __init_subclass__(cls, **kwargs):
@@ -203,8 +202,6 @@ class Study:
     def titles(self, table: list[dict]) -> dict[str, str]:
         """Column headings of the report's table, by the names in `settings`."""
         raise NotImplementedError
-
-    # What all studies share.
 
     def make_spec(self, batch_size: int, ell=1.0, seed=0, method=SVAG) -> RunSpec:
         """The run of a cell: over all epochs, with the learning rate of its batch size."""
