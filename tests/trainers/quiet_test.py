@@ -12,12 +12,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the filter is for PO
 
 HEADER = "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR"
 INFORMATION = "I0000 00:00:1795949805.234575    7647 port.cc:153] oneDNN custom operations are on."
-DATED = (
-    "2026-01-31 12:00:00.500000: I tensorflow/core/platform/cpu_feature_guard.cc:182] This binary"
-)
-SECOND_LINE = (
-    "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow"
-)
+DATED = "2026-01-31 12:00:00.500000: I tensorflow/core/platform/cpu_feature_guard.cc:182] This"
+SECOND_LINE = "To enable the following instructions: AVX2, in other operations, rebuild TensorFlow"
 WARNING = "W0000 00:00:1795949805.234575    7647 computation_placer.cc:177] already registered"
 FACTORY = (
     "E0000 00:00:17959.1    7647 cuda_fft.cc:467] Unable to register cuFFT factory: Attempting to "
@@ -30,15 +26,16 @@ OTHERS = ("Illegal instruction", "a UserWarning of Python", "In other words", ""
 # Writes to the descriptor, as a library does, and then goes on in Python or aborts.
 PROGRAM = """
 import os, sys
-from trainers import quiet
+from trainers import quiet, startup
 
+startup.begin()
 quiet.set_levels()
 with quiet.imports():
     os.write(2, sys.argv[1].encode())
     print("from Python", file=sys.stderr)
     if sys.argv[2] == "abort":
         os.abort()
-os.write(2, b"I0000 00:00:1.5    1 late.cc:1] afterwards\\n")
+print("I0000 00:00:1.5    1 late.cc:1] afterwards", file=sys.stderr)
 """
 
 
