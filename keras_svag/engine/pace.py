@@ -23,11 +23,10 @@ class Pace:
 
     def note(self, run, steps, now):
         """Counts steps that a run reports; the first report of a run may be of restored steps."""
-        self._started = now if self._started is None else self._started
-        self._now = now
         last = self._last.get(run.name)
-        self._last[run.name] = now
+        self._last[run.name] = self._now = now
         if last is not None:
+            self._started = last if self._started is None else self._started
             self._seconds[run.program] += now - last
             self._steps[run.program] += steps
             self._examples[run.program] = self._cost(run)

@@ -19,7 +19,7 @@ class Progress:
     """
 
     def __init__(self, num_train, show=True):
-        self._num_train, self._show = num_train, show
+        self.is_shown = show
         self._pace = Pace(lambda run: run.examples_per_step(num_train))
         self._steps_left = {}
         self._stage = self._known = ""
@@ -29,7 +29,7 @@ class Progress:
         self._interval, self._next_line = FIRST_LINE_SECONDS, None
 
     def __enter__(self):
-        console = make_console() if self._show else None
+        console = make_console() if self.is_shown else None
         if console is not None:
             from rich.live import Live
 
@@ -83,10 +83,12 @@ class Progress:
     def advance(self, run, steps):
         """Counts steps of a run, newly taken or restored; returns True with the last of them."""
         now = time.monotonic()
-        self._pace.note(run, steps, now)
-        self._steps_left[run] = max(0, self._steps_left.get(run, run.steps) - steps)
+        left = self._steps_left.get(run, run.steps)
+        if left:  # else it was done in an earlier stage
+            self._pace.note(run, steps, now)
+        self._steps_left[run] = max(0, left - steps)
         self._refresh()
-        if self._show and self._live is None and self._next_line and now >= self._next_line:
+        if self.is_shown and self._live is None and self._next_line and now >= self._next_line:
             self._interval = min(2 * self._interval, LAST_LINE_SECONDS)
             self._next_line = now + self._interval
             announce(self.describe())
@@ -96,7 +98,7 @@ class Progress:
         """Prints a line above the bar."""
         if self._live is not None:
             self._live.console.print(color_outcomes(message))
-        elif self._show:
+        elif self.is_shown:
             announce(message)
 
     def describe(self):

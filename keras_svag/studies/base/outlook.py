@@ -1,5 +1,6 @@
 """What a study knows while it trains: provisional verdicts, and which further runs are likely."""
 
+import pathlib
 import time
 import warnings
 
@@ -17,11 +18,15 @@ class Outlook:
         self._study, self._plan, self._progress = study, plan, progress
         self._workdir, self._identity = workdir, identity
         self._specs, self._found = study.specs(plan), {}
+        # Not where every file is a request to an object store.
+        self._is_shown = progress.is_shown and isinstance(workdir, pathlib.Path)
         self._next = 0.0
 
     def update(self):
         """Judges the runs that are finished by now, unless it just has."""
-        if time.monotonic() < self._next or self._study.describe_outlook is None:
+        if not self._is_shown or self._study.describe_outlook is None:
+            return
+        if time.monotonic() < self._next:
             return
         started = time.monotonic()
         # A verdict on some of the runs is a courtesy, which must not end a study.
