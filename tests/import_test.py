@@ -8,7 +8,7 @@ from tests.backends import run_code
 CODE = """
 import sys
 
-OPTIONAL = {"jinja2", "matplotlib", "ml_collections", "rich", "sklearn", "tensorboard"}
+OPTIONAL = {"jinja2", "matplotlib", "ml_collections", "sklearn", "tensorboard"}
 OPTIONAL.add("tensorflow_datasets")
 
 class Hidden:

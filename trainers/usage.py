@@ -86,7 +86,7 @@ def exit_with_help(program, description):
         lines += ["", f"  --{name}={value}"]
         indent = " " * 6
         lines += textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
-    lines += ["", "--helpfull also lists the flags of absl, for logs and debuggers."]
+    lines += ["", "--helpfull also lists the flags of absl."]
     print("\n".join(lines))
     sys.exit(0)
 

@@ -21,6 +21,11 @@ class Pace:
         self._seconds, self._steps = collections.Counter(), collections.Counter()
         self._examples = {}
 
+    @property
+    def has_begun(self):
+        """Returns True if a run has reported anything."""
+        return bool(self._last)
+
     def note(self, run, steps, now):
         """Counts steps that a run reports; the first report of a run may be of restored steps."""
         last = self._last.get(run.name)

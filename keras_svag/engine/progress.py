@@ -108,7 +108,9 @@ class Progress:
         return f"{stage}{self._describe_runs()}.{known}"
 
     def _describe_runs(self):
-        text = f"{self.num_done} of {self.num_runs} runs"
+        text = f"{self.num_done} of {self.num_runs} run{'s' * (self.num_runs != 1)}"
+        if not self._pace.has_begun:
+            return f"{text}, starting"
         left = self._pace.seconds_left(self._steps_left)
         if left is None or not any(self._steps_left.values()):
             return text
@@ -135,11 +137,12 @@ class Progress:
         from rich.table import Table
 
         line = Table.grid(padding=(0, 1), expand=True)
-        line.add_column(no_wrap=True)
+        bar = ProgressBar(total=1.0, completed=self._fraction())
+        if self._stage:
+            line.add_column(no_wrap=True)
         line.add_column(ratio=1, min_width=MIN_BAR_WIDTH)
         line.add_column(no_wrap=True)
-        bar = ProgressBar(total=1.0, completed=self._fraction())
-        line.add_row(self._stage, bar, self._describe_runs())
+        line.add_row(*filter(None, [self._stage]), bar, self._describe_runs())
         return Group(line, color_outcomes(self._known)) if self._known else line
 
 

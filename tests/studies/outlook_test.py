@@ -59,7 +59,7 @@ def test_it_says_what_finished_runs_show_and_counts_likely_ones(tmp_path, clock)
     study, progress = Study(), Progress(1000)
     teller = Outlook(study, {8: 4}, tmp_path, IDENTITY, progress)
     teller.update()
-    assert study.judged == [] and progress.describe() == "0 of 0 runs."
+    assert study.judged == [] and progress.describe() == "0 of 0 runs, starting."
     for seed in (0, 2):
         finish(tmp_path, seed)
     finish(tmp_path, 1, identity="another study")  # damaged, for this one
@@ -68,7 +68,7 @@ def test_it_says_what_finished_runs_show_and_counts_likely_ones(tmp_path, clock)
     finish(tmp_path, 1)
     teller.update()
     assert study.judged == [[0, 1, 2]]
-    assert progress.describe() == "0 of 0 runs. B=8 undecided, 3 seeds."
+    assert progress.describe() == "0 of 0 runs, starting. B=8 undecided, 3 seeds."
     assert [spec.seed for spec in progress._likely] == [4, 5]
 
 
@@ -95,7 +95,7 @@ def test_a_provisional_verdict_never_ends_a_study(tmp_path, error):
     progress = Progress(1000)
     study = Study(error)
     Outlook(study, {8: 4}, tmp_path, IDENTITY, progress).update()
-    assert study.judged == [[0]] and progress.describe() == "0 of 0 runs."
+    assert study.judged == [[0]] and progress.describe() == "0 of 0 runs, starting."
 
 
 def test_nothing_is_judged_where_nobody_sees_it(tmp_path):

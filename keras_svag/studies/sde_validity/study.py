@@ -138,7 +138,8 @@ class SDEValidity(Study):
     def describe_outlook(self, details):
         """Says what is known at each batch size."""
         return "; ".join(
-            f"B={v['batch_size']} {so_far(v['verdict'])}, {v['num_seeds']} seeds"
+            f"B={v['batch_size']} {so_far(v['verdict'])}, {v['num_seeds']} seed"
+            + "s" * (v["num_seeds"] > 1)
             for v in details["verdicts"]
             if v["num_seeds"]
         )
