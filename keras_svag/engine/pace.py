@@ -17,7 +17,7 @@ class Pace:
     def __init__(self, cost):
         self._cost = cost
         self._started = self._now = None
-        self._last = {}
+        self._last, self._reports = {}, collections.Counter()
         self._seconds, self._steps = collections.Counter(), collections.Counter()
         self._examples = {}
 
@@ -27,10 +27,12 @@ class Pace:
         return bool(self._last)
 
     def note(self, run, steps, now):
-        """Counts steps that a run reports; the first report of a run may be of restored steps."""
+        """Counts steps that a run reports."""
         last = self._last.get(run.name)
         self._last[run.name] = self._now = now
-        if last is not None:
+        self._reports[run.name] += 1
+        # The first report is of restored steps; until the second, a program may have compiled.
+        if last is not None and self._reports[run.name] > 2 and steps > 0:
             self._started = last if self._started is None else self._started
             self._seconds[run.program] += now - last
             self._steps[run.program] += steps

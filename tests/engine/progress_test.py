@@ -57,20 +57,18 @@ def test_time_left_by_the_pace_of_each_program():
     # A step at batch size 256 takes 10 ms, at 8 only 1 ms; one run goes on at a time.
     small, large = make_run(0), make_run(0, batch_size=256)
     pace, now = Pace(lambda run: 2 * run.batch_size), 0.0
-    pace.note(small, 0, now)
-    pace.note(large, 0, now)
-    for _ in range(10):
-        pace.note(small, 10, now := now + 0.01)
-    pace._last[large.name] = now
-    for _ in range(10):
-        pace.note(large, 10, now := now + 0.1)
+    for run, seconds in ((small, 0.01), (large, 0.1)):
+        pace.note(run, 0, now)
+        pace.note(run, 10, now := now + 5.0)  # its program was compiled
+        for _ in range(10):
+            pace.note(run, 10, now := now + seconds)
     assert pace.seconds_left({make_run(1): 100, make_run(1, 256): 50}) == pytest.approx(0.6)
 
 
 def test_runs_side_by_side_share_the_time_but_the_longest_bounds_it():
     pace = Pace(lambda run: 16)
     first, second = make_run(0), make_run(1)
-    for tick in range(11):
+    for tick in range(12):
         for run in (first, second):
             pace.note(run, 10, float(tick))
     # 0.1 s a step, two at once.
@@ -91,6 +89,7 @@ def test_time_left_allows_for_likely_runs(clock):
     runs, likely = [make_run(0), make_run(1)], [make_run(2), make_run(3)]
     with Progress(1000) as bar:
         bar.begin(runs)
+        assert bar.describe() == "0 of 2 runs, starting."
         bar.advance(runs[0], 0)
         train(bar, runs[0], clock, seconds=10)
         assert bar.describe() == "1 of 2 runs, about 10 s left."
