@@ -34,6 +34,21 @@ except ValueError as error:
 """
 
 
+NO_JAX = """
+import sys
+sys.modules["jax"] = None
+try:
+    import keras_svag
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_backend_that_is_not_installed():
+    output = run_code(NO_JAX, backend="jax")
+    assert "'jax' is not installed" in output and "pip install 'keras-svag[jax]'" in output
+
+
 def test_a_study_without_tensorboard_and_scikit_learn(tmp_path):
     code = "import sys\n" + HIDE + "sys.stderr = sys.stdout\n" + STUDY
     output = run_code(code, tmp_path, backend=keras.backend.backend())

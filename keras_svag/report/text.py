@@ -89,7 +89,8 @@ def _shorten(rows, console):
 def _split(rows, width):
     """Splits a table that would be too wide even with a word a line; all begin with the keys."""
     narrowest = [_word_width(column) + len(GAP) for column in zip(*rows)]
-    blocks, used = [[]], sum(narrowest[:NUM_KEYS])
+    blocks: list[list[int]] = [[]]
+    used = sum(narrowest[:NUM_KEYS])
     for i in range(NUM_KEYS, len(narrowest)):
         if blocks[-1] and used + narrowest[i] > width + len(GAP):
             blocks.append([])
