@@ -106,10 +106,8 @@ setup(
         "matplotlib>=3.8",
         "ml-collections>=1.0",
         "numpy>=1.26",
-        "scikit-learn>=1.3",
+        "rich>=13.7",
         "scipy>=1.11",
-        "tensorboard>=2.16",
-        "tqdm>=4.66",
     ],
     # As with Keras itself, the backend is the user's choice: the distributions of TensorFlow ship
     # the same files, so a hard `tensorflow` would collide with the other two.
@@ -128,6 +126,10 @@ setup(
             # tensorflow-datasets 4.9.10 imports it, but does not declare it.
             "importlib_resources",
         ],
+        # The data of configs/digits.py.
+        "digits": ["scikit-learn>=1.3"],
+        # Event files of studies, which are left out without it.
+        "tensorboard": ["tensorboard>=2.16"],
         # For studies in gs:// and s3://. Only the lower bound of fsspec was tried, by itself.
         "remote": ["fsspec>=2024.6", "gcsfs>=2024.6", "s3fs>=2024.6"],
         # What `python -m benchmarks.run` compares with; nothing else needs it.
@@ -154,6 +156,9 @@ setup(
             "pytest-xdist>=3.5",
             # What a formatter does changes from one minor version to the next.
             "ruff==0.17.*",
+            # As in the extras `digits` and `tensorboard`.
+            "scikit-learn>=1.3",
+            "tensorboard>=2.16",
         ],
     },
 )

@@ -31,6 +31,14 @@ def check_backend():
     gc.disable()
     try:
         import keras
+    except ModuleNotFoundError as error:
+        if requested and error.name == requested:
+            raise ValueError(
+                f"The Keras backend {requested!r} is not installed. Received: backend="
+                f"{requested!r} (from the environment variable KERAS_BACKEND). Install it: pip "
+                f"install 'keras-svag[{requested}]', or set KERAS_BACKEND to another backend."
+            ) from None
+        raise
     finally:
         if is_collecting:
             gc.enable()

@@ -1,6 +1,7 @@
 """Checks of user input: one wording for one mistake, or for a name that is on its way out."""
 
 import contextlib
+import difflib
 import functools
 import math
 import numbers
@@ -106,9 +107,11 @@ def reject_unknown(prefix, fields, known, owner="the config"):
     for name in fields:
         if name not in known:
             shown = f"{prefix}{repr(name).strip(chr(39))}"  # in one line
+            close = difflib.get_close_matches(str(name), known, n=1)
             raise ValueError(
                 f"`{shown}` is not a field of {owner}. Fields: {', '.join(known)}. "
                 f"Received: {shown}={fields[name]!r}"
+                + (f". Did you mean `{prefix}{close[0]}`?" if close else "")
             )
 
 

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "keras_svag"
 # From the bottom up: a folder or file may import its own layer and those before it.
 LAYERS = (
-    ("_backend", "_checks", "_json", "_keras", "_scratch", "version"),
+    ("_backend", "_checks", "_json", "_keras", "_scratch", "_terminal", "version"),
     ("theory",),
     ("xla_policy", "models", "schedules", "datasets", "optimizers", "distribution"),
     ("fused_steps", "trainer", "noise", "device_loop", "gaussian_noise"),

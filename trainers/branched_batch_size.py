@@ -13,7 +13,7 @@ def main():
     startup.begin()
     from . import flags
 
-    flags.run_study("branched_batch_size")
+    flags.run_study("branched_batch_size", "Branched batch size", __doc__)
 
 
 if __name__ == "__main__":

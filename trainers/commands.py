@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 
-from . import startup
+from . import quiet, startup
 
 
 def status(argv=None):
@@ -15,9 +15,10 @@ def status(argv=None):
     parser = _parser("svag-status", "Progress of a study, also while it runs.", "workdir")
     arguments = parser.parse_args(argv)
     with _short_errors():
+        from keras_svag.report.text import show
         from keras_svag.studies.status import read_status
 
-        print(read_status(arguments.workdir))
+        show(str(read_status(arguments.workdir)))
 
 
 def judge(argv=None):
@@ -31,10 +32,11 @@ def judge(argv=None):
     parser.add_argument("--criterion", help=criteria)
     arguments = vars(parser.parse_args(argv))
     with _short_errors():
+        from keras_svag.report.text import show
         from keras_svag.studies import load
 
         result = load(arguments.pop("workdir")).judge(**arguments)
-        print(result)
+        show(repr(result))
         print(f"\n{result.details['judged']['correction']}\nWritten to {result.path}")
 
 
@@ -47,10 +49,11 @@ def compare(argv=None):
     with _short_errors():
         from keras_svag.engine.files import records, storage
         from keras_svag.report.drawing import save
+        from keras_svag.report.text import show
         from keras_svag.studies import compare
 
         comparison = compare(arguments.first, arguments.second)
-        print(comparison)
+        show(repr(comparison))
         if arguments.plot:
             folder, _, name = arguments.plot.replace(os.sep, "/").rpartition("/")
             folder = storage.to_path(folder or ".", "plot")
@@ -88,9 +91,10 @@ def _fractions(text):
 @contextlib.contextmanager
 def _short_errors():
     """Prints warnings, and invalid input, as one sentence; the latter ends with status 1."""
-    # TensorFlow, which the body imports, logs CPU features at this level and below.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet.set_levels()
     try:
+        with quiet.imports():
+            import keras_svag.studies  # noqa: F401
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
             yield

@@ -14,7 +14,7 @@ import traceback
 from absl import app, flags
 from ml_collections import config_flags
 
-from . import startup
+from . import quiet, startup, usage
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXIT_SECONDS = 20.0
@@ -30,7 +30,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _RECIPE = flags.DEFINE_string(
     "recipe",
     None,
-    "FILE.py:FUNCTION that returns a keras_svag.Recipe, your own model and data. The file is "
+    "Function that returns a keras_svag.Recipe, your own model and data. The file is "
     "Python code, which is executed. --config then only sets fields of the study; default: "
     "configs/recipe.py.",
 )
@@ -63,16 +63,17 @@ _JOIN_TIMEOUT = flags.DEFINE_float(
 _SHARD = flags.DEFINE_string(
     "shard",
     None,
-    "i/n: run only part i of n, to split a study over processes or machines with one --workdir. "
+    "Runs only part i of n, to split a study over processes or machines with one --workdir. "
     "The part that ends last gives the verdict, or the same command without --shard.",
 )
 
 
-def run_study(name, distributed=True):
+def run_study(name, title, description, distributed=True):
     """Parses the flags, runs the study `name` and prints its table."""
 
     def study(config, workdir):
         from keras_svag.config import build_study
+        from keras_svag.report.text import show
 
         built, num_workers = build_study(config, name, load_recipe())
         result = built.run(workdir, num_workers=num_workers, shard=_SHARD.value)
@@ -82,30 +83,31 @@ def run_study(name, distributed=True):
                 "command without --shard for the verdict."
             )
             return
-        print(repr(result))
+        show(repr(result))
         report = result.report
         print(f"\nReport: {report.resolve() if isinstance(report, pathlib.Path) else report}")
 
-    run(study, distributed=distributed)
+    run(study, title, description, distributed=distributed)
 
 
-def run(study, argv=None, distributed=True, parallel=True):
+def run(study, title, description="", argv=None, distributed=True, parallel=True):
     """Parses the flags and runs `study(config, workdir)`; invalid input exits with one sentence."""
 
     # `distributed`: runs may span several devices; `parallel`: there may be worker processes.
     def main(args):
         if len(args) > 1:
-            raise app.UsageError(f"All arguments must be flags. Received: {args[1:]}")
+            usage.exit_with_usage(f"All arguments must be flags. Received: {args[1:]}")
         config = _CONFIG.value
         if _DATA_DIR.value is not None:
             if "data_dir" not in config.get("dataset", ()):
                 data = repr(config.dataset.name) if "dataset" in config else "a recipe"
-                raise app.UsageError(
+                usage.exit_with_usage(
                     "Flag --data_dir is for data sets that are read from a folder. "
                     f"Received: data_dir={_DATA_DIR.value!r} with {data}."
                 )
             config.dataset.data_dir = _DATA_DIR.value
         _check_strategy(config, distributed)
+        usage.introduce(title, config, _RECIPE.value)
         if parallel and config.get("num_workers", 1) != 1 and _STRATEGY.value == "none":
             startup.start_fork_server()
         try:
@@ -113,12 +115,11 @@ def run(study, argv=None, distributed=True, parallel=True):
         except ValueError as error:
             if not _is_raised_by_us(error):
                 raise
-            raise app.UsageError(str(error)) from error
+            usage.exit_with_error(error)
 
     startup.begin()  # again, for programs that did not
-    # TensorFlow logs CPU features on import, which some configs do while flags are parsed.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    app.run(main, argv=argv, flags_parser=_parse)
+    quiet.set_levels()
+    app.run(main, argv=argv, flags_parser=lambda argv: _parse(argv, title, description))
 
 
 def load_recipe():
@@ -133,7 +134,7 @@ def load_recipe():
 def check_no_shard():
     """Raises if `--shard` is given to a trainer of a single run."""
     if _SHARD.value is not None:
-        raise app.UsageError(
+        usage.exit_with_usage(
             "Flag --shard is for studies of many runs; this trainer has one. "
             f"Received: shard={_SHARD.value!r}"
         )
@@ -141,26 +142,26 @@ def check_no_shard():
 
 def _check_strategy(config, distributed):
     if _TPU.value is not None and _STRATEGY.value != "tpu":
-        raise app.UsageError(
+        usage.exit_with_usage(
             "Flag --tpu requires --strategy=tpu. "
             f"Received: tpu={_TPU.value!r}, strategy={_STRATEGY.value!r}. Leave it out."
         )
     if _STRATEGY.value == "none":
         return
     if not distributed:
-        raise app.UsageError(
+        usage.exit_with_usage(
             "Flag --strategy must be 'none' for this study, which trains on one device. "
             f"Received: strategy={_STRATEGY.value!r}. Run several processes with "
             "--config.num_workers instead."
         )
     if config.num_workers > 1:
-        raise app.UsageError(
+        usage.exit_with_usage(
             "Flag --config.num_workers must be 0 or 1 with --strategy, where every run uses all "
             f"devices. Received: num_workers={config.num_workers}, "
             f"strategy={_STRATEGY.value!r}. Use --strategy=none for parallel runs."
         )
     if _SHARD.value is not None and _STRATEGY.value == "multi_worker":
-        raise app.UsageError(
+        usage.exit_with_usage(
             "Flag --shard must be left out with --strategy=multi_worker, whose processes share "
             f"every run. Received: shard={_SHARD.value!r}. Use another strategy for shards."
         )
@@ -206,6 +207,8 @@ def _describe_input(config):
 
 
 def _run_with_exit_codes(study, config):
+    with quiet.imports():
+        import keras_svag.studies  # noqa: F401
     from keras_svag.engine.files import records, remote
     from keras_svag.engine.processes import preemption
 
@@ -232,28 +235,25 @@ def _is_raised_by_us(error):
     return any(raised_in.is_relative_to(folder.resolve()) for folder in folders)
 
 
-def _parse(argv):
-    argv = [argv[0], *map(_resolve_config, argv[1:])]
+def _parse(argv, title, description):
+    if usage.wants_help(argv):
+        usage.exit_with_help(argv[0], description)
+    argv = [argv[0], *(_resolve_config(argument, title) for argument in argv[1:])]
     if _has_flag(argv, "recipe") and not _has_flag(argv, "config"):
         argv.insert(1, f"--config={ROOT / RECIPE_CONFIG}")
     try:
-        remaining = flags.FLAGS(argv)
-        config = _CONFIG.value
+        with quiet.imports():  # of the config
+            remaining = flags.FLAGS(argv)
+            config = _CONFIG.value
     except (AttributeError, KeyError, TypeError) as error:
-        # ml_collections wraps a `KeyError` in another, and each quotes the text of the inner one.
-        received = error
-        while isinstance(received, Exception) and received.args:
-            received = received.args[0]
-        received = ". ".join(str(received).splitlines())
-        _exit_with_usage(
-            "A flag --config.x=value must name a field of the config file and have a value of its "
-            f"type. Received: {received}"
-        )
+        usage.exit_with_usage(usage.wrong_field(error, argv))
+    except flags.UnrecognizedFlagError as error:
+        usage.exit_with_usage(usage.unknown_flag(error.flagname))
     except (OSError, ValueError, flags.Error) as error:
-        _exit_with_usage(_innermost_message(error))
+        usage.exit_with_usage(_innermost_message(error))
     for name, value in (("config", config), ("workdir", _WORKDIR.value)):
         if not value:
-            _exit_with_usage(
+            usage.exit_with_usage(
                 f"Flag --{name} must be given. Received: {name}={value!r}. Example: "
                 "--config=configs/digits.py --workdir=/tmp/digits, or "
                 "--recipe=my_file.py:make_recipe --workdir=/tmp/mine"
@@ -275,7 +275,7 @@ def _innermost_message(error):
     return str(error)
 
 
-def _resolve_config(argument):
+def _resolve_config(argument, title):
     """Lets `--config=configs/x.py` work from any folder, also with an installed package."""
     prefix = "--config="
     if not argument.startswith(prefix):
@@ -284,15 +284,12 @@ def _resolve_config(argument):
     file = os.path.expanduser(file)
     if not pathlib.Path(file).is_file():
         if not (ROOT / file).is_file():
-            _exit_with_usage(
+            usage.exit_with_usage(
                 "Flag --config must name a config file, such as configs/digits.py, relative to "
                 "this folder or to that of keras_svag. "
                 f"Received: config={file!r}, which does not exist."
+                + usage.did_you_mean(file, [f"configs/{p.name}" for p in ROOT.glob("configs/*.py")])
             )
         file = str(ROOT / file)
+    usage.introduce_early(title, file)
     return f"{prefix}{file}{colon}{arguments}"
-
-
-def _exit_with_usage(message):
-    print(f"{message}\nRun with --help for all flags.", file=sys.stderr)
-    sys.exit(1)

@@ -13,7 +13,7 @@ def main():
     startup.begin()
     from . import flags
 
-    flags.run_study("linear_scaling")
+    flags.run_study("linear_scaling", "Linear scaling", __doc__)
 
 
 if __name__ == "__main__":

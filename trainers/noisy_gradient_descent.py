@@ -13,7 +13,7 @@ def main():
     startup.begin()
     from . import flags
 
-    flags.run_study("noisy_gradient_descent", distributed=False)
+    flags.run_study("noisy_gradient_descent", "Noisy gradient descent", __doc__, distributed=False)
 
 
 if __name__ == "__main__":

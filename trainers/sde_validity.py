@@ -13,7 +13,7 @@ def main():
     startup.begin()
     from . import flags
 
-    flags.run_study("sde_validity")
+    flags.run_study("sde_validity", "SDE validity", __doc__)
 
 
 if __name__ == "__main__":

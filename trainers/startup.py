@@ -13,6 +13,8 @@ import sys
 import tempfile
 import threading
 
+from . import quiet
+
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -119,9 +121,11 @@ def _receive(signum):
 
 
 def _exit(signum, advice):
-    line = f"Ended at once ({signal.Signals(signum).name}). {advice}\n"
+    # A progress bar ends without a line break.
+    start = "\n" if os.isatty(quiet.errors) else ""
+    line = f"{start}Ended at once ({signal.Signals(signum).name}). {advice}\n"
     with contextlib.suppress(OSError):
-        os.write(2, line.encode())
+        os.write(quiet.errors, line.encode())
     _remove_folders()
     # Nothing waits for this process: files are written atomically, and its workers follow it.
     os._exit(130 if signum == signal.SIGINT else 75)

@@ -16,6 +16,7 @@ def study(config, workdir):
     """Trains the network of a config and prints the result."""
     from keras_svag.config import build_study
     from keras_svag.engine.files import storage
+    from keras_svag.engine.files.tensorboard import HAS_TENSORBOARD
     from keras_svag.studies.training import format_result
 
     from . import flags
@@ -24,7 +25,8 @@ def study(config, workdir):
     training, _ = build_study(config, "train", flags.load_recipe())
     result = training.run(workdir)
     print(format_result(result))
-    print(f"\nRecords: tensorboard --logdir={storage.to_path(workdir)}")
+    folder = storage.to_path(workdir)
+    print(f"\nRecords: {'tensorboard --logdir=' if HAS_TENSORBOARD else ''}{folder}")
     if result["status"] == "failed":
         sys.exit(1)
 
@@ -34,7 +36,7 @@ def main():
     startup.begin()
     from . import flags
 
-    flags.run(study, parallel=False)
+    flags.run(study, "Training", __doc__, parallel=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ def main():
     startup.begin()
     from . import flags
 
-    flags.run_study("weak_convergence", distributed=False)
+    flags.run_study("weak_convergence", "Weak convergence", __doc__, distributed=False)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import inspect
 
-from keras_svag._checks import finite_float, one_of, positive_int, reject_unknown
+from keras_svag._checks import english_list, finite_float, one_of, positive_int, reject_unknown
 from keras_svag.config.optimizer import validate_optimizer
 from keras_svag.config.schedule import validate_schedule
 from keras_svag.datasets import DATASETS, SAMPLING_MODES
@@ -41,6 +41,12 @@ def validate_config(config, study):
             f"Received: config={config!r}"
         )
     config = OPTIONAL | config
+    if study not in config and (others := [name for name in STUDIES if name in config]):
+        raise ValueError(
+            f"`{study}` must be given: this config is for {english_list(others)}. Received: no "
+            f"field {study}. Use `python -m trainers.{others[0]}`, or another config, such as "
+            "configs/digits.py."
+        )
     _check_fields("", config, (*FIELDS, *OPTIONAL, L2, *STUDIES), required=(*FIELDS, study))
     config = select_study(config, study)
     for name in (*DICTS, study):

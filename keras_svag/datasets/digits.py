@@ -28,8 +28,14 @@ def digits(
     >>> digits().train_x.shape, digits(num_train=100).train_x.shape
     ((1437, 8, 8), (100, 8, 8))
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise ValueError(
+            f"The digits come with scikit-learn, which cannot be imported ({error}). Received: "
+            "dataset 'digits'. Install it: pip install 'keras-svag[digits]'"
+        ) from error
 
     if positive_int("split_seed", split_seed, minimum=0) >= 2**32:
         raise ValueError(

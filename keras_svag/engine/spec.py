@@ -108,12 +108,13 @@ class BranchSpec(RunSpec):
         return round(self.steps_until(self.base_total) / self.kappa)
 
 
-def describe_cost(specs, num_train):
-    """Describes the cost of runs in steps, gradients and examples."""
+def describe_cost(specs, num_train, num_workers=None):
+    """Describes the cost of runs in steps and examples, and on how many workers they are."""
     steps = sum(spec.steps for spec in specs)
-    gradients = [spec.gradient_evaluations(num_train) for spec in specs]
-    examples = sum(spec.batch_size * count for spec, count in zip(specs, gradients))
+    examples = sum(spec.steps * spec.examples_per_step(num_train) for spec in specs)
+    plural = "" if num_workers == 1 else "s"
+    workers = f" on {num_workers} worker{plural}" if num_workers else ""
     return (
-        f"To do: {len(specs)} run{'' if len(specs) == 1 else 's'}, {steps:,} steps, "
-        f"{sum(gradients):,} gradients of a batch, {examples:,} examples."
+        f"To do: {len(specs)} run{'' if len(specs) == 1 else 's'}{workers}, {steps:,} steps, "
+        f"{examples:,} examples."
     )

@@ -93,6 +93,11 @@ def _check_loss(function, network, batch, compile_arguments):
         network.compute_loss(x, y, outputs, weights, training=False)
         network.compute_metrics(x, y, outputs, weights)
     except Exception as error:
+        if y is None:
+            raise ValueError(
+                "`train_data` must have targets for this loss: (x, y) or (x, y, sample_weights). "
+                f"Received: train_data without targets, loss={compile_arguments['loss']!r}"
+            ) from error
         raise ValueError(
             "`loss` and `metrics` must match the targets of `train_data` and the outputs of "
             f"`model`. Received: loss={compile_arguments['loss']!r}, "

@@ -16,7 +16,7 @@ from keras_svag.report.drawing import (
     mean_ignoring_gaps,
     set_log_scale,
 )
-from keras_svag.report.text import align
+from keras_svag.report.text import Sheet
 from keras_svag.studies.base.result import Result
 from keras_svag.studies.base.wording import curves_of
 from keras_svag.studies.base.workdir import CONFIG, differences
@@ -105,15 +105,12 @@ class Comparison:
             numbers = (f"{row['first']:.4g}", f"{row['second']:.4g}", str(row["ratio"]))
             cell = (f"{row['batch_size']}", row["method"], f"{row['ell']:g}", row["quantity"])
             lines.append((*cell, *numbers))
-        text = [
-            f"first: {self.first.workdir} ({self.first.verdict})",
-            f"second: {self.second.workdir} ({self.second.verdict})",
-            "",
-            "Different settings: " + ("; ".join(self.differences) or "none") + ".",
-            "",
-            *align(lines, left=True),
-        ]
-        return "\n".join(text)
+        studies = (
+            f"first: {self.first.workdir} ({self.first.verdict})\n"
+            f"second: {self.second.workdir} ({self.second.verdict})"
+        )
+        settings = f"Different settings: {'; '.join(self.differences) or 'none'}."
+        return Sheet(studies, settings, lines, left=True)
 
     def plot(self, batch_size: int | None = None, ell: float = 1.0) -> Figure:
         """Plots the training curves of both studies at one batch size and ell.

@@ -8,6 +8,7 @@ from keras_svag.engine.files import records, results, storage
 from keras_svag.engine.files.results import DONE, FAILED
 from keras_svag.engine.progress import describe_seconds
 from keras_svag.engine.state import RunFolder
+from keras_svag.report.text import Sheet
 from keras_svag.studies.base.workdir import ENVIRONMENT
 from keras_svag.studies.stored import finished_runs, judge_finished, read_study
 
@@ -51,7 +52,7 @@ class Status:
         text = f"{self.name}: {', '.join(parts)}."
         if self.damaged:
             text += " Repeat the command of the study, which restores damaged runs."
-        return text if self.table is None else f"{text}\n\n{self.table}"
+        return text if self.table is None else Sheet.below(text, self.table)
 
 
 def read_status(workdir):

@@ -98,7 +98,7 @@ class Training(Study):
         # A single program, which uses the whole machine.
         with RunPool(self.recipe, recording, folder, num_workers=1) as pool:
             session = Session(pool, self.facts.num_train, folder, show_progress=show_progress)
-            result = session.execute([[spec]])[spec.name]
+            result = session.execute(self, [[spec]])[spec.name]
             if result["status"] == DONE:
                 result = {**result, "last_record": read_rows(folder, spec.name)[-1]}
                 if is_writable:

@@ -13,6 +13,22 @@ EQUIVALENT, DIFFERENT = "equivalent", "different"
 INCONCLUSIVE = "inconclusive"
 
 
+def so_far(outcome: str) -> str:
+    """Words for an outcome that further runs may change."""
+    return "undecided" if outcome == INCONCLUSIVE else f"{outcome} so far"
+
+
+def describe_observed(observed: Mapping[str, Any]) -> str:
+    """Words for what `observed_max_kappa` returns."""
+    value, failure = observed["value"], observed["first_failure"]
+    if value is None:
+        return "no run at the base batch size finished"
+    if value == 1 and failure is None:
+        return "undecided at all larger batch sizes"
+    fails = "no failure seen" if failure is None else f"first fails at {failure:g}"
+    return f"holds up to {value:g}, {fails}"
+
+
 def overall_outcome(settings: Sequence[Mapping[str, Any]]) -> str:
     """Returns "fails" if scaling fails at any larger batch size, "holds" if it does at all."""
     outcomes = {s["outcome"] for s in settings if s["kappa"] > 1} - {BASE}

@@ -117,6 +117,7 @@ REFUSED = {
     "objects in a dict": ({"train_data": ({"a": WORDS}, Y)}, r"x\['a'\] with dtype object"),
     "strings": ({"train_data": (X, np.array(["a"] * 64))}, "y with dtype <U1"),
     "a generator": ({"train_data": ((x for x in X), Y)}, "x of generator"),
+    "no targets": ({"train_data": (X,)}, r"must have targets.*\(x, y\).*loss='mse'"),
     "four parts": ({"train_data": (X, Y, Y, Y)}, "4 parts"),
     "other test shapes": ({"test_data": (X[:, :3], Y)}, r"test_data.*\(3,\)"),
     "optimizer by name": ({"optimizer": "adam"}, "optimizer='adam'"),

@@ -17,10 +17,20 @@ def test_cost_of_both_methods():
     # By hand. SVAG: 100 effective steps at ell = 2 are 200 steps of two gradients of 8 examples.
     # Gaussian: 10 steps at m = 1, each of all 1440 examples, which are 90 batches of 16.
     grid = [RunSpec(8, 0.2, 2.0, 0, 100), RunSpec(16, 0.4, 1.0, 0, 10, GAUSSIAN)]
-    assert describe_cost(grid, 1440) == (
-        "To do: 2 runs, 210 steps, 1,300 gradients of a batch, 17,600 examples."
+    assert 400 * 8 + 10 * 1440 == 17600
+    assert describe_cost(grid, 1440) == "To do: 2 runs, 210 steps, 17,600 examples."
+    assert describe_cost(grid[:1], 1440, num_workers=2) == (
+        "To do: 1 run on 2 workers, 200 steps, 3,200 examples."
     )
-    assert 400 * 8 + 10 * 1440 == 17600 and 400 + 10 * 90 == 1300
+
+
+class Study:
+    """Stages without names, each followed by a call."""
+
+    stage_names = ()
+
+    def __init__(self, on_stage=lambda *arguments: None):
+        self.on_stage = on_stage
 
 
 class Pool:
@@ -44,68 +54,45 @@ def leave_result(workdir, run):
 def test_finished_runs_cost_nothing(tmp_path, capsys):
     grid = [RunSpec(8, 0.2, 1.0, seed, 100) for seed in (0, 2)]
     leave_result(tmp_path, grid[0])
-    Session(Pool(), 1440, tmp_path, show_progress=False).execute([grid])
+    Session(Pool(), 1440, tmp_path, show_progress=False).execute(Study(), [grid])
     assert capsys.readouterr() == ("", "")
-    Session(Pool(), 1440, tmp_path).execute([grid])
+    Session(Pool(), 1440, tmp_path).execute(Study(), [grid])
     said = capsys.readouterr().err.splitlines()[0]
-    assert "1 run, 100 steps, 200 gradients" in said and "Finished before: 1" in said
+    assert "1 run, 100 steps, 1,600 examples" in said and "Finished before: 1" in said
 
 
-def test_stages_come_one_after_the_other_under_one_bar(monkeypatch, tmp_path):
-    events = []
+def test_stages_come_one_after_the_other_under_one_bar(monkeypatch, tmp_path, capsys):
+    shown = []
+    advance = progress.Progress.advance
 
-    class Bar:
-        n = initial = 0
+    def spy(self, run, steps):
+        is_last = advance(self, run, steps)
+        shown.append(self.describe())
+        return is_last
 
-        def __init__(self, total, **_):
-            self.total = total
-            events.append(total)
-
-        def close(self):
-            events.append("closed")
-
-        def update(self, amount):
-            self.n += amount
-            events.append((amount, self.initial))
-
-        def write(self, message, file):
-            events.append(message)
-
-    monkeypatch.setattr(progress, "_Bar", Bar)
+    monkeypatch.setattr(progress.Progress, "advance", spy)
     first, second, full = (
         RunSpec(8, 0.2, 1.0, 0, 10),
-        RunSpec(16, 0.4, 2.0, 0, 5),
-        RunSpec(8, 0.2, 1.0, 1, 3, GAUSSIAN),
+        RunSpec(16, 0.4, 2.0, 1, 5),
+        RunSpec(8, 0.2, 1.0, 0, 3, GAUSSIAN),
     )
-    # Of the first nothing is to be done: it counts, but not as work.
-    leave_result(tmp_path, first)
     stages = [[first], [second, full], []]
     seen = []
 
     def on_stage(index, specs, results, workdir):
         assert specs == stages[index] and workdir == tmp_path
-        events.append("stage")
-        seen.append(list(results)[-len(stages[index]) :] if stages[index] else [])
+        seen.append([run for run in results if run in [spec.name for spec in specs]])
 
-    found = Session(Pool(), 100, tmp_path).execute(stages, on_stage)
+    found = Session(Pool(), 100, tmp_path).execute(Study(on_stage), stages)
     assert set(found) == {run.name for stage in stages for run in stage}
-    # 10 steps of 2 x 8 gradients, 10 of 2 x 16, three of all 100 examples.
-    assert events[:3] == [160 + 320 + 300, (160, 160), "stage"]
-    assert events[3:] == [(320, 160), (300, 160), "diverged", "stage", "stage", "closed"]
     assert seen == [[run.name for run in stage] for stage in stages]
-
-
-def test_estimate_comes_once_after_a_minute(monkeypatch, capsys):
-    clock = iter([0.0, 10.0, 70.0, 80.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    old, run = RunSpec(8, 0.2, 1.0, 0, 100), RunSpec(8, 0.2, 1.0, 1, 100)
-    bar = progress.Progress([old, run], 1000, finished=[old.name])
-    told = []
-    monkeypatch.setattr(bar, "write", told.append)
-    for which, steps in [(old, 100), (run, 20), (run, 10)]:
-        bar.advance(which, steps)
-    # After 70 s 20 of 100 steps were taken, 80 are left: four times as long.
-    assert told == ["Estimated time left: 5 min"]
+    assert shown == [
+        "stage 1 of 3: 1 of 3 runs.",
+        "stage 2 of 3: 2 of 3 runs.",
+        "stage 2 of 3: 3 of 3 runs.",
+    ]
+    # The message of the run that failed.
+    assert capsys.readouterr().err.splitlines()[1:] == ["diverged"]
 
 
 @pytest.mark.parametrize("method", [SVAG, GAUSSIAN])
@@ -137,7 +124,8 @@ def test_e12_progress_without_a_stream(monkeypatch, stream):
     run = RunSpec(8, 0.2, 1.0, 0, 10)
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(sys, "stdout", stream)
-    with progress.Progress([run], 1000) as bar:
+    with progress.Progress(1000) as bar:
+        bar.begin([run])
         progress.announce("to do")
         for _ in range(10):
             bar.advance(run, 1)

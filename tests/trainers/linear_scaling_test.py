@@ -47,9 +47,9 @@ def test_what_it_prints(study):
     assert any(line.startswith("Predicted largest kappa (tight): ") for line in lines)
     assert lines[-1] == f"Report: {workdir / 'report.html'}"
     # 2 epochs of 1437 examples: 718, 359 and 45 steps, two seeds, two gradients a step.
-    assert "To do: 6 runs, 2,244 steps, 4,488 gradients of a batch, 34,496 examples." in done.stderr
+    assert "To do: 6 runs on 1 worker, 2,244 steps, 34,496 examples." in done.stderr
     assert 2 * (718 + 359 + 45) == 2244 and 4 * (718 * 4 + 359 * 8 + 45 * 64) == 34496
-    assert "34.5k/34.5k" in done.stderr and "Traceback" not in done.stderr
+    assert "6 runs finished, " in done.stderr and "Traceback" not in done.stderr
 
 
 def test_files(study):

@@ -41,7 +41,7 @@ def test_what_it_prints(trained):
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["test_accuracy", f"{last['test_accuracy']:.5g}"] in lines
     # 2 epochs of 1437 / 64 = 45 effective steps at ell = 2.
-    assert "To do: 1 run, 90 steps, 180 gradients of a batch, 11,520 examples." in done.stderr
+    assert "To do: 1 run on 1 worker, 90 steps, 11,520 examples." in done.stderr
 
 
 def test_files(trained):

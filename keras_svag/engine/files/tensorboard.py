@@ -1,17 +1,29 @@
-"""TensorBoard logs of a study, without TensorFlow: scalars, hyperparameters, figures."""
+"""TensorBoard logs of a study, without TensorFlow: scalars, hyperparameters, figures.
+
+Nothing is written where the package tensorboard is not installed.
+"""
 
 import io
 import math
 import time
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-from tensorboard.summary.writer.record_writer import RecordWriter
-
 from keras_svag.engine.files import records, storage
 
+try:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+    from tensorboard.summary.writer.record_writer import RecordWriter
+except ImportError:
+    HAS_TENSORBOARD = False
+else:
+    HAS_TENSORBOARD = True
+
 FILE_NAME = "events.out.tfevents.0.keras_svag"
+MISSING = (
+    "No TensorBoard logs are written, since tensorboard is not installed: "
+    "pip install 'keras-svag[tensorboard]'"
+)
 # Not scalars of their own: the x axis.
 AXIS = ("step", "effective_step")
 
@@ -25,22 +37,30 @@ class EventLog:
 
     def __init__(self, folder, rows=(), hyperparameters=None):
         self._path = folder / FILE_NAME
+        if not HAS_TENSORBOARD:
+            return
         first = [_event(0, hparams_pb(hyperparameters))] if hyperparameters else []
         _write_file(self._path, [*first, *map(_scalars, rows)])
 
     def append(self, row):
         """Appends a record: scalars by name, with `effective_step`."""
+        if not HAS_TENSORBOARD:
+            return
         with records.writing(self._path):
             storage.append(self._path, _frames([_scalars(row)]))
 
     def sync(self):
         """Makes the file survive a crash of the machine."""
+        if not HAS_TENSORBOARD:
+            return
         with records.writing(self._path):
             storage.sync(self._path)
 
 
 def write_images(folder, images):
     """Writes PNG images (bytes by tag) to an event file, replacing it."""
+    if not HAS_TENSORBOARD:
+        return
     values = [
         Summary.Value(tag=name, image=Summary.Image(encoded_image_string=data, **_size(data)))
         for name, data in images.items()

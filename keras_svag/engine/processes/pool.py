@@ -55,14 +55,14 @@ class RunPool:
         self._is_vectorized = should_vectorize(vectorize_seeds, num_workers)
         # On request only: see `execute_group`.
         self._vectorizes_convolutions = bool(vectorize_seeds)
-        self._num_workers = num_workers or (1 if self._is_vectorized else default_num_workers())
+        self.num_workers = num_workers or (1 if self._is_vectorized else default_num_workers())
         self._workers = []
         self._worker = None
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             stack.enter_context(preemption.deferred_signals())
-            if self._num_workers == 1:
+            if self.num_workers == 1:
                 self._worker = worker.Worker(self._recipe, *self._arguments)
             else:
                 # Holds large arrays, which all workers map, and what they leave behind.
@@ -70,7 +70,7 @@ class RunPool:
                 self._payload = transfer.pack(self._recipe, self._folder)
                 self._context = multiprocessing.get_context(_start_method())
                 stack.callback(self._stop)
-                for _ in range(self._num_workers):
+                for _ in range(self.num_workers):
                     preemption.raise_if_requested()
                     self._workers.append(WorkerProcess(self._start))
             self._stack = stack.pop_all()

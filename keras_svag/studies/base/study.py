@@ -87,6 +87,8 @@ class Study:
     own_fields: ClassVar[tuple[str, ...]] = ()
     adds_seeds: ClassVar[bool] = False  # up to max_num_seeds, on its own
     is_judged: ClassVar[bool] = True  # has a verdict
+    describe_outlook: ClassVar[Any] = None  # a method of the details so far, if judging is quick
+    stage_names: ClassVar[tuple[str, ...]] = ()  # of several stages, on the terminal
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -128,8 +130,6 @@ class Study:
         """The `Recording` of the runs."""
         names = {field.name for field in dataclasses.fields(Recording)} - {"identity"}
         return Recording(**{name: getattr(self, name) for name in names})
-
-    # What subclasses override.
 
     def validate(self) -> None:
         """Validates the fields of the subclass and sets defaults that depend on the recipe."""
@@ -202,8 +202,6 @@ class Study:
     def titles(self, table: list[dict]) -> dict[str, str]:
         """Column headings of the report's table, by the names in `settings`."""
         raise NotImplementedError
-
-    # What all studies share.
 
     def make_spec(self, batch_size: int, ell=1.0, seed=0, method=SVAG) -> RunSpec:
         """The run of a cell: over all epochs, with the learning rate of its batch size."""

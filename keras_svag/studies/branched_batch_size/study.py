@@ -14,13 +14,13 @@ from keras_svag.engine.spec import BRANCH, BranchSpec
 from keras_svag.optimizers.scaling import max_kappa
 from keras_svag.optimizers.state import check_can_grow
 from keras_svag.recipe import Recipe
-from keras_svag.report.text import align, format_interval
+from keras_svag.report.text import Sheet, format_interval
 from keras_svag.studies.base.checks import check_is_random
 from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
 from keras_svag.studies.branched_batch_size import figures, recommendations, verdict
 from keras_svag.theory import correct_noise
-from keras_svag.theory.outcomes import overall_outcome
+from keras_svag.theory.outcomes import describe_observed, overall_outcome
 
 # Default factors on the batch size.
 MIN_STEPS = 4  # of a branch
@@ -84,6 +84,7 @@ class BranchedBatchSize(Study):
 
     name = "branched_batch_size"
     title = "Branches:"
+    stage_names = ("up to the branch point", "branches")
     own_fields = ("branch_at", "factors", "num_examples", "recovery", "tolerance")
 
     def validate(self):
@@ -248,6 +249,10 @@ class BranchedBatchSize(Study):
         """Returns the column headings of the settings in the report."""
         return TITLES
 
+    def describe_outlook(self, details):
+        """Says up to which kappa training is known to stay the same."""
+        return f"{describe_observed(details['observed_max_kappa'])} so far"
+
     def format_table(self, details):
         """Formats the branches, the measured factor and the bound for the terminal."""
         details = records.to_json(details)
@@ -259,21 +264,11 @@ class BranchedBatchSize(Study):
             rows.append(
                 (*cell, f"{s['steps']}", f"{s['num_seeds']}{failed}", *values, s["outcome"])
             )
-        observed = details["observed_max_kappa"]
-        value, failure = (
-            "-" if observed[name] is None else f"{observed[name]:g}"
-            for name in ("value", "first_failure")
-        )
-        return "\n".join(
-            [
-                *align(rows),
-                "",
-                f"Critical factor: {verdict.describe_interval(details['critical_factor'])}",
-                f"Holds up to {value}, first fails at {failure} "
-                f"(loss at most {100 * self.tolerance:g} % higher)",
-                "By N/G at the branch point, tight form: "
-                f"{verdict.describe_interval(details['predicted_max_kappa']['tight'])}",
-                "",
-                details["comparison"]["reason"],
-            ]
-        )
+        factors = [
+            f"Critical factor: {verdict.describe_interval(details['critical_factor'])}",
+            f"Observed: {describe_observed(details['observed_max_kappa'])} "
+            f"(loss at most {100 * self.tolerance:g} % higher)",
+            "By N/G at the branch point, tight form: "
+            f"{verdict.describe_interval(details['predicted_max_kappa']['tight'])}",
+        ]
+        return Sheet(rows, "\n".join(factors), details["comparison"]["reason"])

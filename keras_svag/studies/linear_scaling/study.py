@@ -11,7 +11,7 @@ from keras_svag._checks import finite_float, one_of, positive_int, sorted_values
 from keras_svag.engine.files import records
 from keras_svag.optimizers.scaling import max_kappa
 from keras_svag.recipe import Recipe
-from keras_svag.report.text import align, format_interval
+from keras_svag.report.text import Sheet, format_interval
 from keras_svag.studies.base.checks import check_is_random
 from keras_svag.studies.base.criteria import parse_criteria
 from keras_svag.studies.base.looks import describe_look
@@ -31,7 +31,7 @@ from keras_svag.studies.linear_scaling.judge import (
 )
 from keras_svag.theory import correct_noise, judge_scaling
 from keras_svag.theory.equilibrium.measurement import AUTO, GIVEN
-from keras_svag.theory.outcomes import overall_outcome
+from keras_svag.theory.outcomes import describe_observed, overall_outcome
 from keras_svag.theory.verdicts.decision import name_of
 
 # Default batch sizes of a sweep, as multiples of that of the recipe.
@@ -98,6 +98,7 @@ class LinearScaling(Study):
 
     name = "linear_scaling"
     title = "Scaling rule:"
+    stage_names = ("base batch size", "other batch sizes")
     own_fields = (
         "batch_sizes", "criteria", "criterion", "phase", "test_error_ratio", "tolerance"
     )  # fmt: skip
@@ -227,6 +228,10 @@ class LinearScaling(Study):
         """Returns "at most" or "about", and sentences on what the predicted kappa is worth."""
         return describe_bound(self.facts, records.to_json(details))
 
+    def describe_outlook(self, details):
+        """Says up to which kappa training is known to stay the same."""
+        return f"{describe_observed(details['observed_max_kappa'])} so far"
+
     def format_table(self, details):
         """Formats the settings, the prediction and what was observed for the terminal."""
         details = records.to_json(details)
@@ -242,18 +247,13 @@ class LinearScaling(Study):
             )
             values = (*(setting.get(name) for name in columns), setting["equilibrium"]["identity"])
             rows.append((*cell, *map(format_interval, values), setting["outcome"]))
-        text = [*align(rows), ""]
+        text = []
         for form, bound in details["predicted_max_kappa"].items():
             text.append(f"Predicted largest kappa ({form}): {format_interval(bound)}")
         text += self.describe_bound(details)[1]
-        observed = details["observed_max_kappa"]
-        value, failure = (
-            "-" if observed[name] is None else f"{observed[name]:g}"
-            for name in ("value", "first_failure")
-        )
-        text.append(f"Observed: holds up to {value}, first fails at {failure}")
+        text.append(f"Observed: {describe_observed(details['observed_max_kappa'])}")
         text.append(details["comparison"]["reason"])
         if sizes := details["not_in_equilibrium"]:
             sizes = ", ".join(map(str, sizes))
             text.append(f"Equilibrium not reached at B = {sizes}: means over the window given.")
-        return "\n".join(text)
+        return Sheet(rows, "\n".join(text))

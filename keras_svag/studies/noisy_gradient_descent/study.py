@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from keras_svag._checks import as_list, finite_float, one_of, positive_int, sorted_values
-from keras_svag.report.text import align
+from keras_svag.report.text import Sheet
 from keras_svag.studies.base.checks import require_gaussian_model
 from keras_svag.studies.base.criteria import parse_criteria
 from keras_svag.studies.base.looks import describe_look
@@ -16,6 +16,7 @@ from keras_svag.studies.base.study import Study
 from keras_svag.studies.base.wording import end_titles
 from keras_svag.studies.noisy_gradient_descent import arms, figures, recommendations, verdict
 from keras_svag.theory import judge_noisy_gradient_descent
+from keras_svag.theory.outcomes import so_far
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,10 @@ class NoisyGradientDescent(Study):
         metrics = {name: title for name, title in end_titles(table).items() if name != "train_loss"}
         return {**verdict.TITLES, **metrics}
 
+    def describe_outlook(self, details):
+        """Says what is known at each batch size."""
+        return "; ".join(f"B={v['batch_size']} {so_far(v['verdict'])}" for v in details["verdicts"])
+
     def format_table(self, details):
         """Formats the comparisons and the verdicts for the terminal."""
         rows = [("B", "first", "second", "quantity", "ratio", "interval", "outcome")]
@@ -158,7 +163,8 @@ class NoisyGradientDescent(Study):
                     row["outcome"],
                 )
             )
-        text = align(rows, left=True)
-        for entry in details["verdicts"]:
-            text += ["", f"Batch size {entry['batch_size']}: SGD and NGD are {entry['reason']}"]
-        return "\n".join(text)
+        verdicts = [
+            f"Batch size {entry['batch_size']}: SGD and NGD are {entry['reason']}"
+            for entry in details["verdicts"]
+        ]
+        return Sheet(rows, *verdicts, left=True)

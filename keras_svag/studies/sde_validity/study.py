@@ -7,7 +7,7 @@ from typing import cast
 from keras_svag._checks import finite_float, one_of, positive_int, sorted_values
 from keras_svag.engine.files import records
 from keras_svag.engine.spec import SECOND_MOMENT, SVAG
-from keras_svag.report.text import align, format_interval
+from keras_svag.report.text import Sheet, format_interval
 from keras_svag.studies.base.criteria import parse_criteria
 from keras_svag.studies.base.looks import describe_look
 from keras_svag.studies.base.study import Study
@@ -15,6 +15,7 @@ from keras_svag.studies.base.wording import WINDOW_TITLES, end_quantities, end_t
 from keras_svag.studies.sde_validity import figures, recommendations, verdict
 from keras_svag.theory import QUANTITIES, judge_sde
 from keras_svag.theory.coefficients import validate_ell
+from keras_svag.theory.outcomes import so_far
 from keras_svag.theory.quantities import WEIGHT_NORM
 from keras_svag.theory.verdicts.sde import LARGER_ELL
 
@@ -134,6 +135,15 @@ class SDEValidity(Study):
                 more[entry["batch_size"]] = (min(2 * num_seeds, self.max_num_seeds), ells)
         return more
 
+    def describe_outlook(self, details):
+        """Says what is known at each batch size."""
+        return "; ".join(
+            f"B={v['batch_size']} {so_far(v['verdict'])}, {v['num_seeds']} seed"
+            + "s" * (v["num_seeds"] > 1)
+            for v in details["verdicts"]
+            if v["num_seeds"]
+        )
+
     def describe_extension(self, batch_size, before, after, details):
         """Says what is added at a batch size, why, and what it costs."""
         (old_seeds, old_ells), (num_seeds, ells) = before, after
@@ -200,11 +210,9 @@ class SDEValidity(Study):
             cell = (f"{setting['batch_size']}", f"{setting['ell']:g}")
             values = (format_interval(setting.get(name)) for name in columns)
             rows.append((*cell, f"{setting['num_seeds']}{failed}", *values))
-        text = align(rows)
-        for entry in details["verdicts"]:
-            text += [
-                "",
-                f"Batch size {entry['batch_size']} ({entry['num_seeds']} seeds): "
-                f"{entry['verdict']}. {self.facts.title} {entry['reason']}",
-            ]
-        return "\n".join(text)
+        verdicts = [
+            f"Batch size {entry['batch_size']} ({entry['num_seeds']} seeds): "
+            f"{entry['verdict']}. {self.facts.title} {entry['reason']}"
+            for entry in details["verdicts"]
+        ]
+        return Sheet(rows, *verdicts)
