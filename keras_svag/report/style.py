@@ -82,11 +82,11 @@ class StyledFigure(Figure):
             return super().savefig(*arguments, **options)
 
 
-def panels(number, aspect=0.75):
+def panels(number, aspect=0.75, narrowest=MIN_PANEL):
     """Returns a figure of the style's width, and so many axes in as few rows as fit."""
     (width, highest), font = (matplotlib.rcParams[n] for n in ("figure.figsize", "font.size"))
     font /= 72
-    rows = math.ceil(number / max(1, int(width / (MIN_PANEL * font))))
+    rows = math.ceil(number / max(1, int(width / (narrowest * font))))
     columns = math.ceil(number / rows)
     height = min(rows * min(aspect * width / columns, MAX_HEIGHT * font), highest)
     figure = StyledFigure(figsize=(width, height), layout="constrained")

@@ -79,7 +79,7 @@ def set_binary_scale(axis, values):
     axis.xaxis.set_minor_locator(NullLocator())
     texts = [f"{value:g}" for value in values]
     width = axis.get_position().width * axis.figure.get_figwidth() * 72
-    needed = (0.65 * max(map(len, texts), default=1) + 0.6) * matplotlib.rcParams["font.size"]
+    needed = (0.65 * max(map(len, texts), default=1) + 1.2) * matplotlib.rcParams["font.size"]
     step = max(1, math.ceil(len(values) * needed / width))
     axis.xaxis.set_major_locator(FixedLocator(values[::step]))
     axis.xaxis.set_major_formatter("{x:g}")

@@ -128,16 +128,20 @@ class Result:
         verdict = cast(pathlib.Path, self.path)
         path = verdict.with_name(verdict.stem.replace("verdict", "report") + ".html")
         if not storage.exists(path):
-            self._write_report(path, self.save_figures(folder=self.workdir / path.stem))
+            self._write_report(path)
         return path
 
-    def _write_report(self, path, files):
-        figures = [
-            {"file": file, "title": drawing.title, "caption": drawing.caption}
-            for file, drawing in zip(files, self._drawings.values())
-        ]
-        details = records.to_json(self.details)
-        text = page.render(self.study, details, self.table, self.environment, figures, repr(self))
+    def _write_report(self, path):
+        planned = {spec.name for spec in self.study.specs(self.study.first_plan())}
+        text = page.render(
+            self.study,
+            records.to_json(self.details),
+            self.table,
+            self.environment,
+            self._drawings.values(),
+            repr(self),
+            missing=len(planned.difference(row["name"] for row in self.table)),
+        )
         records.write_text(path, text)
 
     def judge(
@@ -188,4 +192,4 @@ def write_results(result, call_all):
     call_all([functools.partial(save, file, d.draw) for file, d in zip(files, drawings)])
     images = {drawing.title: storage.read(file) for drawing, file in zip(drawings, files)}
     write_images(workdir / "tensorboard", images)
-    result._write_report(workdir / REPORT, files)
+    result._write_report(workdir / REPORT)

@@ -72,8 +72,8 @@ def _describe_paper_figure(details):
             "study, or no run finished. "
         )
     return caption + (
-        "Thin lines: the paper's networks on CIFAR-10 with batch norm (BN) or group norm (GN), read "
-        "off its figure. Markers as above. "
+        "Thin lines: the paper's networks on CIFAR-10, with batch norm (BN) or group norm (GN), "
+        "read off its figure. Markers as above. "
         "Bars: 95 % intervals over seeds, cut at the edge."
     )
 

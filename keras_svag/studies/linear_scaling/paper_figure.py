@@ -99,10 +99,10 @@ def shaded_spans(settings, ratio):
 def draw_paper_figure(details):
     """Draws G/N, and test error if there is any, against batch size, as the paper does."""
     settings, ratio = details["settings"], details["test_error_ratio"]
-    shown = [("G/N in equilibrium", signal_to_noise, "signal_to_noise")]
+    shown = [("G/N", signal_to_noise, "signal_to_noise")]
     if has_errors(settings):
         shown.append(("test error", final_error, "test_error"))
-    figure, axes = panels(len(shown))
+    figure, axes = panels(len(shown), aspect=0.6, narrowest=22)
     spans = shaded_spans(settings, ratio) if shown[1:] else []
     sizes = sorted({*_SIZES, *(setting["batch_size"] for setting in settings)})
     for axis, (label, interval_of, published) in zip(axes, shown):
