@@ -48,7 +48,6 @@ def compare(argv=None):
     with _short_errors():
         from keras_svag.engine.files import records, storage
         from keras_svag.report.drawing import save
-        from keras_svag.report.style import style_of
         from keras_svag.studies import compare
 
         comparison = compare(arguments.first, arguments.second)
@@ -58,7 +57,7 @@ def compare(argv=None):
             folder = storage.to_path(folder or ".", "plot")
             records.make_folder(folder, parents=True)
             path = folder / name
-            save(path, comparison.plot, style_of(arguments.size))
+            save(path, lambda: comparison.plot(size=arguments.size))
             print(f"\nFigure: {path}")
 
 

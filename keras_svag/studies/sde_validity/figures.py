@@ -150,5 +150,5 @@ def _draw_limit(axis, rows, column, closeness, color, index):
 
 
 def _draw_band(axis, low, high, color, index, name):
-    style = {"edgecolor": color, "alpha": 0.3, "lw": line_width(0.5)}
+    style = {"edgecolor": color, "alpha": 0.45, "lw": line_width(0.5)}
     axis.axhspan(low, high, facecolor="none", hatch=HATCHES[index], zorder=0, **style, **tag(name))
