@@ -40,7 +40,8 @@ class LogTicks(Locator):
             if len(ticks) <= MOST and all(math.log(b / a) > gap for a, b in pairwise(ticks)):
                 break
         if len(ticks) < FEWEST and high < 10 * low:
-            return [t for t in MaxNLocator(4).tick_values(low, high) if low <= t <= high]
+            steps = MaxNLocator(MOST - 1, steps=[1, 2, 5, 10]).tick_values(low, high)
+            return [tick for tick in steps if low <= tick <= high]
         return ticks[:: math.ceil(len(ticks) / MOST)]
 
 
@@ -48,14 +49,23 @@ class LogTickLabels(Formatter):
     """Writes ticks as plain numbers, or all as powers of ten where some are long."""
 
     def __call__(self, x, pos=None):
-        """Returns the label of a tick."""
-        ends = [tick for tick in self.locs if tick > 0] or [x]
-        if PLAIN[0] <= min(ends) and max(ends) <= PLAIN[1] or not x > 0:
-            return f"{x:.10g}"
-        exponent = math.floor(math.log10(x) + 1e-9)
-        power = str(exponent).translate(SUPERSCRIPTS)
-        factor = f"{x / 10.0**exponent:.3g}"
-        return f"10{power}" if factor == "1" else f"{factor}·10{power}"
+        """Returns the label of a number by itself."""
+        return self.format_ticks([x])[0]
+
+    def format_ticks(self, values):
+        """Returns the labels of all ticks of an axis."""
+        positive = [value for value in values if value > 0]
+        is_plain = not positive or PLAIN[0] <= min(positive) and max(positive) <= PLAIN[1]
+        return [f"{value:.10g}" if is_plain else _as_power(value) for value in values]
+
+
+def _as_power(number):
+    if not number > 0:
+        return ""
+    exponent = math.floor(math.log10(number) + 1e-9)
+    factor = f"{number / 10.0**exponent:.3g}"
+    power = "10" + str(exponent).translate(SUPERSCRIPTS)
+    return power if factor == "1" else f"{factor}·{power}"
 
 
 def set_log_scale(axis):
