@@ -84,3 +84,8 @@ def spread(places, gap, height):
 def darker(color):
     """Returns a color in which small text can be read on white."""
     return tuple(0.6 * part for part in matplotlib.colors.to_rgb(color))
+
+
+def lighter(color):
+    """Returns a color for what lies behind lines of that color."""
+    return tuple(1 - 0.45 * (1 - part) for part in matplotlib.colors.to_rgb(color))

@@ -36,7 +36,7 @@ def test_own_runs_beside_the_published(run_scaling):
             assert list(line.get_ydata()) == list(getattr(curve, name))
         assert axis.get_xscale() == "log" and axis.get_yscale() == "log"
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "test error above 1.2 × lowest" in texts
+    assert "test error > 1.2 × lowest" in texts
     # Curves are named at their ends.
     names = ["this study", *(curve.network for curve in PUBLISHED)]
     assert sorted(text.get_text() for text in error.texts) == sorted(names)

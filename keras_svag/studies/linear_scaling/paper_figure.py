@@ -108,7 +108,7 @@ def draw_paper_figure(details):
     for axis, (label, interval_of, published) in zip(axes, shown):
         _draw_runs(axis, settings, interval_of, published)
         for i, span in enumerate(spans):
-            name = None if i else f"test error above {ratio:g} × lowest"
+            name = None if i else f"test error > {ratio:g} × lowest"
             axis.axvspan(*span, color="0.5", alpha=0.15, lw=0, label=name)
         for curve, dashes in zip(PUBLISHED, DASHES):
             numbers = getattr(curve, published)

@@ -17,7 +17,7 @@ from keras_svag.report.drawing import (
     ordered_color,
 )
 from keras_svag.report.labels import EFFECTIVE_STEPS, keep_within, label_of
-from keras_svag.report.series import draw_bar, draw_curve, label_ends, tag
+from keras_svag.report.series import draw_bar, draw_curve, label_ends, lighter, tag
 from keras_svag.report.style import label_x, line_width, panels
 from keras_svag.report.ticks import set_log_scale
 from keras_svag.studies.base.wording import curves_of
@@ -25,7 +25,7 @@ from keras_svag.theory.verdicts.limit import estimate_limit, extrapolations
 
 ALPHA = 0.025  # at each end of the intervals that are drawn
 # Bands are told apart by their lines, also in gray.
-HATCHES = ("////", "\\\\\\\\", "||||", "----", "....", "xxxx")
+HATCHES = ("///", "\\\\\\", "|||", "---", "...", "xxx")
 
 LIMITS = (
     ("weight_norm", label_of("weight_norm")),
@@ -150,5 +150,6 @@ def _draw_limit(axis, rows, column, closeness, color, index):
 
 
 def _draw_band(axis, low, high, color, index, name):
-    style = {"edgecolor": color, "alpha": 0.45, "lw": line_width(0.5)}
-    axis.axhspan(low, high, facecolor="none", hatch=HATCHES[index], zorder=0, **style, **tag(name))
+    # Not transparent: PDF ignores it for hatches.
+    style = {"edgecolor": lighter(color), "lw": line_width(0.5), "hatch": HATCHES[index]}
+    axis.axhspan(low, high, facecolor="none", zorder=0, **style, **tag(name))
