@@ -78,13 +78,14 @@ def _series_of(axis):
         is_named = not line.get_label().startswith("_") or line.get_marker() != "None"
         if gid.startswith(PREFIX) and is_named:
             color = line.get_color() if line.get_linestyle() != "None" else line.get_mec()
-            new = {"color": matplotlib.colors.to_hex(color), "points": []}
+            new = {"color": matplotlib.colors.to_hex(color), "points": {}}
             found = series.setdefault(gid.removeprefix(PREFIX), new)
             for x, y in line.get_xydata().tolist():
                 if math.isfinite(x) and math.isfinite(y):
-                    found["points"].append([*map(_rounded, (x, y, *bars.get((gid, x), ())))])
+                    point = x, y, *bars.get((gid, x), ())
+                    found["points"][x] = [_rounded(number) for number in point]
     for found in series.values():
-        found["points"].sort()
+        found["points"] = sorted(found["points"].values())
     return {name: found for name, found in series.items() if found["points"]}
 
 

@@ -27,6 +27,8 @@ def render(study, details, table, setting, figures, text, missing=0):
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # Series stay in the order in which they were drawn.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     premises = details.get("premises", {})
     return environment.get_template("report.html.jinja").render(
         verdict=details,

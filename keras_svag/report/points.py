@@ -18,11 +18,11 @@ OUTCOME_STYLES: dict[str, dict[str, Any]] = {
 POINTS = "mean over seeds"
 
 
-def draw_point(axis, x, interval, outcome):
-    """Draws an estimate with its interval, if it has one."""
+def draw_point(axis, x, interval, outcome, name=POINTS):
+    """Draws an estimate with its interval, if it has one, as part of a series."""
     style = OUTCOME_STYLES[outcome]
-    draw_bar(axis, x, interval, POINTS, style["mec"])
-    axis.plot([x], [interval.mean], ls="none", zorder=3, **_sizes(), **style, **tag(POINTS))
+    draw_bar(axis, x, interval, name, style["mec"])
+    axis.plot([x], [interval.mean], ls="none", zorder=3, **_sizes(), **style, **tag(name))
 
 
 def _sizes():

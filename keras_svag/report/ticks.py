@@ -16,7 +16,7 @@ MULTIPLES = (
 )
 MOST, FEWEST = 6, 3
 GAP = 1 / 8  # smallest distance of two ticks, in lengths of the axis
-PLAIN = 1e-3, 1e4  # outside of these, all ticks are written as powers of ten
+PLAIN = 1e-4, 1e4  # outside of these, all ticks are written as powers of ten
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

@@ -51,6 +51,7 @@ PUBLISHED = (
 
 
 DASHES = ("-", "--", ":")
+OWN = "this study"
 
 
 def signal_to_noise(setting):
@@ -145,9 +146,10 @@ def _draw_runs(axis, settings, interval_of, published):
     bottom, top = min(everything) / 2, 2 * max(everything)
     axis.set_ylim(bottom, top)
     sizes = [setting["batch_size"] for setting, _ in found]
-    draw_curve(axis, sizes, means, "this study", COLORS[0])
+    draw_curve(axis, sizes, means, OWN, COLORS[0])
     for setting, value in found:
         low, high = max(value.ci_low, bottom), min(value.ci_high, top)
         if (low, high) == (bottom, top):  # no interval
             low = high = value.mean
-        draw_point(axis, setting["batch_size"], Interval(value.mean, low, high), setting["outcome"])
+        shown, size = Interval(value.mean, low, high), setting["batch_size"]
+        draw_point(axis, size, shown, setting["outcome"], OWN)

@@ -50,7 +50,7 @@ def draw_linear_errors(details):
         for ell, error, half in zip(
             simulated["ells"], errors, 2 * np.array(simulated["standard_errors"])
         ):
-            _draw_bar(axis, ell, error, half, "real train step")
+            _draw_bar(axis, ell, error, half, "real train step", COLORS[5])
         draw_curve(
             axis, simulated["ells"], errors, "real train step", COLORS[5], ls="none", marker="o"
         )
@@ -69,13 +69,13 @@ def draw_network_errors(details):
         halves = np.array([(error.ci_high - error.ci_low) / 2 for error in row["errors"]])
         _draw_slope(axis, ells, errors[0] * ells[0])
         for ell, error, half in zip(ells, errors, halves):
-            _draw_bar(axis, ell, error, half, "error")
+            _draw_bar(axis, ell, error, half, "error", COLORS[0])
             face = COLORS[0] if error > half else "white"
             draw_curve(axis, [ell], [error], "error", COLORS[0], ls="none", marker="o", mfc=face)
         fine = np.geomspace(ells[0], ells[-1], 50)
         fitted = np.abs(row["first"].mean / fine + row["second"].mean / fine**2)
         axis.plot(fine, fitted, color=COLORS[0], lw=line_width(0.7))
-        _finish(axis, label_of(row["quantity"]), ells)
+        _finish(axis, label_of(row["quantity"]).split(" = ")[0], ells)
     label_x(axes, "ℓ")
     return figure
 
@@ -84,11 +84,11 @@ def _draw_slope(axis, ells, leading_error):
     axis.plot(ells, leading_error / ells, color="0.6", lw=line_width(0.7), zorder=1)
 
 
-def _draw_bar(axis, ell, error, half, name):
-    draw_bar(axis, ell, Interval(error, error - half, error + half), name, COLORS[0])
+def _draw_bar(axis, ell, error, half, name, color):
+    draw_bar(axis, ell, Interval(error, error - half, error + half), name, color)
 
 
 def _finish(axis, quantity, ells):
     set_binary_scale(axis, ells)
     set_log_scale(axis)
-    axis.set_ylabel(f"weak error of {quantity}")
+    axis.set_ylabel(f"error of {quantity}")
