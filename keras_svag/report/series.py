@@ -54,10 +54,12 @@ def label_ends(axes):
         )
         color = line.get_color()
         arrow = {"arrowstyle": "-", "color": color, "lw": 0.5, "shrinkA": 0, "shrinkB": 0}
-        axis.annotate(
-            line.get_label(), end, (1.0, end[1]), textcoords=transform, va="center",
-            color=darker(color), arrowprops={**arrow, "relpos": (0, 0.5)}, **tag(line.get_label()),
+        name, own = line.get_label(), tag(line.get_label())
+        text = axis.annotate(
+            name, end, (1.0, end[1]), textcoords=transform, va="center", color=darker(color),
+            arrowprops={**arrow, "relpos": (0, 0.5)}, **own,
         )  # fmt: skip
+        text.arrow_patch.set(**own)
 
 
 def _end(line):
