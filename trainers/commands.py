@@ -45,6 +45,7 @@ def compare(argv=None):
     startup.begin()
     parser = _parser("svag-compare", "Compares two studies of the same kind.", "first", "second")
     parser.add_argument("--plot", metavar="FILE", help="save the curves of both to a file")
+    _add_size(parser)
     arguments = parser.parse_args(argv)
     with _short_errors():
         from keras_svag.engine.files import records, storage
@@ -59,7 +60,7 @@ def compare(argv=None):
             folder = storage.to_path(folder or ".", "plot")
             records.make_folder(folder, parents=True)
             path = folder / name
-            save(path, comparison.plot)
+            save(path, lambda: comparison.plot(size=arguments.size))
             print(f"\nFigure: {path}")
 
 
@@ -69,12 +70,19 @@ def plot(argv=None):
     parser = _parser("svag-plot", "Saves the figures of a study.", "workdir")
     parser.add_argument("--format", default="pdf", help="pdf (default), svg or png")
     parser.add_argument("--folder", help="folder to save to (default: figures/ of the study)")
+    _add_size(parser)
     arguments = parser.parse_args(argv)
     with _short_errors():
         from keras_svag.studies import load
 
-        paths = load(arguments.workdir).save_figures(arguments.format, arguments.folder)
+        result = load(arguments.workdir)
+        paths = result.save_figures(arguments.format, arguments.folder, size=arguments.size)
         print("\n".join(map(str, paths)))
+
+
+def _add_size(parser):
+    sizes = "paper (6.75 inches, the default), paper_column (3.3 inches), talk or notebook"
+    parser.add_argument("--size", default="paper", help=sizes)
 
 
 def _parser(program, description, *folders):

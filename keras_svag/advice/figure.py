@@ -11,15 +11,15 @@ def draw(history, rows):
     """Returns a figure of three panels over the steps of the run, and a fourth over layers."""
     # Imported here: matplotlib is slow to import, and training does not need it.
     import matplotlib
-    from matplotlib.figure import Figure
 
-    from keras_svag.report.drawing import COLORS, SGD_COLOR, STYLE
+    from keras_svag.report.drawing import COLORS, SGD_COLOR
+    from keras_svag.report.style import StyledFigure, style_of
 
     known = [advice for advice in history if advice.is_known]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(style_of()):
         layers = _noise_scales_of_layers(rows)
         heights = (3, 3, 1.5, 3) if layers else (3, 3, 1.5)
-        figure = Figure(figsize=(6.4, 0.69 * sum(heights)), layout="constrained")
+        figure = StyledFigure(figsize=(6.4, 0.69 * sum(heights)), layout="constrained")
         noise, bound, rate, *rest = figure.subplots(len(heights), 1, height_ratios=heights)
         for axes in (noise, bound):
             axes.sharex(rate)

@@ -1,4 +1,4 @@
-"""Figures of reports: one style, and helpers that several studies share."""
+"""Figures of reports: how they are drawn to files, and what several studies share."""
 
 import dataclasses
 import io
@@ -11,27 +11,12 @@ import numpy as np
 from keras_svag.engine.execution import DONE
 from keras_svag.engine.files import records, results
 from keras_svag.engine.state import RunFolder
+from keras_svag.report.style import style_of
 
-STYLE: typing.Any = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.dpi": 110,
-    "font.size": 9,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
 SGD_COLOR = "#d55e00"
 # The color-blind safe palette of Okabe and Ito, for lines without an order.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 MARKERS = "osD^vP"
-# Ticks of a logarithmic axis within a decade, by how many times its lower end the axis spans.
-TICKS = {
-    3: (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8),
-    20: (1, 1.5, 2, 3, 4, 6),
-    200: (1, 3),
-    math.inf: (1,),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +34,11 @@ class Drawing:
 
 
 def render(draw, kind="png", style=None):
-    """Returns the bytes of a file with the figure that `draw()` returns."""
+    """Returns the bytes of a file with the figure that `draw()` returns, in a style of `style`."""
     buffer = io.BytesIO()
     # Neither date nor version inside, so that the same data gives the same file.
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with matplotlib.rc_context({**STYLE, **(style or {})}):
+    with matplotlib.rc_context(style or style_of()):
         draw().savefig(buffer, format=kind, metadata=metadata.get(kind))
     return buffer.getvalue()
 
@@ -98,21 +83,3 @@ def ordered_color(value, values, start=0.85, length=0.75):
     """Returns the color of one of several ordered values, such as batch sizes."""
     position = values.index(value) / max(1, len(values) - 1)
     return matplotlib.colormaps["viridis"](start - length * position)
-
-
-def set_log_scale(axis):
-    """Makes the y axis logarithmic if it has positive data; returns True if it has."""
-    is_positive = math.isfinite(axis.dataLim.minposy)
-    if is_positive:
-        axis.set_yscale("log")
-    return is_positive
-
-
-def set_plain_log_scale(axis):
-    """Makes the y axis logarithmic, with plain numbers as tick labels."""
-    if set_log_scale(axis):
-        low, high = axis.get_ylim()
-        subs = next(ticks for span, ticks in TICKS.items() if high <= span * low)
-        axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())

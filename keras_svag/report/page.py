@@ -1,6 +1,5 @@
 """The report of a study: one self-contained HTML page, verdict first."""
 
-import base64
 import pathlib
 import re
 import shlex
@@ -8,14 +7,17 @@ import sys
 
 import jinja2
 
-from keras_svag.engine.files import storage
+from keras_svag.report.charts import NARROW, WIDE, draw_chart
 from keras_svag.theory.statistics.intervals import drop_rounding_error
 
 FLAG = re.compile(r"(--\S*\w)")
 
 
-def render(study, details, table, setting, figures, text):
-    """Renders `report.html` from the template beside the study's module, or the shared one."""
+def render(study, details, table, setting, figures, text, missing=0):
+    """Renders `report.html` from the template beside the study's module, or the shared one.
+
+    `figures` are those to draw, as `Drawing`; `missing` of the planned runs have no result yet.
+    """
     folder = pathlib.Path(str(sys.modules[type(study).__module__].__file__)).parent
     shared = pathlib.Path(__file__).parent / "templates"
     environment = jinja2.Environment(
@@ -25,9 +27,16 @@ def render(study, details, table, setting, figures, text):
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # Series stay in the order in which they were drawn.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    premises = details.get("premises", {})
     return environment.get_template("report.html.jinja").render(
         verdict=details,
-        figures=[{**figure, "data": _base64(figure["file"])} for figure in figures],
+        figures=[_draw(figure) for figure in figures],
+        missing=missing,
+        violated=[name for name, holds in premises.items() if holds is False],
+        unknown=[name for name, holds in premises.items() if holds is None],
+        damaged=details.get("damaged_runs", []),
         titles=study.titles(table),
         config=list(_flatten(study.describe())),
         setting=setting,
@@ -46,8 +55,9 @@ def render(study, details, table, setting, figures, text):
     )
 
 
-def _base64(file):
-    return base64.b64encode(storage.read(file)).decode("ascii")
+def _draw(drawing):
+    charts = [draw_chart(drawing, size) for size in (WIDE, NARROW)]
+    return {"title": drawing.title, "caption": drawing.caption, "charts": charts}
 
 
 def _flatten(config, prefix=""):

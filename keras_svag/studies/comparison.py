@@ -8,15 +8,12 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from keras_svag.engine.files import records
-from keras_svag.report.drawing import (
-    COLORS,
-    STYLE,
-    finished,
-    load_curves,
-    mean_ignoring_gaps,
-    set_log_scale,
-)
+from keras_svag.report.drawing import COLORS, finished, load_curves, mean_ignoring_gaps
+from keras_svag.report.labels import EFFECTIVE_STEPS, keep_within
+from keras_svag.report.series import draw_curve, label_ends
+from keras_svag.report.style import NOTEBOOK, label_x, panels, style_of
 from keras_svag.report.text import Sheet
+from keras_svag.report.ticks import set_log_scale
 from keras_svag.studies.base.result import Result
 from keras_svag.studies.base.wording import curves_of
 from keras_svag.studies.base.workdir import CONFIG, differences
@@ -112,18 +109,19 @@ class Comparison:
         settings = f"Different settings: {'; '.join(self.differences) or 'none'}."
         return Sheet(studies, settings, lines, left=True)
 
-    def plot(self, batch_size: int | None = None, ell: float = 1.0) -> Figure:
+    def plot(self, batch_size: int | None = None, ell: float = 1.0, size: str = NOTEBOOK) -> Figure:
         """Plots the training curves of both studies at one batch size and ell.
 
         Args:
             batch_size: Batch size B. Defaults to `None`, the smallest that both studies have.
             ell: Amplification. Defaults to `1`.
+            size: See `Result.plot`. Defaults to `"notebook"`.
 
         Returns:
             A `matplotlib.figure.Figure`.
 
         Raises:
-            ValueError: If not both studies have finished runs there.
+            ValueError: If not both studies have finished runs there, or there is no such size.
         """
         rows = [_rows_at(result.table, ell) for result in (self.first, self.second)]
         common = sorted(set.intersection(*({r["batch_size"] for r in study} for study in rows)))
@@ -133,25 +131,24 @@ class Comparison:
                 f"`batch_size` must be one of {common}, which both studies have at ell={ell:g}. "
                 f"Received: batch_size={batch_size}"
             )
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(style_of(size)):
             return self._draw(batch_size, ell)
 
     def _draw(self, batch_size, ell):
-        figure = Figure(figsize=(11, 6), layout="constrained")
         curves = curves_of(self.first.table)
-        for axis, (column, label, scale) in zip(figure.subplots(2, 3).flat, curves):
+        figure, axes = panels(len(curves))
+        for axis, (column, label, scale) in zip(axes, curves):
             for i, result in enumerate((self.first, self.second)):
                 rows = [r for r in _rows_at(result.table, ell) if r["batch_size"] == batch_size]
                 steps, values = load_curves(result.workdir, rows, column)
-                name = f"{result.workdir.name} ({len(rows)} seeds)"
-                mean = mean_ignoring_gaps(values)
-                axis.plot(steps, mean, LINE_STYLES[i], color=COLORS[i], label=name)
+                name, mean = result.workdir.name, mean_ignoring_gaps(values)
+                draw_curve(axis, steps, mean, name, COLORS[i], ls=LINE_STYLES[i])
             if scale == "log":
                 set_log_scale(axis)
-            axis.set_title(label, loc="left")
-            axis.set_xlabel("effective steps")
-        figure.axes[0].legend()
-        figure.suptitle(f"batch size {batch_size}, ell = {ell:g}")
+            keep_within(axis, column)
+            axis.set_ylabel(label)
+        label_x(axes, EFFECTIVE_STEPS)
+        label_ends(axes)
         return figure
 
 

@@ -71,7 +71,7 @@ def test_plot(two):
     before = [files_of(folder) for folder in two]
     figure = compare(*two).plot()
     assert isinstance(figure, Figure)
-    noise = next(a for a in figure.axes if "noise N" in a.get_title(loc="left"))
+    noise = next(a for a in figure.axes if a.get_ylabel() == "N = Tr Σ")
     assert len(noise.lines) == 2
     for line, workdir in zip(noise.lines, two):
         expected = values_of(workdir, 1, "gradient_noise").mean()

@@ -41,9 +41,9 @@ def curves(workdir, ell, column):
 def test_curves(drawn, result, panel):
     column, label, scale = curves_of(result.table)[panel]
     axis = drawn["curves_b128"].axes[panel]
-    assert axis.get_title(loc="left") == label and axis.get_yscale() == scale
+    assert axis.get_ylabel() == label and axis.get_yscale() == scale
     lines = {line.get_label(): line for line in axis.lines}
-    assert list(lines) == ["ell = 1 (SGD)", "ell = 2", "ell = 4", "ell = 8"]
+    assert list(lines) == ["ℓ = 1 (SGD)", "ℓ = 2", "ℓ = 4", "ℓ = 8"]
     assert len({str(line.get_color()) for line in lines.values()}) == 4
     bands = [c for c in axis.collections if len(c.get_paths())]
     for ell, line, band in zip(ELLS, lines.values(), bands):
@@ -60,16 +60,42 @@ def test_curves(drawn, result, panel):
 
 
 def test_labels_of_the_curves(drawn):
-    figure = drawn["curves_b128"]
-    assert all(axis.get_xlabel() == "effective steps (steps / ell)" for axis in figure.axes[3:])
-    assert figure.get_suptitle() == "batch size 128, learning rate 3.2"
+    axes = drawn["curves_b128"].axes
+    assert [axis.get_xlabel() for axis in axes] == [""] * 3 + ["steps / ℓ"] * 3
+    symbols = ["R = ‖x‖²", "N = Tr Σ", "G = ‖∇L‖²", "N/G"]
+    assert [axis.get_ylabel() for axis in axes[2:]] == symbols
+    # Names at the right of the first row, and no legend that covers lines.
+    names = [text.get_text() for text in axes[2].texts]
+    assert sorted(names) == ["ℓ = 1 (SGD)", "ℓ = 2", "ℓ = 4", "ℓ = 8"]
+    assert all(axis.get_legend() is None for axis in axes)
+
+
+def test_limits_and_labels_can_be_set_by_hand(result, tmp_path):
+    figure = result.plot("curves_b128", size="paper_column")
+    axis = figure.axes[2]
+    axis.set_ylim(30, 300)
+    axis.set_ylabel("squared norm of the weights")
+    figure.savefig(tmp_path / "figure.svg")
+    assert axis.get_ylim() == (30, 300)
+    assert "squared norm of the weights" in (tmp_path / "figure.svg").read_text("utf-8")
+    assert list(axis.get_yticks()) == [50, 100, 200]
+
+
+def test_accuracy_stays_within_zero_and_one(drawn):
+    low, high = drawn["curves_b128"].axes[0].get_ylim()
+    assert 0 <= low < high <= 1
+
+
+def test_bands_differ_without_color(drawn):
+    bands = {patch.get_hatch() for patch in drawn["convergence"].axes[0].patches}
+    assert bands <= set(figures.HATCHES) and len(set(figures.HATCHES)) == 6
 
 
 @pytest.mark.parametrize("panel", range(4))
 def test_convergence(drawn, result, panel):
     column, label = figures.LIMITS[panel]
     axis = drawn["convergence"].axes[panel]
-    assert axis.get_title(loc="left") == label
+    assert axis.get_ylabel() == label
     factor = 128 if column == "gradient_noise" else 1  # B N, which the batch size leaves
     values = {
         ell: factor * np.array([row[column] for row in result.table if row["ell"] == ell])

@@ -30,8 +30,8 @@ def test_figure_shows_the_verdict(run_scaling):
         labels = [line.get_label() for line in axis.lines]
         assert f"predicted (tight) {verdict['predicted_max_kappa']['tight'].mean:.3g}" in labels
         assert "observed: holds up to 4" in labels
-    curves = result.plot("scaling_curves").axes[0]
-    assert curves.get_title(loc="left") == "R = |x|²"
+    curves = result.plot("scaling_curves").axes[2]
+    assert curves.get_ylabel() == "R = ‖x‖²"
     assert [line.get_label() for line in curves.lines] == [f"B = {b}" for b in (4, 8, 16, 32, 64)]
     # 2 epochs, whatever the batch size.
     for line in curves.lines:

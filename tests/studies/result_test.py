@@ -37,6 +37,23 @@ def test_style_is_for_one_figure(result):
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.parametrize(("size", "inches"), [("paper", 6.75), ("paper_column", 3.3)])
+def test_sizes(result, tmp_path, size, inches):
+    assert result.plot(size=size).get_figwidth() == inches
+    path = result.save_figures(format="pdf", folder=tmp_path, size=size)[0]
+    pdf = path.read_bytes()
+    assert f"/MediaBox [ 0 0 {72 * inches:g} ".encode() in pdf
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+
+
+def test_unknown_size(result, tmp_path):
+    with pytest.raises(ValueError, match="`size` must be one of.*'poster'"):
+        result.plot(size="poster")
+    with pytest.raises(ValueError, match="size='poster'"):
+        result.save_figures(folder=tmp_path / "x", size="poster")
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("format", MAGIC)
 def test_save_figures(result, tmp_path, format):
     paths = result.save_figures(format=format, folder=tmp_path)

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from keras_svag.engine.files import records, storage
 from keras_svag.engine.files.tensorboard import write_images
 from keras_svag.report import page
-from keras_svag.report.drawing import STYLE, render, save
+from keras_svag.report.drawing import render, save
+from keras_svag.report.style import NOTEBOOK, style_of
 from keras_svag.studies.base.table import write_csv
 
 VERDICT, TABLE, REPORT = "verdict.json", "results.csv", "report.html"
@@ -64,19 +65,23 @@ class Result:
         """Names of the figures, to be passed to `plot`."""
         return list(self._drawings)
 
-    def plot(self, name: str | None = None, style: dict | None = None) -> Figure:
+    def plot(
+        self, name: str | None = None, style: dict | None = None, size: str = NOTEBOOK
+    ) -> Figure:
         """Draws a figure.
 
         Args:
             name: One of `figures`. Defaults to `None`, the first one.
-            style: Dict of matplotlib's `rcParams` that override those of the package. Defaults to
-                `None`.
+            style: Dict of matplotlib's `rcParams` that override those of the package; the width of
+                the figure is that of `"figure.figsize"`. Defaults to `None`.
+            size: `"notebook"`, `"paper"` (6.75 inches, both columns of a page), `"paper_column"`
+                (3.3 inches) or `"talk"`. Defaults to `"notebook"`.
 
         Returns:
-            A `matplotlib.figure.Figure`.
+            A `matplotlib.figure.Figure`. Limits and labels can be changed through its `axes`.
 
         Raises:
-            ValueError: If there is no figure of that name.
+            ValueError: If there is no figure of that name, or no such size.
         """
         name = self.figures[0] if name is None else name
         if name not in self._drawings:
@@ -84,7 +89,7 @@ class Result:
                 f"`name` must be one of {', '.join(map(repr, self.figures))}. "
                 f"Received: name={name!r}"
             )
-        with matplotlib.rc_context({**STYLE, **(style or {})}):
+        with matplotlib.rc_context(style_of(size, style)):
             return self._drawings[name].draw()
 
     def save_figures(
@@ -92,6 +97,7 @@ class Result:
         format: str = "png",
         folder: str | pathlib.Path | None = None,
         style: dict | None = None,
+        size: str = NOTEBOOK,
     ) -> list[pathlib.Path]:
         """Saves all figures.
 
@@ -99,19 +105,21 @@ class Result:
             format: `"png"`, `"pdf"`, `"svg"` or another format of matplotlib. Defaults to `"png"`.
             folder: Folder to save to. Defaults to `None`, `figures/` of the workdir.
             style: See `plot`. Defaults to `None`.
+            size: See `plot`. Defaults to `"notebook"`.
 
         Returns:
             The paths of the files.
 
         Raises:
-            ValueError: If matplotlib does not support the format.
+            ValueError: If there is no such size, or matplotlib does not support the format.
         """
+        style = style_of(size, style)
         default = self.workdir / "figures"
         folder = default if folder is None else storage.to_path(folder, "folder")
         records.make_folder(folder, parents=folder.parent != self.workdir)
         paths = [folder / f"{name}.{format}" for name in self.figures]
-        for name, path in zip(self.figures, paths):
-            save(path, functools.partial(self.plot, name), style or {})
+        for drawing, path in zip(self._drawings.values(), paths):
+            save(path, drawing.draw, style)
         return paths
 
     @property
@@ -120,16 +128,20 @@ class Result:
         verdict = cast(pathlib.Path, self.path)
         path = verdict.with_name(verdict.stem.replace("verdict", "report") + ".html")
         if not storage.exists(path):
-            self._write_report(path, self.save_figures(folder=self.workdir / path.stem))
+            self._write_report(path)
         return path
 
-    def _write_report(self, path, files):
-        figures = [
-            {"file": file, "title": drawing.title, "caption": drawing.caption}
-            for file, drawing in zip(files, self._drawings.values())
-        ]
-        details = records.to_json(self.details)
-        text = page.render(self.study, details, self.table, self.environment, figures, repr(self))
+    def _write_report(self, path):
+        planned = {spec.name for spec in self.study.specs(self.study.first_plan())}
+        text = page.render(
+            self.study,
+            records.to_json(self.details),
+            self.table,
+            self.environment,
+            self._drawings.values(),
+            repr(self),
+            missing=len(planned.difference(row["name"] for row in self.table)),
+        )
         records.write_text(path, text)
 
     def judge(
@@ -180,4 +192,4 @@ def write_results(result, call_all):
     call_all([functools.partial(save, file, d.draw) for file, d in zip(files, drawings)])
     images = {drawing.title: storage.read(file) for drawing, file in zip(drawings, files)}
     write_images(workdir / "tensorboard", images)
-    result._write_report(workdir / REPORT, files)
+    result._write_report(workdir / REPORT)

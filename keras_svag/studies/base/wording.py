@@ -1,6 +1,7 @@
 """Titles of the measured quantities, and parts of sentences that recommendations share."""
 
 from keras_svag._checks import english_list
+from keras_svag.report.labels import label_of
 from keras_svag.studies.base.table import final_columns
 
 WINDOW_TITLES = {
@@ -27,14 +28,8 @@ def end_quantities(settings):
 
 def curves_of(table):
     """Column, label and scale of the six training curves of a figure."""
-    return [
-        main_metric_curve(table),
-        ("train_loss", "train loss", "log"),
-        ("weight_norm", "R = |x|²", "log"),
-        ("gradient_noise", "gradient noise N", "log"),
-        ("gradient_signal", "gradient signal G", "log"),
-        ("noise_to_signal", "N / G", "log"),
-    ]
+    columns = "train_loss", "weight_norm", "gradient_noise", "gradient_signal", "noise_to_signal"
+    return [main_metric_curve(table), *(log_curve(column) for column in columns)]
 
 
 def main_metric_curve(table):
@@ -42,9 +37,13 @@ def main_metric_curve(table):
     names = final_columns(table)
     metrics = [name for name in names if name not in ("train_loss", "test_loss")]
     if metrics:
-        return metrics[0], metrics[0].replace("_", " "), "linear"
-    name = "test_loss" if "test_loss" in names else "loss"
-    return name, name.replace("_", " "), "log"
+        return metrics[0], label_of(metrics[0]), "linear"
+    return log_curve("test_loss" if "test_loss" in names else "loss")
+
+
+def log_curve(column):
+    """Column, label and scale of a positive quantity."""
+    return column, label_of(column), "log"
 
 
 def batch_sizes(sizes):

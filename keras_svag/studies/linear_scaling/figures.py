@@ -3,8 +3,6 @@
 import functools
 import math
 
-from matplotlib.figure import Figure
-
 from keras_svag.report.drawing import (
     COLORS,
     SGD_COLOR,
@@ -13,17 +11,18 @@ from keras_svag.report.drawing import (
     load_curves,
     mean_ignoring_gaps,
     ordered_color,
-    set_plain_log_scale,
 )
+from keras_svag.report.labels import EXAMPLES, KAPPA, clip, keep_within, label_of
 from keras_svag.report.points import draw_point, label_outcomes, mark_failures
-from keras_svag.studies.base.wording import main_metric_curve
+from keras_svag.report.series import draw_curve, label_ends
+from keras_svag.report.style import add_legend, label_x, line_width, panels
+from keras_svag.report.ticks import set_binary_scale, set_log_scale
+from keras_svag.studies.base.wording import log_curve, main_metric_curve
 from keras_svag.studies.linear_scaling.judge import TEST_ERROR_RATIO
 from keras_svag.studies.linear_scaling.paper_figure import draw_paper_figure, has_errors
 
-SCALING = (
-    ("scaled_noise", "B N (batch size × gradient noise)"),
-    ("gradient_signal", "gradient signal G"),
-    ("weight_norm", "R = |x|²"),
+SCALING = tuple(
+    (name, label_of(name)) for name in ("scaled_noise", "gradient_signal", "weight_norm")
 )
 
 
@@ -37,10 +36,10 @@ def build_figures(study, table, details, workdir):
         Drawing(
             "scaling",
             "Where the rule holds and where training leaves it",
-            "Means over equilibrium against kappa, the factor on the batch size, with the learning "
+            "Means over equilibrium against κ, the factor on the batch size, with the learning "
             "rate scaled accordingly. Diamond and gray line: the base runs. Gray band: within a "
             f"factor C (test accuracy: {allowed}). Filled: holds; "
-            "hollow: inconclusive; cross: fails. Vertical lines: the largest kappa predicted from "
+            "hollow: inconclusive; cross: fails. Vertical lines: the largest κ predicted from "
             "the base runs alone, and the largest up to which the rule was observed to hold. Bars: "
             "95 % t intervals over seeds.",
             functools.partial(draw_scaling, details, metric),
@@ -73,32 +72,30 @@ def _describe_paper_figure(details):
             "study, or no run finished. "
         )
     return caption + (
-        "Thin lines: the paper's networks on CIFAR-10, read off its figure. Markers as above. "
+        "Thin lines: the paper's networks on CIFAR-10, with batch norm (BN) or group norm (GN), "
+        "read off its figure. Markers as above. "
         "Bars: 95 % intervals over seeds, cut at the edge."
     )
 
 
 def draw_scaling(verdict, metric):
     """Draws quantities against kappa, with the base and the predicted and observed limits."""
-    figure = Figure(figsize=(11, 6), layout="constrained")
     settings, lines = verdict["settings"], _kappa_lines(verdict)
-    panels = (*SCALING, (metric[0], f"{metric[1]} (end)"))
-    for axis, (name, label) in zip(figure.subplots(2, 2).flat, panels):
+    shown = (*SCALING, (metric[0], f"{metric[1]} (end)"))
+    figure, axes = panels(len(shown), aspect=1.0)
+    for axis, (name, label) in zip(axes, shown):
         _draw_settings(axis, verdict, name)
         for kappa, text, style in lines:
-            axis.axvline(kappa, label=text, lw=1.4, **style)
-        axis.set_xscale("log", base=2)
-        kappas = [setting["kappa"] for setting in settings]
-        axis.set_xticks(kappas, [f"{kappa:g}" for kappa in kappas])
-        axis.minorticks_off()
+            axis.axvline(kappa, label=text, lw=line_width(), **style)
+        set_binary_scale(axis, [setting["kappa"] for setting in settings])
         if name != metric[0] or metric[2] == "log":
-            set_plain_log_scale(axis)
-        axis.set_title(label, loc="left")
-        axis.set_xlabel("kappa (batch size / base batch size)")
-    label_outcomes(figure.axes[0], settings)
-    mark_failures(figure.axes[0], settings, "kappa")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+            set_log_scale(axis)
+        keep_within(axis, name)
+        axis.set_ylabel(label)
+    label_x(axes, KAPPA)
+    label_outcomes(axes[0], settings)
+    mark_failures(axes[0], settings, "kappa")
+    add_legend(figure, axes[0])
     return figure
 
 
@@ -107,7 +104,7 @@ def _kappa_lines(verdict):
     predicted, observed = verdict["predicted_max_kappa"], verdict["observed_max_kappa"]["value"]
     candidates = [
         (predicted["tight"].mean, "predicted (tight)", {"color": COLORS[3], "ls": "--"}),
-        (predicted["paper"].mean, "predicted (paper's form)", {"color": COLORS[1], "ls": ":"}),
+        (predicted["paper"].mean, "predicted (paper)", {"color": COLORS[1], "ls": ":"}),
         (observed, "observed: holds up to", {"color": COLORS[2], "ls": "-"}),
     ]
     return [
@@ -120,7 +117,7 @@ def _kappa_lines(verdict):
 def _draw_settings(axis, verdict, name):
     closeness = verdict["closeness"]
     for setting in verdict["settings"]:
-        interval, kappa = setting.get(name), setting["kappa"]
+        interval, kappa = clip(setting.get(name), name), setting["kappa"]
         if interval is None or not interval.mean > 0:  # cannot be drawn on a logarithmic axis
             continue
         draw_point(axis, kappa, interval, setting["outcome"])
@@ -128,8 +125,8 @@ def _draw_settings(axis, verdict, name):
             band = (interval.mean / closeness, interval.mean * closeness)
             if name == "test_accuracy":
                 band = (_lowest_accuracy(interval.mean, verdict), interval.mean)
-            axis.axhline(interval.mean, color="0.4", lw=1)
-            axis.axhspan(*band, color="0.5", alpha=0.12, lw=0)
+            axis.axhline(interval.mean, color="0.4", lw=line_width(0.7))
+            axis.axhspan(*band, color="0.5", alpha=0.15, lw=0)
 
 
 def _lowest_accuracy(base, verdict):
@@ -140,24 +137,24 @@ def _lowest_accuracy(base, verdict):
 
 def draw_curves(workdir, table, base, metric):
     """Draws training against examples seen, one line per batch size."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    curves = (("weight_norm", "R = |x|²", "log"), ("train_loss", "train loss", "log"), metric)
+    curves = (metric, log_curve("train_loss"), log_curve("weight_norm"))
     done = finished(table)
     sizes = sorted({row["batch_size"] for row in done})
     others = [size for size in sizes if size != base]
-    for axis, (column, label, scale) in zip(figure.subplots(1, 3), curves):
+    figure, axes = panels(len(curves))
+    for axis, (column, label, scale) in zip(axes, curves):
         for size in sizes:
             rows = [row for row in done if row["batch_size"] == size]
             steps, values = load_curves(workdir, rows, column)
-            style = {"color": SGD_COLOR, "lw": 2, "zorder": 3}
+            style = {"color": SGD_COLOR, "width": 1.4, "zorder": 3}
             if size != base:
-                style = {"color": ordered_color(size, others), "lw": 1.2, "zorder": 2}
+                style = {"color": ordered_color(size, others), "zorder": 2}
             examples, mean = steps * size / 1000, mean_ignoring_gaps(values)
-            axis.plot(examples, mean, label=f"B = {size}", **style)
+            draw_curve(axis, examples, mean, f"B = {size}", **style)
         if scale == "log":
-            set_plain_log_scale(axis)
-        axis.set_title(label, loc="left")
-        axis.set_xlabel("examples seen / 1000")
-    if done:
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
+            set_log_scale(axis)
+        keep_within(axis, column)
+        axis.set_ylabel(label)
+    label_x(axes, EXAMPLES)
+    label_ends(axes)
     return figure

@@ -8,11 +8,12 @@ error.
 import dataclasses
 import math
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
-
-from keras_svag.report.drawing import COLORS, set_plain_log_scale
+from keras_svag.report.drawing import COLORS
+from keras_svag.report.labels import keep_within
 from keras_svag.report.points import draw_point, label_outcomes, mark_failures
+from keras_svag.report.series import darker, draw_curve, label_ends
+from keras_svag.report.style import add_legend, label_x, line_width, panels
+from keras_svag.report.ticks import set_binary_scale, set_log_scale
 from keras_svag.theory import Interval
 
 
@@ -29,19 +30,19 @@ class PublishedCurve:
 _SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 PUBLISHED = (
     PublishedCurve(
-        "PreResNet with batch norm",
+        "PreResNet BN",
         _SIZES[1:],
         (0.0049, 0.0072, 0.0114, 0.0222, 0.0441, 0.0774, 0.173, 0.356, 1.52, 4.49),
         (0.085, 0.078, 0.074, 0.075, 0.078, 0.075, 0.077, 0.084, 0.124, 0.165),
     ),
     PublishedCurve(
-        "PreResNet with group norm",
+        "PreResNet GN",
         _SIZES,
         (0.0107, 0.0286, 0.0443, 0.088, 0.168, 0.283, 0.632, 1.44, 2.89, 9.91, 17.3),
         (0.094, 0.100, 0.098, 0.096, 0.097, 0.103, 0.107, 0.117, 0.139, 0.196, 0.527),
     ),
     PublishedCurve(
-        "VGG-19 with group norm",
+        "VGG-19 GN",
         _SIZES,
         (0.0068, 0.0154, 0.0292, 0.0764, 0.129, 0.229, 0.433, 0.768, 2.08, 3.49, 7.51),
         (0.087, 0.086, 0.089, 0.089, 0.092, 0.096, 0.095, 0.104, 0.126, 0.236, 0.541),
@@ -50,6 +51,7 @@ PUBLISHED = (
 
 
 DASHES = ("-", "--", ":")
+OWN = "this study"
 
 
 def signal_to_noise(setting):
@@ -98,37 +100,41 @@ def shaded_spans(settings, ratio):
 def draw_paper_figure(details):
     """Draws G/N, and test error if there is any, against batch size, as the paper does."""
     settings, ratio = details["settings"], details["test_error_ratio"]
-    panels = [("G/N in equilibrium", signal_to_noise, "signal_to_noise")]
+    shown = [("G/N", signal_to_noise, "signal_to_noise")]
     if has_errors(settings):
-        panels.append(("test error", final_error, "test_error"))
-    figure = Figure(figsize=(11, 4.4) if panels[1:] else (8, 4.4), layout="constrained")
-    axes = list(figure.subplots(1, len(panels), squeeze=False).flat)
-    spans = shaded_spans(settings, ratio) if panels[1:] else []
-    for axis, (title, interval_of, published) in zip(axes, panels):
+        shown.append(("test error", final_error, "test_error"))
+    figure, axes = panels(len(shown), aspect=0.6, narrowest=22)
+    spans = shaded_spans(settings, ratio) if shown[1:] else []
+    sizes = sorted({*_SIZES, *(setting["batch_size"] for setting in settings)})
+    for axis, (label, interval_of, published) in zip(axes, shown):
         _draw_runs(axis, settings, interval_of, published)
-        if axis is axes[0]:
-            limit = details["closeness"] ** 2
-            style = {"color": COLORS[3], "ls": "--", "lw": 1.4}
-            axis.axhline(limit, label=f"G/N = C² = {limit:.3g}", **style)
         for i, span in enumerate(spans):
-            label = None if i else f"test error above {ratio:g} × lowest"
-            axis.axvspan(*span, color="0.5", alpha=0.15, lw=0, label=label)
+            name = None if i else f"test error > {ratio:g} × lowest"
+            axis.axvspan(*span, color="0.5", alpha=0.15, lw=0, label=name)
         for curve, dashes in zip(PUBLISHED, DASHES):
-            style = {"color": "0.4", "lw": 0.9, "ls": dashes, "label": f"paper: {curve.network}"}
-            axis.plot(curve.batch_sizes, getattr(curve, published), **style)
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_locator(LogLocator(base=2, numticks=20))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.minorticks_off()
-        set_plain_log_scale(axis)
-        axis.set_title(title, loc="left")
-        axis.set_xlabel("batch size")
+            numbers = getattr(curve, published)
+            style = {"color": "0.35", "width": 0.7, "ls": dashes}
+            draw_curve(axis, curve.batch_sizes, numbers, curve.network, **style)
+        set_binary_scale(axis, sizes)
+        set_log_scale(axis)
+        if axis is not axes[0]:
+            keep_within(axis, "test_accuracy")
+        axis.set_ylabel(label)
+    _draw_limit(axes[0], details["closeness"] ** 2)
+    label_x(axes, "batch size B")
     label_outcomes(axes[0], settings)
     mark_failures(axes[0], settings, "batch_size")
-    handles, labels = axes[0].get_legend_handles_labels()
-    # In columns of three: own runs and limits, the paper's networks, outcomes.
-    figure.legend(handles, labels, loc="outside upper center", ncols=math.ceil(len(labels) / 3))
+    label_ends(axes)
+    add_legend(figure, axes[0])
     return figure
+
+
+def _draw_limit(axis, limit):
+    axis.axhline(limit, color=COLORS[3], ls="--", lw=line_width())
+    axis.annotate(
+        f"C² = {limit:.3g}", (0.02, limit), xycoords=axis.get_yaxis_transform(), va="bottom",
+        textcoords="offset points", xytext=(0, 1), color=darker(COLORS[3]),
+    )  # fmt: skip
 
 
 def _draw_runs(axis, settings, interval_of, published):
@@ -140,9 +146,10 @@ def _draw_runs(axis, settings, interval_of, published):
     bottom, top = min(everything) / 2, 2 * max(everything)
     axis.set_ylim(bottom, top)
     sizes = [setting["batch_size"] for setting, _ in found]
-    axis.plot(sizes, means, color=COLORS[0], lw=1.2, label="this study")
+    draw_curve(axis, sizes, means, OWN, COLORS[0])
     for setting, value in found:
         low, high = max(value.ci_low, bottom), min(value.ci_high, top)
         if (low, high) == (bottom, top):  # no interval
             low = high = value.mean
-        draw_point(axis, setting["batch_size"], Interval(value.mean, low, high), setting["outcome"])
+        shown, size = Interval(value.mean, low, high), setting["batch_size"]
+        draw_point(axis, size, shown, setting["outcome"], OWN)

@@ -2,8 +2,6 @@
 
 import functools
 
-from matplotlib.figure import Figure
-
 from keras_svag.report.drawing import (
     COLORS,
     SGD_COLOR,
@@ -11,9 +9,12 @@ from keras_svag.report.drawing import (
     finished,
     load_curves,
     mean_ignoring_gaps,
-    set_plain_log_scale,
 )
-from keras_svag.studies.base.wording import main_metric_curve
+from keras_svag.report.labels import keep_within
+from keras_svag.report.series import draw_curve, label_ends
+from keras_svag.report.style import label_x, panels
+from keras_svag.report.ticks import set_log_scale
+from keras_svag.studies.base.wording import log_curve, main_metric_curve
 
 
 def build_figures(arms, table, workdir):
@@ -37,25 +38,28 @@ def build_figures(arms, table, workdir):
 
 def draw_methods(workdir, arms, metric):
     """Draws the curves of the methods against continuous time."""
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    curves = (metric, ("train_loss", "train loss", "log"), ("weight_norm", "R = |x|²", "log"))
-    axes = figure.subplots(1, len(curves))
+    curves = (metric, log_curve("train_loss"), log_curve("weight_norm"))
+    figure, axes = panels(len(curves))
     colors = dict(zip(dict.fromkeys(arm["noise_steps"] for arm in arms), (SGD_COLOR, *COLORS)))
     for axis, (name, label, scale) in zip(axes, curves):
         for arm in arms:
-            rows = finished(arm["rows"])
-            if not rows:
+            if not (rows := finished(arm["rows"])):
                 continue
             times, values = load_curves(workdir, rows, name, axis="time")
-            gaussian = arm["method"] == "NGD" or arm["method"].startswith("Gaussian")
-            style = "--" if gaussian else ":" if "/" in arm["method"] else "-"
-            style = "-." if arm["method"].startswith("SecondMoment") else style
-            color = colors[arm["noise_steps"]]
-            mean = mean_ignoring_gaps(values)
-            axis.plot(times, mean, style, color=color, label=arm["method"], lw=1.4)
+            style = {"color": colors[arm["noise_steps"]], "ls": _dashes(arm["method"])}
+            draw_curve(axis, times, mean_ignoring_gaps(values), arm["method"], **style)
         if scale == "log":
-            set_plain_log_scale(axis)
-        axis.set_title(label, loc="left")
-        axis.set_xlabel("time (sum of learning rates)")
-    axes[0].legend(loc="lower right")
+            set_log_scale(axis)
+        keep_within(axis, name)
+        axis.set_ylabel(label)
+    label_x(axes, "time (sum of η)")
+    label_ends(axes)
     return figure
+
+
+def _dashes(method):
+    if method.startswith("SecondMoment"):
+        return "-."
+    if method == "NGD" or method.startswith("Gaussian"):
+        return "--"
+    return ":" if "/" in method else "-"

@@ -3,9 +3,13 @@
 import functools
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from keras_svag.report.drawing import COLORS, Drawing
+from keras_svag.report.labels import label_of
+from keras_svag.report.series import draw_bar, draw_curve, label_ends
+from keras_svag.report.style import label_x, line_width, panels
+from keras_svag.report.ticks import set_binary_scale, set_log_scale
+from keras_svag.theory import Interval
 
 
 def build_figures(details):
@@ -14,7 +18,7 @@ def build_figures(details):
         Drawing(
             "linear",
             "Linear problem",
-            "Absolute error of the moments of SVAG(ell) at the end, against those of the SDE. "
+            "Absolute error of the moments of SVAG(ℓ) at the end, against those of the SDE. "
             "Line: exact recursion; dots with bars of two standard errors: real train step; gray: "
             "slope -1.",
             functools.partial(draw_linear_errors, details),
@@ -26,7 +30,7 @@ def build_figures(details):
                 "network",
                 "Network",
                 "Absolute error of expectations against Euler-Maruyama at the end of the run, with "
-                "95 % intervals. Hollow: the interval contains zero; line: fit a / ell + b / ell²; "
+                "95 % intervals. Hollow: the interval contains zero; line: fit a / ℓ + b / ℓ²; "
                 "gray: slope -1 through the first point.",
                 functools.partial(draw_network_errors, details),
             )
@@ -36,53 +40,55 @@ def build_figures(details):
 
 def draw_linear_errors(details):
     """Draws the errors of both moments: exact recursion and real train step."""
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    for axis, exact, simulated in zip(
-        figure.subplots(1, 2), details["exact"], details["simulated"]
-    ):
+    rows = list(zip(details["exact"], details["simulated"]))
+    figure, axes = panels(len(rows), aspect=0.7)
+    for axis, (exact, simulated) in zip(axes, rows):
         ells = np.array(exact["ells"])
-        axis.plot(ells, np.abs(exact["errors"]), color=COLORS[0], marker=".", label="exact")
-        axis.plot(ells, abs(exact["leading_error"]) / ells, color="0.6", lw=1, label="slope -1")
+        _draw_slope(axis, ells, abs(exact["leading_error"]))
+        draw_curve(axis, ells, np.abs(exact["errors"]), "exact recursion", COLORS[0], marker=".")
         errors = np.abs(simulated["errors"])
-        bars = 2 * np.array(simulated["standard_errors"])
-        axis.errorbar(
-            simulated["ells"], errors, bars, color=COLORS[1], fmt="o", ms=4, label="train step"
+        for ell, error, half in zip(
+            simulated["ells"], errors, 2 * np.array(simulated["standard_errors"])
+        ):
+            _draw_bar(axis, ell, error, half, "real train step", COLORS[5])
+        draw_curve(
+            axis, simulated["ells"], errors, "real train step", COLORS[5], ls="none", marker="o"
         )
-        _finish_log_log(axis, exact["quantity"])
-    figure.axes[0].legend()
+        _finish(axis, exact["quantity"], ells)
+    label_x(axes, "ℓ")
+    label_ends(axes)
     return figure
 
 
 def draw_network_errors(details):
     """Draws the errors of the network's observables."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    for axis, row in zip(figure.subplots(1, len(details["network"])), details["network"]):
+    figure, axes = panels(len(details["network"]), aspect=1.0)
+    for axis, row in zip(axes, details["network"]):
         ells = np.array(row["ells"])
         errors = np.array([abs(error.mean) for error in row["errors"]])
         halves = np.array([(error.ci_high - error.ci_low) / 2 for error in row["errors"]])
+        _draw_slope(axis, ells, errors[0] * ells[0])
         for ell, error, half in zip(ells, errors, halves):
-            is_significant = error > half
-            axis.errorbar(
-                ell,
-                error,
-                half,
-                color=COLORS[0],
-                fmt="o",
-                ms=4,
-                mfc=None if is_significant else "none",
-            )
+            _draw_bar(axis, ell, error, half, "error", COLORS[0])
+            face = COLORS[0] if error > half else "white"
+            draw_curve(axis, [ell], [error], "error", COLORS[0], ls="none", marker="o", mfc=face)
         fine = np.geomspace(ells[0], ells[-1], 50)
         fitted = np.abs(row["first"].mean / fine + row["second"].mean / fine**2)
-        axis.plot(fine, fitted, color=COLORS[0], lw=1)
-        axis.plot(ells, errors[0] * ells[0] / ells, color="0.6", lw=1)
-        _finish_log_log(axis, row["quantity"].replace("_", " "))
+        axis.plot(fine, fitted, color=COLORS[0], lw=line_width(0.7))
+        _finish(axis, label_of(row["quantity"]).split(" = ")[0], ells)
+    label_x(axes, "ℓ")
     return figure
 
 
-def _finish_log_log(axis, title):
-    axis.set_xscale("log", base=2)
-    # Bars that reach below zero go down to the axis.
-    axis.set_yscale("log", nonpositive="clip")
-    axis.set_title(title, loc="left")
-    axis.set_xlabel("ell")
-    axis.set_ylabel("weak error")
+def _draw_slope(axis, ells, leading_error):
+    axis.plot(ells, leading_error / ells, color="0.6", lw=line_width(0.7), zorder=1)
+
+
+def _draw_bar(axis, ell, error, half, name, color):
+    draw_bar(axis, ell, Interval(error, error - half, error + half), name, color)
+
+
+def _finish(axis, quantity, ells):
+    set_binary_scale(axis, ells)
+    set_log_scale(axis)
+    axis.set_ylabel(f"error of {quantity}")
