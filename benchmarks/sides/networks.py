@@ -6,19 +6,19 @@ import numpy as np
 import keras_svag
 from benchmarks.sides.pytorch import Setting
 from keras_svag.datasets import Sampler
-from keras_svag.models import mlp, preresnet
+from keras_svag.models import gpt, mlp, preresnet, vgg
 from keras_svag.models.normalization import EPSILON, GROUPS, MOVING_AVERAGE_MOMENTUM
 
 LEARNING_RATE, ELL, WEIGHT_DECAY = 0.05, 4.0, 5e-3
 CLASSES = 10
 # Size of the data set where it does not matter.
 COUNT = 1024
-SHAPES = {"mlp": (64,), "preresnet": (32, 32, 3)}
+SHAPES = {"gpt": (64,), "mlp": (64,), "preresnet": (32, 32, 3), "vgg": (32, 32, 3)}
 
 
 def build(name, seed=0, **options):
-    """Builds a plain Keras model: "mlp" (as for digits) or "preresnet" (as for CIFAR-10)."""
-    make = {"mlp": mlp, "preresnet": preresnet}[name]
+    """Builds a plain Keras model: "mlp" (as for digits), "gpt", "preresnet", "vgg" (CIFAR-10)."""
+    make = {"gpt": gpt, "mlp": mlp, "preresnet": preresnet, "vgg": vgg}[name]
     return make(SHAPES[name], CLASSES, seed=seed, **options)
 
 
@@ -30,6 +30,9 @@ def title(name, batch_size, **options):
 def examples(name, count, seed=0):
     """Returns random inputs and labels: the cost of a step does not depend on them."""
     rng = np.random.default_rng(seed)
+    if name == "gpt":
+        tokens = rng.integers(CLASSES, size=(2, count, *SHAPES[name])).astype("int32")
+        return tokens[0], tokens[1]
     x = rng.normal(size=(count, *SHAPES[name])).astype("float32")
     return x, rng.integers(CLASSES, size=count).astype("int32")
 

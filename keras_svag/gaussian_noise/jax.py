@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from keras_svag.device_loop.jax import reset_metrics_if
 from keras_svag.trainer.jax import assign, compiled, stateless, values_of
@@ -22,6 +23,12 @@ class BackendPrograms:
         self._program = compiled(self._many_steps, self._variables)
         self._compiled_add_chunk = compiled(self._add_chunk, self._variables)
         self._compiled_take_step = compiled(self._take_step, model.trainable_variables)
+
+    def first_call(self, weights, rates):
+        """Returns what `run` calls first: a function of `jax.jit`, and its arguments."""
+        arguments = (weights, rates, np.float32(0.0), len(weights), True)
+        values = values_of(self._variables)
+        return self._program.program, (values, self._chunks, self._rest, *arguments)
 
     def _call(self, *arguments):
         # The data are arguments, because JAX compiles a copy of what a program closes over.

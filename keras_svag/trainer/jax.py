@@ -130,3 +130,7 @@ class BackendStep(SplitBatchStep):
     def _num_replicas(self):
         # The program is global, also when data are sharded over devices.
         return 1
+
+    def _batch_is_sharded(self):
+        # Interleaved halves stay where they are; concatenated ones would move between devices.
+        return num_replicas() > 1
