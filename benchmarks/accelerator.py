@@ -115,11 +115,16 @@ def main(arguments=None):
     # Otherwise CUDA's compiler would try its algorithms on a GPU.
     os.environ.setdefault("XLA_FLAGS", "--xla_gpu_autotune_level=0")
     from benchmarks.sides import ahead
+    from keras_svag._checks import one_of
     from keras_svag.accelerators import Target, parse_topology
     from keras_svag.engine.files.records import write_json
 
     try:
         _, num_chips = parse_topology(options.topology)
+        known = {"models": ahead.MODELS, "programs": ahead.PROGRAMS, "dtypes": DTYPES}
+        for name, allowed in known.items():
+            for value in getattr(options, name) or []:
+                one_of(name, value, allowed)
         rows = json.loads(options.output.read_text()) if options.output.exists() else []
         done = {tuple(row[key] for key in KEYS) for row in rows}
         for setting in settings_of(options, ahead.PROGRAMS, num_chips):

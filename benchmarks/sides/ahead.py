@@ -10,7 +10,6 @@ from keras_svag.accelerators import Program
 from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop, VmappedTrainLoop
 from keras_svag.engine.compiled import MAX_STEPS_PER_CALL
 from keras_svag.gaussian_noise import GaussianNoiseLoop
-from keras_svag.theory.gaussian_noise import gaussian_loss_weights
 
 # By name: what `networks.build` takes.
 MODELS = {
@@ -101,9 +100,7 @@ def seeds(work, target):
 def gaussian(work, target):
     """Many full-batch steps with Gaussian noise."""
     loop = GaussianNoiseLoop(work.build(), work.data, CHUNK_SIZE)
-    normals = np.zeros((loop._steps_per_call, networks.COUNT))
-    weights = gaussian_loss_weights(normals, work.batch_size, 1).astype(np.float32)
-    return Program(*loop.first_call(weights, np.zeros(len(weights), np.float32)))
+    return Program(*loop.first_call(np.zeros((1, networks.COUNT)), work.batch_size))
 
 
 def evaluation(work, target):
