@@ -129,7 +129,9 @@ def main(arguments=None):
         done = {tuple(row[key] for key in KEYS) for row in rows}
         for setting in settings_of(options, ahead.PROGRAMS, num_chips):
             key = tuple(setting.values())
-            if key in done or not ahead.can_run(*(setting[k] for k in ("program", "model", "chips"))):
+            if key in done or not ahead.can_run(
+                *(setting[k] for k in ("program", "model", "chips"))
+            ):
                 continue
             target = Target(options.topology, setting["chips"], TARGET_CONFIG.read_text())
             rows.append(measure(setting, target))

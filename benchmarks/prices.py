@@ -109,7 +109,9 @@ def main(arguments=None):
                 continue
             rows.append(price(*experiment, topology, estimate_step))
             write_json(options.output, rows)
-            print(f"{experiment} on {topology}: {rows[-1]['chip_hours']:.3g} chip-hours", flush=True)
+            print(
+                f"{experiment} on {topology}: {rows[-1]['chip_hours']:.3g} chip-hours", flush=True
+            )
 
 
 if __name__ == "__main__":

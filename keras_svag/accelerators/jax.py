@@ -17,8 +17,7 @@ from keras_svag.accelerators.program import Program
 from keras_svag.trainer.jax import state_of, values_of
 from keras_svag.xla_policy import assume_accelerator
 
-# Of one host; smaller slices are parts of it.
-HOST_SHAPES = {"v4": "2x2x1", "v5p": "2x2x1"}
+THREE_DIMENSIONAL = ("v4", "v5p")
 
 
 class Target:
@@ -43,7 +42,9 @@ class Target:
         """Traces as on the chips: what depends on them is chosen as there."""
         with assume_accelerator(), contextlib.ExitStack() as stack:
             if self.chips > 1:
-                stack.enter_context(keras.distribution.DataParallel(devices=list(self._devices)).scope())
+                stack.enter_context(
+                    keras.distribution.DataParallel(devices=list(self._devices)).scope()
+                )
             yield
 
     def compile(self, program):
@@ -91,20 +92,12 @@ def _find_devices(chip, topology, target_config):
     if chip.platform == "cuda":
         options = {"target_config": target_config, "topology": "1x1x1"}
         return topologies.get_topology_desc(chip.name, "cuda", **options).devices
-    name, options = topology, {}
-    if ":" not in topology or set(topology.partition(":")[2]) <= set("1x"):
-        dimensions = HOST_SHAPES.get(chip.name, "2x2").count("x") + 1
-        name, options = f"{chip.name}:{'x'.join('1' * dimensions)}", {
-            "chips_per_host_bounds": (1, 1, 1)
-        }
-    if chip.name == "v4":
-        # Its two cores work as one device, as on the machines of Google Cloud.
-        options["chip_config_name"] = "megacore"
     # It need not ask the machine which TPU it has.
     with unittest.mock.patch.dict(os.environ, TPU_SKIP_MDS_QUERY="1"):
         try:
+            name, options = _name_and_options(chip, topology)
             return topologies.get_topology_desc(name, "tpu", **options).devices
-        except (RuntimeError, jax.errors.JaxRuntimeError) as error:
+        except RuntimeError as error:
             if "not installed" in str(error):
                 raise ValueError(
                     "`topology` of TPUs needs their compiler. "
@@ -115,6 +108,17 @@ def _find_devices(chip, topology, target_config):
                 "`topology` must be one that the compiler for TPUs knows. "
                 f"Received: topology={topology!r}, and it raised: {error}. Example: v5e:2x2."
             ) from error
+
+
+def _name_and_options(chip, topology):
+    """Returns the topology as the compiler calls it, and what it needs besides."""
+    # On Google Cloud the two cores of a v4 work as one device.
+    options = {"chip_config_name": "megacore"} if chip.name == "v4" else {}
+    if parse_topology(topology)[1] > 1:
+        return topology, options
+    # A single chip is a part of a host.
+    shape = "1x1x1" if chip.name in THREE_DIMENSIONAL else "1x1"
+    return f"{chip.name}:{shape}", options | {"chips_per_host_bounds": (1, 1, 1)}
 
 
 def count(executable, seconds):

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A function of `jax.jit` and its arguments; those in `batches`, by index, are cut over chips."""
+    """A function of `jax.jit`, and its arguments; chips share those with an index in `batches`."""
 
     function: Any
     arguments: tuple

@@ -35,7 +35,9 @@ def assume_accelerator():
 
 def has_accelerator():
     """Returns True if Keras sees a device other than the CPU, or if one is assumed."""
-    return _accelerator_assumed.get() or any("cpu" not in device.lower() for device in keras.distribution.list_devices())
+    return _accelerator_assumed.get() or any(
+        "cpu" not in device.lower() for device in keras.distribution.list_devices()
+    )
 
 
 def has_convolutions(model):

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (lines as the compiler writes them)
 """Counts from the text of a compiled program, against one that is counted by hand."""
 
 import pytest

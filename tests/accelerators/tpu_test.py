@@ -89,7 +89,11 @@ def test_other_topologies(tmp_path, topology):
 
 @pytest.mark.slow
 def test_convolutions_of_an_svag_step_are_two_plain_steps(tmp_path):
-    flags = ("--topology=v5e:1x1", "--models=preresnet8", "--programs=plain,svag,svag_without_noise")
+    flags = (
+        "--topology=v5e:1x1",
+        "--models=preresnet8",
+        "--programs=plain,svag,svag_without_noise",
+    )
     rows = compile_programs(tmp_path, *flags)
     check_any_program(rows)
     for dtype in ("float32", "mixed_bfloat16"):
