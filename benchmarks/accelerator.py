@@ -65,7 +65,7 @@ def measure(setting, target):
 
     keras.config.set_dtype_policy(setting["dtype"])
     try:
-        with assume_accelerator():
+        with assume_accelerator(target.chip.platform):
             work = ahead.Work(setting["model"], setting["batch_size"])
             program = ahead.PROGRAMS[setting["program"]](work, target)
         counts = target.compile(program)

@@ -41,7 +41,7 @@ CHIPS = {
         Chip("v5p", 459e12, 95 * GIGABYTE, 2765e9, 1200e9, f"{CLOUD}v5p"),
         Chip("v6e", 918e12, 32 * GIGABYTE, 1640e9, 800e9, f"{CLOUD}v6e"),
         # Without sparsity; float32 is TF32.
-        Chip("h100", 989e12, 80 * GIGABYTE, 3.35e12, 900e9, NVIDIA, 495e12, "cuda"),
+        Chip("h100", 989e12, 80 * GIGABYTE, 3.35e12, 900e9, NVIDIA, 495e12, "gpu"),
     )
 }
 

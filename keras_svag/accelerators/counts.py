@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What the compiler says of a program for one chip, and what its HLO contains.
+    """Cost of a program on one chip by its compiler, and contents of its HLO.
 
     Loops count once: the figures of a program of many steps are those of one step, apart from
     memory. `flops` and `bytes` are `None` where the compiler gives none (CUDA).
@@ -33,11 +33,9 @@ class Counts:
 
 
 def roofline_seconds(counts, chip, dtype):
-    """Returns the least time that a chip can take at its published peaks; `None` if unknown.
-
-    The longest of computing, reading and writing memory, and sending to other chips, as if all
-    three overlapped perfectly and nothing else took time.
-    """
+    """Returns the least time that a chip can take at its published peaks; `None` if unknown."""
+    # The longest of computing, reading and writing memory, and sending to other chips, as if all
+    # three overlapped perfectly and nothing else took time.
     if counts.flops is None:
         return None
     # What stays inside the core is not memory traffic, although the compiler counts it.

@@ -17,6 +17,8 @@ from keras_svag.accelerators.program import Program
 from keras_svag.trainer.jax import state_of, values_of
 from keras_svag.xla_policy import assume_accelerator
 
+# Variables of libtpu: it does not ask the machine which TPU it has, and works in several processes.
+COMPILE_ONLY = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 THREE_DIMENSIONAL = ("v4", "v5p")
 
 
@@ -40,7 +42,7 @@ class Target:
     @contextlib.contextmanager
     def tracing(self):
         """Traces as on the chips: what depends on them is chosen as there."""
-        with assume_accelerator(), contextlib.ExitStack() as stack:
+        with assume_accelerator(self.chip.platform), contextlib.ExitStack() as stack:
             if self.chips > 1:
                 stack.enter_context(
                     keras.distribution.DataParallel(devices=list(self._devices)).scope()
@@ -89,11 +91,10 @@ def _with(shape, sharding):
 
 
 def _find_devices(chip, topology, target_config):
-    if chip.platform == "cuda":
+    if chip.platform == "gpu":
         options = {"target_config": target_config, "topology": "1x1x1"}
         return topologies.get_topology_desc(chip.name, "cuda", **options).devices
-    # It need not ask the machine which TPU it has.
-    with unittest.mock.patch.dict(os.environ, TPU_SKIP_MDS_QUERY="1"):
+    with unittest.mock.patch.dict(os.environ, COMPILE_ONLY):
         try:
             name, options = _name_and_options(chip, topology)
             return topologies.get_topology_desc(name, "tpu", **options).devices

@@ -78,7 +78,7 @@ def estimate_step(recipe, method, batch_size, topology, chips=1):
             "Received: the backend tensorflow. Set KERAS_BACKEND=jax."
         )
     target = Target(topology, chips)
-    with assume_accelerator():
+    with assume_accelerator(target.chip.platform):
         training = TRAINING_CLASSES[method](recipe, Recording(evaluation_size=1), batch_size)
         draws = training.draw(0, 0, min(training.steps_per_segment, training.total))
         program = Program(*training.first_call(*draws))
@@ -88,12 +88,9 @@ def estimate_step(recipe, method, batch_size, topology, chips=1):
 
 
 def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimate_step):
-    """Returns the `Estimate` of runs.
-
-    One program is compiled for each method, at the batch size of the recipe if there are runs at
-    it; other batch sizes take as long per example. With `can_share`, all chips share each batch
-    where they can be equally many examples; else each run has one chip.
-    """
+    """Returns the `Estimate` of runs; chips share batches where they can, if they may."""
+    # One program is compiled for each method, at the batch size of the recipe if there are runs at
+    # it; other batch sizes take as long per example.
     chip, count = parse_topology(topology)
     is_shared = can_share and not any(spec.batch_size % count for spec in specs)
     sizes = {}

@@ -50,10 +50,8 @@ def _rows(array, start, stop, step):
 
 
 def join_halves(first, second, length, interleave=False):
-    """Concatenates two halves, cut to `length` examples; scalars are averaged, masks kept.
-
-    With `interleave`, the examples of halves of one size get back the order of their batch.
-    """
+    """Joins two halves, cut to `length` examples; scalars are averaged, masks kept."""
+    # With `interleave`, the examples of halves of one size get back the order of their batch.
 
     def concatenate(a, b):
         if interleave and a.shape == b.shape:

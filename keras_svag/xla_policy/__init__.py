@@ -7,7 +7,7 @@ import keras
 
 from keras_svag import _keras
 
-_accelerator_assumed = contextvars.ContextVar("accelerator_assumed", default=False)
+_assumed_accelerator = contextvars.ContextVar("assumed_accelerator", default=None)
 
 CONVOLUTIONS = (
     keras.layers.Conv1D,
@@ -24,20 +24,24 @@ CONVOLUTIONS = (
 
 
 @contextlib.contextmanager
-def assume_accelerator():
-    """Chooses as on an accelerator, for programs that are compiled for one elsewhere."""
-    token = _accelerator_assumed.set(True)
+def assume_accelerator(kind):
+    """Chooses as on a `"gpu"` or `"tpu"`, for programs that are compiled for one elsewhere."""
+    token = _assumed_accelerator.set(kind)
     try:
         yield
     finally:
-        _accelerator_assumed.reset(token)
+        _assumed_accelerator.reset(token)
+
+
+def accelerator():
+    """Returns the kind of device that Keras uses, such as `"gpu"`, or `None` for the CPU."""
+    kinds = (device.partition(":")[0].lower() for device in keras.distribution.list_devices())
+    return _assumed_accelerator.get() or next((kind for kind in kinds if kind != "cpu"), None)
 
 
 def has_accelerator():
     """Returns True if Keras sees a device other than the CPU, or if one is assumed."""
-    return _accelerator_assumed.get() or any(
-        "cpu" not in device.lower() for device in keras.distribution.list_devices()
-    )
+    return accelerator() is not None
 
 
 def has_convolutions(model):

@@ -7,7 +7,7 @@ import pytest
 import keras_svag
 from keras_svag import accelerators
 from keras_svag.models import mlp
-from keras_svag.xla_policy import assume_accelerator, has_accelerator
+from keras_svag.xla_policy import accelerator, assume_accelerator, has_accelerator
 
 pytestmark = pytest.mark.requires_jax
 
@@ -60,7 +60,7 @@ def test_fused_steps_are_those_of_fit():
 
 
 def test_assumed_accelerator():
-    assert not has_accelerator()
-    with assume_accelerator():
-        assert has_accelerator()
+    assert accelerator() is None and not has_accelerator()
+    with assume_accelerator("gpu"):
+        assert accelerator() == "gpu" and has_accelerator()
     assert not has_accelerator()
