@@ -121,6 +121,8 @@ setup(
         "jax": ["jax>=0.5.3"],
         "jax-cuda": ["jax[cuda12]>=0.5.3"],
         "jax-tpu": ["jax[tpu]>=0.5.3"],
+        # The compiler for TPUs, on a machine without one; jax[tpu] pins the libtpu of its version.
+        "tpu-compile": ["jax[tpu]>=0.10.2"],
         "tfds": [
             "tensorflow-datasets>=4.9.10",
             # tensorflow-datasets 4.9.10 imports it, but does not declare it.

@@ -28,7 +28,11 @@ SYMBOLS = {
 def build(page, studies):
     """Returns the text of the page with the tables of its studies as they are now."""
     tables = {"summary": summary(studies)}
-    tables |= {study["name"]: table(study) for study in studies}
+    return replace_tables(page, tables | {study["name"]: table(study) for study in studies})
+
+
+def replace_tables(page, tables):
+    """Returns the text of a page with these tables, by name, in place of those that it has."""
 
     def replace(match):
         name = match["name"]

@@ -12,7 +12,7 @@ LAYERS = (
     ("theory",),
     ("xla_policy", "models", "schedules", "datasets", "optimizers", "distribution"),
     ("fused_steps", "trainer", "noise", "device_loop", "gaussian_noise"),
-    ("recipe",),
+    ("accelerators", "recipe"),
     ("engine",),
     ("report",),
     ("advice", "callbacks"),

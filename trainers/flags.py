@@ -14,7 +14,7 @@ import traceback
 from absl import app, flags
 from ml_collections import config_flags
 
-from . import quiet, startup, usage
+from . import estimate, quiet, startup, usage
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXIT_SECONDS = 20.0
@@ -39,14 +39,12 @@ _WORKDIR = flags.DEFINE_string(
     None,
     "Output folder, local or in an object store, such as gs://bucket/folder; ~ is expanded.",
 )
-
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
     None,
     "Folder of the data set, the same as --config.dataset.data_dir. Default: TFDS_DATA_DIR, or "
     "~/tensorflow_datasets.",
 )
-
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "none",
@@ -76,13 +74,15 @@ def run_study(name, title, description, distributed=True):
         from keras_svag.report.text import show
 
         built, num_workers = build_study(config, name, load_recipe())
+        if estimate.is_asked():
+            return estimate.print_estimate(built, can_share=distributed)
         result = built.run(workdir, num_workers=num_workers, shard=_SHARD.value)
         if result is None:
             print(
                 f"Shard {_SHARD.value} is done, other shards are not. When they are, run the same "
                 "command without --shard for the verdict."
             )
-            return
+            return None
         show(repr(result))
         report = result.report
         print(f"\nReport: {report.resolve() if isinstance(report, pathlib.Path) else report}")
@@ -107,8 +107,10 @@ def run(study, title, description="", argv=None, distributed=True, parallel=True
                 )
             config.dataset.data_dir = _DATA_DIR.value
         _check_strategy(config, distributed)
-        usage.introduce(title, config, _RECIPE.value)
-        if parallel and config.get("num_workers", 1) != 1 and _STRATEGY.value == "none":
+        if not estimate.is_asked():
+            usage.introduce(title, config, _RECIPE.value)
+        has_workers = config.get("num_workers", 1) != 1 and _STRATEGY.value == "none"
+        if parallel and has_workers and not estimate.is_asked():
             startup.start_fork_server()
         try:
             _run_with_exit_codes(study, config)
@@ -238,6 +240,7 @@ def _is_raised_by_us(error):
 def _parse(argv, title, description):
     if usage.wants_help(argv):
         usage.exit_with_help(argv[0], description)
+    estimate.prepare(argv)
     argv = [argv[0], *(_resolve_config(argument, title) for argument in argv[1:])]
     if _has_flag(argv, "recipe") and not _has_flag(argv, "config"):
         argv.insert(1, f"--config={ROOT / RECIPE_CONFIG}")
@@ -252,7 +255,7 @@ def _parse(argv, title, description):
     except (OSError, ValueError, flags.Error) as error:
         usage.exit_with_usage(_innermost_message(error))
     for name, value in (("config", config), ("workdir", _WORKDIR.value)):
-        if not value:
+        if not value and not (name == "workdir" and estimate.is_asked()):
             usage.exit_with_usage(
                 f"Flag --{name} must be given. Received: {name}={value!r}. Example: "
                 "--config=configs/digits.py --workdir=/tmp/digits, or "

@@ -19,10 +19,13 @@ def study(config, workdir):
     from keras_svag.engine.files.tensorboard import HAS_TENSORBOARD
     from keras_svag.studies.training import format_result
 
-    from . import flags
+    from . import estimate, flags
 
     flags.check_no_shard()
     training, _ = build_study(config, "train", flags.load_recipe())
+    if estimate.is_asked():
+        estimate.print_estimate(training, can_share=True)
+        return
     result = training.run(workdir)
     print(format_result(result))
     folder = storage.to_path(workdir)

@@ -6,7 +6,7 @@ import numpy as np
 import keras_svag
 from benchmarks.sides.pytorch import Setting
 from keras_svag.datasets import Sampler
-from keras_svag.models import gpt, mlp, preresnet
+from keras_svag.models import gpt, mlp, preresnet, vgg
 from keras_svag.models.normalization import EPSILON, GROUPS, MOVING_AVERAGE_MOMENTUM
 
 LEARNING_RATE, ELL, WEIGHT_DECAY = 0.05, 4.0, 5e-3
@@ -15,8 +15,14 @@ TOKENS = 96  # characters of the gpt
 # Size of the data set where it does not matter.
 COUNT = 1024
 # As for digits, CIFAR-10, CIFAR-10 at size `medium`, and text.
-SHAPES = {"mlp": (64,), "preresnet": (32, 32, 3), "preresnet_16x16": (16, 16, 3), "gpt": (64,)}
-MODELS = {"mlp": mlp, "preresnet": preresnet, "preresnet_16x16": preresnet, "gpt": gpt}
+SHAPES = {
+    "mlp": (64,),
+    "preresnet": (32, 32, 3),
+    "preresnet_16x16": (16, 16, 3),
+    "vgg": (32, 32, 3),
+    "gpt": (64,),
+}
+MODELS = {"mlp": mlp, "preresnet": preresnet, "preresnet_16x16": preresnet, "vgg": vgg, "gpt": gpt}
 
 
 def build(name, seed=0, **options):
@@ -34,7 +40,7 @@ def examples(name, count, seed=0):
     rng = np.random.default_rng(seed)
     if name == "gpt":
         tokens = rng.integers(TOKENS, size=(2, count, *SHAPES[name])).astype("int32")
-        return tuple(tokens)
+        return tokens[0], tokens[1]
     x = rng.normal(size=(count, *SHAPES[name])).astype("float32")
     return x, rng.integers(CLASSES, size=count).astype("int32")
 

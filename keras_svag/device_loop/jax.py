@@ -83,15 +83,25 @@ class BackendLoop:
                 f"Received: rows from {rows.min()} to {rows.max()}."
             )
 
-    def _call(self, rows, augment_params, count, reset_metrics):
-        self._check_indices(rows)
+    def _make_program(self, rows, augment_params):
+        """Makes the program at the first call: its shapes may depend on `augment_params`."""
         if self._program is None:
-            # Not earlier, because the shapes that the model sees may depend on augment_params.
             params = map_arrays(lambda a: a[0], augment_params)
             batch = self._prepare_batch(take_rows(self._data, rows[0]), params)
             _keras.build_for_training(self._model, batch)
             self._variables = jax.tree.leaves(state_of(self._model))
             self._program = compiled(self._many_steps, self._variables)
+
+    def first_call(self, rows, augment_params=None):
+        """Returns what `run` calls first: a function of `jax.jit`, and its arguments."""
+        count, rows, augment_params = self._segment(rows, augment_params, 0)
+        self._make_program(rows, augment_params)
+        values = values_of(self._variables)
+        return self._program.program, (values, self._data, rows, augment_params, count, True)
+
+    def _call(self, rows, augment_params, count, reset_metrics):
+        self._check_indices(rows)
+        self._make_program(rows, augment_params)
         rows, augment_params = replicated((rows, augment_params))
         return jax.device_get(self._program(self._data, rows, augment_params, count, reset_metrics))
 
@@ -119,6 +129,10 @@ class BackendEvaluation:
         state = (trainable, non_trainable, values)
         logs, (_, *changed) = self._model.test_step(state, self._prepare_batch(batch))
         return logs, changed
+
+    def first_call(self):
+        """Returns what `run` calls first: a function of `jax.jit`, and its arguments."""
+        return self._program, (values_of(self._variables()), self._batches[0], True)
 
     def _call(self, batch, reset_metrics):
         variables = self._variables()

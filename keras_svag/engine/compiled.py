@@ -121,6 +121,15 @@ class CompiledTraining:
         """Takes a step per row of `2 B` example indices; returns `(steps_done, mean logs)`."""
         return self._loop.run(rows, augment_params, reset_metrics)
 
+    def first_call(self, rows, augment_params=None):
+        """Returns what `advance` calls first, to be compiled ahead of time (JAX)."""
+        return self._loop.first_call(rows, augment_params)
+
+    @property
+    def examples_per_pass(self):
+        """Number of examples that the program's code handles in one pass through its loops."""
+        return 2 * self._batch_size
+
     def evaluate(self):
         """Returns `train_loss`, `test_loss` and so on, without augmentation."""
         results = {}

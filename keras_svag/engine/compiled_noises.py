@@ -44,6 +44,15 @@ class CompiledGaussianTraining(CompiledTraining):
         """Draws standard normal numbers, one per step and example."""
         return (standard_normals(self.recipe.num_train, seed, start, stop),)
 
+    def first_call(self, normals):
+        """Returns what `advance` calls first, to be compiled ahead of time (JAX)."""
+        return self._loop.first_call(normals, self._batch_size)
+
+    @property
+    def examples_per_pass(self):
+        """Number of examples in a chunk, and in the rest after the last one."""
+        return self._loop.examples_per_pass
+
     def advance(self, normals, reset_metrics=True):
         """Takes a step per row of n normal numbers; returns `(steps_done, mean logs)`."""
         # The loop bypasses the optimizer, whose counter gives the position in the schedule.
@@ -116,6 +125,10 @@ class CompiledSecondMomentTraining(CompiledTraining):
     def draw(self, seed, start, stop):
         """Draws the arguments of `advance` for steps `start` to `stop - 1`: a sign for each too."""
         return random_signs(seed, start, stop), *super().draw(seed, start, stop)
+
+    def first_call(self, signs, rows, augment_params=None):
+        """Returns what `advance` calls first, to be compiled ahead of time (JAX)."""
+        return super().first_call(rows, augment_params)
 
     def advance(self, signs, rows, augment_params=None, reset_metrics=True):
         """Takes a step per row of `2 B` example indices; returns `(steps_done, mean logs)`."""

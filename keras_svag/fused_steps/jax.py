@@ -39,6 +39,12 @@ class FusedSteps:
             raise StopIteration
         return logs, state
 
+    def first_call(self, state, batch):
+        """Returns what a full call runs: a function of `jax.jit`, and its arguments."""
+        count = self._max_steps
+        stacks = jax.tree.map(lambda array: np.broadcast_to(array, (count, *array.shape)), batch)
+        return self._program, (state, stacks, count)
+
     def _take_steps(self, state, stacks, count):
         def body(step, state):
             return self._model.train_step(state, jax.tree.map(lambda a: a[step], stacks))[1]

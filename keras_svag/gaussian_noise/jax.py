@@ -2,8 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from keras_svag.device_loop.jax import reset_metrics_if
+from keras_svag.device_loop.loop import pad_rows
+from keras_svag.theory import gaussian_loss_weights
 from keras_svag.trainer.jax import assign, compiled, stateless, values_of
 from keras_svag.trainer.structures import map_arrays
 
@@ -22,6 +25,15 @@ class BackendPrograms:
         self._program = compiled(self._many_steps, self._variables)
         self._compiled_add_chunk = compiled(self._add_chunk, self._variables)
         self._compiled_take_step = compiled(self._take_step, model.trainable_variables)
+
+    def first_call(self, normals, batch_size):
+        """Returns what `run` calls first: a function of `jax.jit`, and its arguments."""
+        normals = pad_rows(normals[: self._steps_per_call], self._steps_per_call)
+        weights = gaussian_loss_weights(normals, batch_size, 1).astype(np.float32)
+        rates = np.zeros(len(weights), np.float32)
+        arguments = (weights, rates, np.float32(0.0), len(weights), True)
+        values = values_of(self._variables)
+        return self._program.program, (values, self._chunks, self._rest, *arguments)
 
     def _call(self, *arguments):
         # The data are arguments, because JAX compiles a copy of what a program closes over.

@@ -65,6 +65,11 @@ class GaussianNoiseLoop(BackendPrograms):
         """True if one call of the program takes several steps."""
         return self._fuse_steps
 
+    @property
+    def examples_per_pass(self):
+        """Number of examples in a chunk, and in the rest after the last one."""
+        return self._chunk_size + self._num_examples - self._num_chunked
+
     def _split_in_chunks(self, array):
         shape = (-1, self._chunk_size, *array.shape[1:])
         return np.reshape(array[: self._num_chunked], shape)

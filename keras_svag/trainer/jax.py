@@ -8,6 +8,7 @@ from keras_svag.distribution.jax import num_replicas, replicated
 from keras_svag.fused_steps import fuse_steps
 from keras_svag.trainer.step import SplitBatchStep
 from keras_svag.trainer.structures import first_leaf, split_batch
+from keras_svag.xla_policy import has_accelerator
 
 
 def state_of(model):
@@ -130,3 +131,14 @@ class BackendStep(SplitBatchStep):
     def _num_replicas(self):
         # The program is global, also when data are sharded over devices.
         return 1
+
+    def _in_order(self, second, gradients):
+        # XLA would mix the halves, and keep the activations of both. On a CPU it is left to run
+        # small kernels of both at once.
+        if not has_accelerator():
+            return second, gradients
+        return jax.lax.optimization_barrier((second, gradients))
+
+    def _batch_is_sharded(self):
+        # Interleaved halves stay where they are; concatenated ones would move between devices.
+        return num_replicas() > 1

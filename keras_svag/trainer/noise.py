@@ -5,11 +5,14 @@ the mini-batch gradient and `G = <g1, g2>` the squared norm of the full gradient
 (Li, Malladi, Arora 2021, section 5).
 """
 
+import math
+
 import keras
 from keras import ops
 
 from keras_svag import _keras
 from keras_svag.trainer.structures import first_leaf, map_arrays, split_batch
+from keras_svag.xla_policy import accelerator
 
 # Parts of a matrix that are added up before its entries are summed, which XLA does sequentially.
 NUM_FOLDS = 8
@@ -18,20 +21,25 @@ XLA_WINDOW = 32
 # Matrices of one shape with at most this many entries are summed in one kernel, which needs all of
 # them in memory.
 MAX_GROUPED_SIZE = 2**16
+# Gradients of each half that XLA still reads in the kernel that sums them, on a GPU.
+MAX_JOINED = 40
 
 METRIC_NAMES = ("gradient_noise", "gradient_signal", "noise_to_signal")
 
 
 def noise_and_signal(first, second, fold=False):
     """Returns unbiased estimates of `(N, G)` from the gradient lists of two batches of one size."""
-    # Tensors with the same key are added first, and summed over all axes but the last: on a CPU,
-    # XLA vectorizes such sums, but not the sum to a scalar. `fold` gives fewer and faster kernels
-    # under XLA on a CPU, but more operations without it.
+    # On a CPU, tensors with the same key are added first, and summed over all axes but the last:
+    # XLA vectorizes such sums, but not the sum to a scalar. On a TPU it adds the latter to the
+    # kernels that update the weights; on a GPU each is a kernel, unless small ones are joined.
+    # `fold` gives fewer and faster kernels under XLA on a CPU, but more operations without it.
     noise, signal = {}, {}
     folded_noise, folded_signal = {}, {}
-    for i, (g1, g2) in enumerate(zip(first, second)):
-        if g1 is None or g2 is None:
-            continue
+    pairs = [(g1, g2) for g1, g2 in zip(first, second) if g1 is not None and g2 is not None]
+    device = accelerator()
+    if device == "gpu":
+        pairs = _join_small(pairs)
+    for i, (g1, g2) in enumerate(pairs):
         dtype = keras.backend.result_type(g1.dtype, "float32")
         g1, g2 = ops.cast(g1, dtype), ops.cast(g2, dtype)
         if fold and len(g1.shape) == 2 and g1.shape[0] % NUM_FOLDS == 0:
@@ -41,14 +49,29 @@ def noise_and_signal(first, second, fold=False):
                 folded_noise[key] = folded_noise.get(key, 0.0) + ops.square(block1 - block2)
                 folded_signal[key] = folded_signal.get(key, 0.0) + block1 * block2
         else:
-            key = g1.shape[-1:], dtype
-            axes = tuple(range(len(g1.shape) - 1))
+            columns = g1.shape[-1:] if device is None else ()
+            key = columns, dtype
+            axes = tuple(range(len(g1.shape) - len(columns)))
             noise[key] = noise.get(key, 0.0) + ops.sum(ops.square(g1 - g2), axes)
             signal[key] = signal.get(key, 0.0) + ops.sum(g1 * g2, axes)
     pairs = [_sum_of_each(folded_noise[key], folded_signal[key]) for key in folded_noise]
     total_noise = _total(noise) + sum(pair[0] for pair in pairs)
     total_signal = _total(signal) + sum(pair[1] for pair in pairs)
     return total_noise / 2.0, total_signal
+
+
+def _join_small(pairs):
+    """Joins small gradients to long vectors, a fixed number at a time; keeps the others."""
+    small = [pair for pair in pairs if math.prod(pair[0].shape) <= MAX_GROUPED_SIZE]
+    groups = {}
+    for pair in small:
+        groups.setdefault(str(pair[0].dtype), []).append(pair)
+    joined = [pair for pair in pairs if math.prod(pair[0].shape) > MAX_GROUPED_SIZE]
+    for group in groups.values():
+        for start in range(0, len(group), MAX_JOINED):
+            halves = zip(*group[start : start + MAX_JOINED])
+            joined.append(tuple(ops.concatenate([ops.ravel(g) for g in half]) for half in halves))
+    return joined
 
 
 def _row_blocks(matrix):

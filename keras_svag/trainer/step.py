@@ -12,23 +12,29 @@ from keras_svag.xla_policy import has_accelerator
 
 
 class SplitBatchStep:
-    """One step on two halves of a batch; a backend adds `train_step` and three methods.
+    """One step on two halves of a batch; a backend adds `train_step` and five methods.
 
     `_differentiate(function, get_weights)` calls a function that returns a scalar and a result, and
     returns the result and the gradients of the scalar with respect to `get_weights()`, which may
     exist only after the call. `_update(gradients)` hands gradients to the optimizer.
-    `_num_replicas()` counts the replicas that run this step on their own part of the batch.
+    `_num_replicas()` counts the replicas that run this step on their own part of the batch, and
+    `_batch_is_sharded()` tells if devices share a batch that this step has as a whole.
+    `_in_order(second, gradients)` returns both, so that the gradients of the first half are
+    computed before anything of the second one, where that saves memory.
     """
 
     def _split_step(self, first, second, size1, size2):
         """Differentiates two halves `(x, y, sample_weight)`, updates once, returns the logs."""
         pred1, gradients1 = self._half_pass(first, size1)
+        second, gradients1 = self._in_order(second, gradients1)
         pred2, gradients2 = self._half_pass(second, size2)
         if self.measure_noise and self.trainable_weights:
             self._record_noise(gradients1, gradients2, size1, size2)
         self._apply(gradients1, gradients2, size1, size2)
         halves = (first, pred1), (second, pred2)
-        (x, y, sample_weight), y_pred = join_halves(*halves, size1 + size2)
+        (x, y, sample_weight), y_pred = join_halves(
+            *halves, size1 + size2, interleave=self._batch_is_sharded()
+        )
         logs = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return {**logs, **self._noise_logs()}
 

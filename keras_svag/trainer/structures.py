@@ -49,11 +49,16 @@ def _rows(array, start, stop, step):
     return part
 
 
-def join_halves(first, second, length):
-    """Concatenates two halves, cut to `length` examples; scalars are averaged, masks kept."""
+def join_halves(first, second, length, interleave=False):
+    """Joins two halves, cut to `length` examples; scalars are averaged, masks kept."""
+    # With `interleave`, the examples of halves of one size get back the order of their batch.
 
     def concatenate(a, b):
-        return _rows(ops.concatenate([a, b], axis=0), 0, length, 1)
+        if interleave and a.shape == b.shape:
+            joined = ops.reshape(ops.stack([a, b], axis=1), (-1, *a.shape[1:]))
+        else:
+            joined = ops.concatenate([a, b], axis=0)
+        return _rows(joined, 0, length, 1)
 
     def join(a, b):
         if len(a.shape) == 0:

@@ -102,3 +102,10 @@ class BackendStep(SplitBatchStep):
 
     def _num_replicas(self):
         return tf.distribute.get_strategy().num_replicas_in_sync
+
+    def _in_order(self, second, gradients):
+        return second, gradients
+
+    def _batch_is_sharded(self):
+        # Each replica has a batch of its own.
+        return False

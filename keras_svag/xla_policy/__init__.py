@@ -1,8 +1,13 @@
 """Where a loop over train steps is fastest: inside one XLA program, or around it."""
 
+import contextlib
+import contextvars
+
 import keras
 
 from keras_svag import _keras
+
+_assumed_accelerator = contextvars.ContextVar("assumed_accelerator", default=None)
 
 CONVOLUTIONS = (
     keras.layers.Conv1D,
@@ -18,9 +23,25 @@ CONVOLUTIONS = (
 )
 
 
+@contextlib.contextmanager
+def assume_accelerator(kind):
+    """Chooses as on a `"gpu"` or `"tpu"`, for programs that are compiled for one elsewhere."""
+    token = _assumed_accelerator.set(kind)
+    try:
+        yield
+    finally:
+        _assumed_accelerator.reset(token)
+
+
+def accelerator():
+    """Returns the kind of device that Keras uses, such as `"gpu"`, or `None` for the CPU."""
+    kinds = (device.partition(":")[0].lower() for device in keras.distribution.list_devices())
+    return _assumed_accelerator.get() or next((kind for kind in kinds if kind != "cpu"), None)
+
+
 def has_accelerator():
-    """Returns True if Keras sees a device other than the CPU."""
-    return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
+    """Returns True if Keras sees a device other than the CPU, or if one is assumed."""
+    return accelerator() is not None
 
 
 def has_convolutions(model):

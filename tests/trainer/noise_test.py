@@ -16,6 +16,7 @@ from keras_svag.trainer.noise import (
     noise_and_signal_by_name,
     radial_gradient,
 )
+from keras_svag.xla_policy import assume_accelerator
 from tests.oracles import TanhNet, flatten
 
 INPUTS, HIDDEN, CLASSES = 12, 8, 4
@@ -64,11 +65,13 @@ SHAPES = {
 
 @pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_folded_sums_are_those_over_all_entries(shapes, dtype):
+@pytest.mark.parametrize("device", [None, "gpu", "tpu"])
+def test_sums_for_each_device_are_those_over_all_entries(shapes, dtype, device):
     rng = np.random.default_rng(0)
     first, second = ([rng.normal(size=s).astype(dtype) for s in shapes] for _ in range(2))
     a, b = (np.concatenate([np.float64(g).ravel() for g in half]) for half in (first, second))
-    got = noise_and_signal([None, *first], [None, *second], fold=True)
+    with assume_accelerator(device):
+        got = noise_and_signal([None, *first], [None, *second], fold=device is None)
     # float32 sums of products that are of order 1 and cancel in the signal: their scale is |a||b|.
     scale = 1e-6 * np.linalg.norm(a) * np.linalg.norm(b)
     expected = (np.sum((a - b) ** 2) / 2, a @ b)

@@ -65,6 +65,11 @@ class VmappedTrainLoop(DeviceTrainLoop):
                     for i in range(self._members)
                 ]
 
+    def first_call(self, rows, augment_params=None):
+        """Returns what `run` calls first: a function of `jax.jit`, and its arguments."""
+        count, rows, augment_params = self._segment(rows, augment_params, 0)
+        return self._program, (self._stacked, self._data, rows, augment_params, count, True)
+
     def _check_members(self, rows):
         if rows.ndim != 3 or rows.shape[1] != self._members:
             raise ValueError(

@@ -1,0 +1,3 @@
+"""TensorFlow compiles only for devices that it has."""
+
+Target = None

@@ -1,0 +1,120 @@
+"""What runs of a recipe cost at least on accelerators that are not there."""
+
+import dataclasses
+
+import keras
+
+from keras_svag.accelerators import Chip, Counts, Program, Target, parse_topology, roofline_seconds
+from keras_svag.engine.processes.worker import TRAINING_CLASSES
+from keras_svag.engine.recording import Recording
+from keras_svag.xla_policy import assume_accelerator
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class StepEstimate:
+    """The compiled program of one method at one batch size, of which `chips` share each batch.
+
+    `counts` are those of one chip for `examples` of all chips; `seconds` is the least time for one
+    example.
+    """
+
+    method: str
+    batch_size: int
+    chips: int
+    examples: int
+    counts: Counts
+    seconds: float
+
+    def __str__(self):
+        counts = self.counts
+        step = f"{self.method}, B = {self.batch_size}, on {_chips(self.chips)}"
+        return (
+            f"{step}: {counts.flops / 1e9:,.4g} GFLOP and {counts.bytes / 1e6:,.4g} MB a chip for "
+            f"{self.examples} examples, {counts.temporary_bytes / 2**20:,.4g} MiB of temporaries; "
+            f"at least {self.seconds * self.examples * 1e3:,.3g} ms"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A lower bound on the cost of some runs on a topology."""
+
+    topology: str
+    chip: Chip
+    chips: int
+    num_runs: int
+    num_steps: int
+    steps: list[StepEstimate]
+    chip_hours: float
+
+    @property
+    def hours(self):
+        """Returns the hours that pass: runs share each chip's batches, or run side by side."""
+        shared = self.steps[0].chips
+        return self.chip_hours / (shared if shared > 1 else min(self.chips, self.num_runs))
+
+    def __str__(self):
+        lines = [f"Compiled for {self.topology}; nothing was run."]
+        lines += [f"  {step}" for step in self.steps]
+        lines.append(
+            f"{self.num_runs} runs, {self.num_steps:,} steps: at least {self.chip_hours:,.3g} "
+            f"chip-hours, {self.hours:,.3g} hours on {_chips(self.chips)}. Training takes longer: "
+            "this is the time at the published peaks, without evaluation, checkpoints and start."
+        )
+        return "\n".join(lines)
+
+
+def _chips(count):
+    return f"{count} chip{'' if count == 1 else 's'}"
+
+
+def estimate_step(recipe, method, batch_size, topology, chips=1):
+    """Returns the `StepEstimate` of a method at a batch size, by compiling its program."""
+    if Target is None:
+        raise ValueError(
+            "An estimate must be made with JAX, which compiles for devices that are not there. "
+            "Received: the backend tensorflow. Set KERAS_BACKEND=jax."
+        )
+    target = Target(topology, chips)
+    with assume_accelerator(target.chip.platform):
+        training = TRAINING_CLASSES[method](recipe, Recording(evaluation_size=1), batch_size)
+        draws = training.draw(0, 0, min(training.steps_per_segment, training.total))
+        program = Program(*training.first_call(*draws))
+    counts, examples = target.compile(program), training.examples_per_pass
+    seconds = roofline_seconds(counts, target.chip, keras.config.dtype_policy().name)
+    return StepEstimate(method, batch_size, chips, examples, counts, seconds / examples)
+
+
+def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimate_step):
+    """Returns the `Estimate` of runs; chips share batches where they can, if they may."""
+    # One program is compiled for each method, at the batch size of the recipe if there are runs at
+    # it; other batch sizes take as long per example.
+    chip, count = parse_topology(topology)
+    is_shared = can_share and not any(spec.batch_size % count for spec in specs)
+    sizes = {}
+    for spec in specs:
+        method, size = spec.program
+        sizes.setdefault(method, set()).add(size)
+    steps = {}
+    for method, found in sizes.items():
+        size = recipe.batch_size if recipe.batch_size in found else min(found)
+        chips = count if is_shared else 1
+        steps[method] = estimate_step(recipe, method, size, topology, chips)
+    seconds = sum(
+        steps[spec.program[0]].chips
+        * steps[spec.program[0]].seconds
+        * spec.examples_per_step(recipe.num_train)
+        * spec.steps
+        for spec in specs
+    )
+    return Estimate(
+        topology,
+        chip,
+        count,
+        len(specs),
+        sum(spec.steps for spec in specs),
+        list(steps.values()),
+        seconds / SECONDS_PER_HOUR,
+    )

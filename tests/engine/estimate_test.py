@@ -1,0 +1,87 @@
+"""`estimate_runs`: the arithmetic of chip-hours, with a compiler that only notes what it gets."""
+
+import dataclasses
+
+import keras
+import pytest
+
+from keras_svag.accelerators import CHIPS, parse_topology
+from keras_svag.engine import estimate
+from keras_svag.engine.spec import GAUSSIAN, SVAG, RunSpec
+from tests.accelerators.chips_test import COUNTS
+
+IS_JAX = keras.backend.backend() == "jax"
+PEAK = CHIPS["v5e"].flops
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Programs that were compiled: `(chips, number of arguments)`; each takes 0.25 s a step."""
+    found = []
+
+    class FakeTarget:
+        def __init__(self, topology, chips):
+            self.chip, self.chips = parse_topology(topology)[0], chips
+
+        def compile(self, program):
+            found.append((self.chips, len(program.arguments)))
+            return dataclasses.replace(COUNTS, flops=0.25 * PEAK, bytes=0)
+
+    monkeypatch.setattr(estimate, "Target", FakeTarget)
+    return found
+
+
+def specs(method=SVAG, batch_size=128, seeds=2, ell=2.0):
+    return [RunSpec(batch_size, 0.1, ell, seed, 10, method) for seed in range(seeds)]
+
+
+@pytest.mark.requires_jax
+def test_steps_of_all_runs_on_one_chip(recipe, compiled):
+    found = estimate.estimate_runs(recipe, specs(), "v5e:1x1")
+    assert [chips for chips, _ in compiled] == [1]
+    assert (found.num_runs, found.num_steps) == (2, 2 * 20)
+    assert found.chip_hours == pytest.approx(40 * 0.25 / 3600)
+    assert found.hours == found.chip_hours
+    assert "40 steps: at least 0.00278 chip-hours" in str(found) and "1 chip." in str(found)
+
+
+@pytest.mark.requires_jax
+def test_other_batch_sizes_take_as_long_per_example(recipe, compiled):
+    runs = [*specs(batch_size=recipe.batch_size, seeds=1), *specs(batch_size=64, seeds=1)]
+    found = estimate.estimate_runs(recipe, runs, "v5e:1x1")
+    assert len(compiled) == 1
+    [step] = found.steps
+    assert step.batch_size == recipe.batch_size
+    scaled = 64 / recipe.batch_size
+    assert found.chip_hours == pytest.approx(20 * 0.25 * (1 + scaled) / 3600)
+
+
+@pytest.mark.requires_jax
+@pytest.mark.parametrize(("can_share", "chips"), [(True, 4), (False, 1)])
+def test_chips_share_batches_or_train_side_by_side(recipe, compiled, can_share, chips):
+    found = estimate.estimate_runs(recipe, specs(), "v5e:2x2", can_share)
+    assert compiled[0][0] == chips
+    assert found.chip_hours == pytest.approx(chips * 40 * 0.25 / 3600)
+    # Shared: four chips at once. Else two of the four have a run.
+    assert found.hours == pytest.approx(40 * 0.25 / 3600 / (1 if can_share else 2))
+
+
+@pytest.mark.requires_jax
+def test_batches_that_four_chips_cannot_share(recipe, compiled):
+    estimate.estimate_runs(recipe, specs(batch_size=30), "v5e:2x2")
+    assert compiled[0][0] == 1
+
+
+@pytest.mark.requires_jax
+def test_full_batch_steps_count_all_examples(recipe, compiled):
+    runs = specs(GAUSSIAN, seeds=1)
+    found = estimate.estimate_runs(recipe, runs, "v5e:1x1")
+    [step] = found.steps
+    steps = 20 * recipe.num_train / step.examples
+    assert found.chip_hours == pytest.approx(steps * 0.25 / 3600)
+
+
+@pytest.mark.skipif(IS_JAX, reason="is about TensorFlow")
+def test_tensorflow_is_refused(recipe):
+    with pytest.raises(ValueError, match="Received: the backend tensorflow.*KERAS_BACKEND=jax"):
+        estimate.estimate_runs(recipe, specs(), "v5e:1x1")
