@@ -39,7 +39,7 @@ def test_train(trained):
     result = json.loads((workdir / "result.json").read_text())
     # Half an epoch of 64 images at B = 8: four effective steps, eight at ell = 2.
     assert (result["total"], result["last_record"]["step"]) == (4, 8)
-    assert "8 steps, 16 gradients of a batch, 128 examples" in done.stderr
+    assert "8 steps, 128 examples" in done.stderr
     rows = records.read_jsonl(workdir / "runs" / "b8_ell2_seed0" / "metrics.jsonl")
     assert [row["effective_step"] for row in rows] == [1, 2, 3, 4]
     assert all(row["gradient_noise"] > 0 and row["weight_norm"] > 0 for row in rows)

@@ -15,13 +15,14 @@ from tests.trainers.warm import WarmProcess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def trainer(*arguments, name="sde_validity", cwd=ROOT, **environment):
+def trainer(*arguments, name="sde_validity", cwd=ROOT, is_fresh=False, **environment):
     """`python -m trainers.<name>` with arguments; returns the finished process.
 
-    It is a fork of a process that has imported everything, unless it gets variables of its own.
+    It is a fork of a process that has imported everything, unless it shall be a fresh one or gets
+    variables of its own.
     """
     module, arguments = f"trainers.{name}", [*map(str, arguments)]
-    if environment:
+    if environment or is_fresh:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=cwd,

@@ -29,7 +29,7 @@ MEASURED = (
 def study(tmp_path_factory):
     """The quick study: its folder and what it printed."""
     workdir = tmp_path_factory.mktemp("quick") / "digits"
-    done = trainer(QUICK, f"--workdir={workdir}", "--config.num_checkpoints=1")
+    done = trainer(QUICK, f"--workdir={workdir}", "--config.num_checkpoints=1", is_fresh=True)
     assert done.returncode == 0, done.stderr
     return workdir, done
 
