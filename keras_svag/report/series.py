@@ -44,11 +44,11 @@ def label_ends(axes):
     height = axis.get_position().height * axis.figure.get_figheight() * 72
     axis.set_ylim(axis.get_ylim())  # brings the limits up to date
     to_axis = axis.transScale + axis.transLimits
-    ends = [(to_axis.transform(end)[1] * height, line, end) for line, end in ends]
-    ends.sort(key=lambda item: item[0])
+    placed = [(to_axis.transform(end)[1] * height, line, end) for line, end in ends]
+    placed.sort(key=lambda item: item[0])
     font = matplotlib.rcParams["font.size"]
-    places = spread([place for place, *_ in ends], GAP * font, height)
-    for (before, line, end), place in zip(ends, places):
+    places = spread([place for place, *_ in placed], GAP * font, height)
+    for (before, line, end), place in zip(placed, places):
         transform = offset_copy(
             axis.get_yaxis_transform(), axis.figure, font, place - before, units="points"
         )

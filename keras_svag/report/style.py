@@ -74,7 +74,8 @@ class StyledFigure(Figure):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self._style = {name: matplotlib.rcParams[name] for name in {**STYLE, **_PRINTED}}
+        present: Any = matplotlib.rcParams
+        self._style: Any = {name: present[name] for name in {**STYLE, **_PRINTED}}
 
     def savefig(self, *arguments, **options):
         """Saves the figure: see `matplotlib.figure.Figure.savefig`."""

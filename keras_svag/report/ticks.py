@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import matplotlib
 from matplotlib.ticker import FixedLocator, Formatter, Locator, MaxNLocator, NullLocator
@@ -25,7 +26,8 @@ class LogTicks(Locator):
 
     def __call__(self):
         """Returns the ticks between the present limits of the axis."""
-        return self.tick_values(*self.axis.get_view_interval())
+        axis: Any = self.axis
+        return self.tick_values(*axis.get_view_interval())
 
     def tick_values(self, vmin, vmax):
         """Returns the ticks between two limits."""
