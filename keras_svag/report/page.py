@@ -14,10 +14,8 @@ FLAG = re.compile(r"(--\S*\w)")
 
 
 def render(study, details, table, setting, figures, text, missing=0):
-    """Renders `report.html` from the template beside the study's module, or the shared one.
-
-    `figures` are those to draw, as `Drawing`; `missing` of the planned runs have no result yet.
-    """
+    """Renders the page from `report.html.jinja` beside the study's module, or the shared one."""
+    # `figures` are `Drawing`s; `missing` counts planned runs without a result.
     folder = pathlib.Path(str(sys.modules[type(study).__module__].__file__)).parent
     shared = pathlib.Path(__file__).parent / "templates"
     environment = jinja2.Environment(

@@ -164,7 +164,7 @@ def test_figures_show_something(study):
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         image = matplotlib.image.imread(path)[..., :3]
         height, width, _ = image.shape
-        assert width > 800 and height > 250
+        assert width > 800 and height > 200
         assert len(np.unique(np.round(255 * image) @ [1, 256, 65536])) > 50  # colours
         assert (image.min(axis=2) < 0.95).mean() > 0.01  # not an empty page
 
