@@ -34,7 +34,9 @@ def by_program(rows):
 
 
 def table(head, rows):
-    """Formats a Markdown table."""
+    """Formats a Markdown table, if there are rows."""
+    if not rows:
+        return "Nothing is compiled yet."
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
 
