@@ -1,6 +1,7 @@
 """`--estimate`: what a study costs at least on TPUs, printed instead of running it."""
 
 import os
+import re
 
 from absl import flags
 
@@ -22,7 +23,7 @@ def is_asked():
 
 def prepare(argv):
     """Chooses JAX, on the CPU, before configs are read, which may import it."""
-    if "--estimate" in argv:
+    if any(re.fullmatch(r"--?estimate(=(true|t|1))?", argument, re.I) for argument in argv):
         os.environ.setdefault("KERAS_BACKEND", "jax")
         os.environ["JAX_PLATFORMS"] = "cpu"
 

@@ -1,5 +1,6 @@
 """What trainers say about their command line: help, wrong flags, and what was probably meant."""
 
+import contextlib
 import difflib
 import importlib.util
 import os
@@ -23,6 +24,8 @@ VALUES = {
     "strategy": "none|mirrored|multi_worker|tpu",
     "tpu": "NAME",
     "join_timeout": "SECONDS",
+    "estimate": None,
+    "topology": "CHIP:NxM",
 }
 FIELD_HELP = (
     "Sets a field of the config file, which lists them all: --config.num_seeds=8, "
@@ -34,14 +37,18 @@ _introduced = False
 
 def introduce(title, config, recipe):
     """Prints the first line: imports take seconds, and only then it is known how much is to do."""
-    names = [config[part].get("name") for part in ("model", "dataset") if part in config]
-    _introduce(f"{title} of {recipe or ' on '.join(filter(None, names))}")
+    # Not validated yet.
+    parts = [config[part] for part in ("model", "dataset") if part in config]
+    names = [part.get("name") for part in parts if hasattr(part, "get")]
+    _introduce(f"{title} of {recipe or ' on '.join(map(str, filter(None, names)))}")
 
 
 def introduce_early(title, file):
     """Prints the first line before a config file that imports Keras itself."""
-    if re.search(r"^(from|import) (keras|tensorflow|jax)", pathlib.Path(file).read_text(), re.M):
-        _introduce(f"{title} with {os.path.relpath(file)}")
+    with contextlib.suppress(OSError):  # said when it is read as a config
+        text = pathlib.Path(file).read_text("utf-8", errors="replace")
+        if re.search(r"^(from|import) (keras|tensorflow|jax)", text, re.M):
+            _introduce(f"{title} with {os.path.relpath(file)}")
 
 
 def _introduce(text):
@@ -83,7 +90,7 @@ def exit_with_help(program, description):
     for name, value in VALUES.items():
         text = FIELD_HELP if name == "config.FIELD" else flags.FLAGS[name].help
         text = text.removeprefix(f"<{value}>: ")  # of an enum
-        lines += ["", f"  --{name}={value}"]
+        lines += ["", f"  --{name}={value}" if value else f"  --{name}"]
         indent = " " * 6
         lines += textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
     lines += ["", "--helpfull also lists the flags of absl."]

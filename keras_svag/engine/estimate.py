@@ -89,9 +89,14 @@ def estimate_step(recipe, method, batch_size, topology, chips=1):
 
 def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimate_step):
     """Returns the `Estimate` of runs; chips share batches where they can, if they may."""
-    # One program is compiled for each method, at the batch size of the recipe if there are runs at
-    # it; other batch sizes take as long per example.
+    # One program is compiled for each method, at the largest batch size of its runs, at which an
+    # example takes least: so this is a lower bound for the other sizes too.
     chip, count = parse_topology(topology)
+    if chip.platform != "tpu":  # the compiler for GPUs counts neither operations nor bytes
+        raise ValueError(
+            "`topology` must be one of TPUs for an estimate. "
+            f"Received: topology={topology!r}. Example: v5e:2x2."
+        )
     is_shared = can_share and not any(spec.batch_size % count for spec in specs)
     sizes = {}
     for spec in specs:
@@ -99,7 +104,7 @@ def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimat
         sizes.setdefault(method, set()).add(size)
     steps = {}
     for method, found in sizes.items():
-        size = recipe.batch_size if recipe.batch_size in found else min(found)
+        size = max(found)
         chips = count if is_shared else 1
         steps[method] = estimate_step(recipe, method, size, topology, chips)
     seconds = sum(

@@ -116,6 +116,8 @@ class Progress:
             return text
         likely = {run: run.steps for run in self._likely if run not in self._steps_left}
         most = self._pace.seconds_left(self._steps_left | likely)
+        if most is None:  # too little is timed to say for the likely runs
+            most = left
         least, most = describe_seconds(left), describe_seconds(most)
         return f"{text}, about {least if least == most else f'{least} to {most}'} left"
 

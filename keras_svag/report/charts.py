@@ -70,7 +70,14 @@ def describe_panels(figure):
 
 def _series_of(axis):
     """Returns color and points `[x, y]`, or `[x, y, low, high]`, of each series of an axis."""
-    bars = {(bar.get_gid(), x): ends for bar in axis.collections for x, ends in _bars(bar)}
+    # A bar without length is no interval, and an end at the edge of the axis is open.
+    edges = axis.get_ylim()
+    bars = {
+        (bar.get_gid(), x): [None if end in edges else end for end in ends]
+        for bar in axis.collections
+        for x, ends in _bars(bar)
+        if ends[0] < ends[1]
+    }
     series: dict[str, dict] = {}
     for line in axis.lines:
         gid = line.get_gid() or ""
@@ -97,4 +104,4 @@ def _bars(collection):
 
 
 def _rounded(number):
-    return float(f"{number:.{DIGITS}g}")
+    return None if number is None else float(f"{number:.{DIGITS}g}")

@@ -102,6 +102,16 @@ def test_time_left_allows_for_likely_runs(clock):
         assert bar.describe() == f"2 of 4 runs, about 20 s left. {KNOWN}."
 
 
+def test_time_left_where_the_likely_runs_are_too_many_to_time(clock):
+    runs = [make_run(0), make_run(1)]
+    with Progress(1000) as bar:
+        bar.begin(runs)
+        bar.advance(runs[0], 0)
+        train(bar, runs[0], clock, seconds=10)
+        bar.set_outlook(KNOWN, [make_run(seed) for seed in range(2, 400)])
+        assert bar.describe() == f"1 of 2 runs, about 10 s left. {KNOWN}."
+
+
 def test_a_file_gets_a_line_now_and_then(clock, capsys):
     runs = [make_run(seed) for seed in range(10)]
     with Progress(1000) as bar:

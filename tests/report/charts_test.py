@@ -41,6 +41,19 @@ def test_values_are_those_that_were_drawn(chart):
         assert series["points"] == [[1.0, 0.123456], [10.0, 2.0, 1.5, 2.5], [100.0, 3.0]]
 
 
+def test_no_interval_is_invented_where_a_bar_is_cut_or_none_is_known():
+    def draw_cut():
+        figure, [axis] = panels(1)
+        axis.set_ylim(1.0, 4.0)
+        draw_curve(axis, [1.0, 2.0], [2.0, 3.0], "own", "#0072b2", marker="o")
+        draw_bar(axis, 1.0, Interval(2.0, 2.0, 2.0), "own", "#0072b2")
+        draw_bar(axis, 2.0, Interval(3.0, 2.5, 4.0), "own", "#0072b2")
+        return figure
+
+    [panel] = draw_chart(Drawing("convergence", "", "", draw_cut), WIDE)["panels"]
+    assert panel["series"]["own"]["points"] == [[1.0, 2.0], [2.0, 3.0, 2.5, None]]
+
+
 def test_panels_are_where_they_are_drawn(chart):
     root = xml.etree.ElementTree.fromstring(chart["svg"])
     width, height = map(float, root.get("viewBox").split()[2:])

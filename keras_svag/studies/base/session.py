@@ -31,7 +31,9 @@ class Session:
             result = self._run(study, environment)
         if result is not None and self._show_progress:
             seconds = describe_seconds(time.monotonic() - started)
-            announce(f"{len(result.table)} runs finished, {seconds}. Writing the report ...")
+            failed = len(result.details.get("failed_runs", ()))
+            note = f", {failed} of them failed" if failed else ""
+            announce(f"{len(result.table)} runs finished{note}, {seconds}. Writing the report ...")
         return result
 
     def _run(self, study, environment):
