@@ -66,7 +66,7 @@ _SHARD = flags.DEFINE_string(
 )
 
 
-def run_study(name, title, description, distributed=True):
+def run_study(name, title=None, description="", distributed=True):
     """Parses the flags, runs the study `name` and prints its table."""
 
     def study(config, workdir):
@@ -87,7 +87,7 @@ def run_study(name, title, description, distributed=True):
         report = result.report
         print(f"\nReport: {report.resolve() if isinstance(report, pathlib.Path) else report}")
 
-    run(study, title, description, distributed=distributed)
+    run(study, title or name, description, distributed=distributed)
 
 
 def run(study, title, description="", argv=None, distributed=True, parallel=True):

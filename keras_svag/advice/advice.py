@@ -60,7 +60,8 @@ class Advice:
     @property
     def is_known(self):
         """True if the records say anything about the bound."""
-        bound, trivial = self.max_kappa[TIGHT], self.closeness**2
+        # A product is infinite where a power would raise.
+        bound, trivial = self.max_kappa[TIGHT], self.closeness * self.closeness
         has_interval = math.isfinite(self.noise_scale.ci_low)
         return has_interval and (math.isfinite(bound.mean) or bound.ci_low > trivial * (1 + 1e-9))
 

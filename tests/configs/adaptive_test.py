@@ -10,6 +10,7 @@ from keras_svag.config import validate_config
 from keras_svag.config.optimizer import build_optimizer
 from keras_svag.config.recipe import build_network
 from keras_svag.config.schedule import build_schedule
+from tests.configs.paper_test import COMMAND, ROOT
 from tests.configs.steps import take_step
 
 STUDIES = ("sde_validity", "linear_scaling")
@@ -38,6 +39,19 @@ def test_every_experiment(model, figure, size, study):
     if study == "linear_scaling":
         largest = max(config["linear_scaling"]["batch_sizes"])
         keras_svag.scale_optimizer(optimizer, largest / config["base_batch_size"])
+
+
+def test_costs_in_the_documentation():
+    page = (ROOT / "docs" / "experiments.md").read_text("utf-8")
+    rows = [row for row in COMMAND.findall(page) if row[1] == "adaptive"]
+    for study, _, arguments, passes in rows:
+        config = config_of(arguments.partition(" ")[0], study)
+        grid = config[study]
+        factor = sum(grid["ells"]) if study == "sde_validity" else len(grid["batch_sizes"])
+        # Two gradients a step, an epoch of a batch size being a pass.
+        expected = 2 * factor * config["epochs"] * config["num_seeds"]
+        assert expected == int(passes.replace(",", "")), arguments
+    assert len(rows) == 5
 
 
 def test_settings_of_the_authors():

@@ -29,6 +29,7 @@ TABLE = [
     for study, data, arguments, passes in COMMAND.findall(
         (ROOT / "docs" / "experiments.md").read_text()
     )
+    if data in CONFIGS
 ]
 
 

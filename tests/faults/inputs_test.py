@@ -82,7 +82,7 @@ def test_a_million_for_ell_is_only_long():
     study = build(study_config(sde_validity={"batch_sizes": [128], "ells": [1, 1e6]}))
     run = study.make_spec(128, 1e6)
     study.check()
-    assert "1 run, 22,000,000 steps, 44,000,000 gradients" in describe_cost([run], 1437)
+    assert "1 run, 22,000,000 steps, 5,632,000,000 examples" in describe_cost([run], 1437)
     assert run.record_points(10) == study.make_spec(128).record_points(10)
 
 

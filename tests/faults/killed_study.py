@@ -58,7 +58,7 @@ def tell_when_training():
 
     def tell(self, run, steps):
         advance(self, run, steps)
-        if steps and run.name not in self._finished and not told:
+        if steps and self._steps_left[run] and not told:
             told.append(True)
             print("training", flush=True)
 

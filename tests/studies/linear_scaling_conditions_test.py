@@ -166,7 +166,7 @@ def test_no_base_run(run_scaling, tmp_path):
     assert set(outcomes(verdict).values()) == {"base", "inconclusive"}
     page = Page((tmp_path / "report.html").read_text()).text
     assert "Unknown: none of the runs at batch size 8 finished." in page
-    assert "Observed: holds up to -" in repr(result)
+    assert "Observed: no run at the base batch size finished" in repr(result)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -84,7 +84,7 @@ def test_in_a_notebook():
     assert len(images) == 2 and all(image.startswith(b"\x89PNG") for image in images)
     assert re.search("<b>[^<]*valid</b>", page)
     figure = result.plot()
-    assert [axis.get_title(loc="left") for axis in figure.axes][0].startswith("R = ")
+    assert figure.axes[0].get_ylabel().startswith("R = ")
     # R of ell = 1, 2, 4, 8 against 1/ell.
     drawn = figure.axes[0].lines[0].get_xydata()
     means = [setting["weight_norm"].mean for setting in result.details["settings"]]

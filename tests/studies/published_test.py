@@ -7,9 +7,9 @@ from keras_svag.theory import TIGHT, lsr_max_kappa
 
 # The bound as batch sizes, from the base batch sizes 16 and 128.
 BOUNDS = {
-    "PreResNet with batch norm": {16: 1435, 128: 1910},
-    "PreResNet with group norm": {16: 214, 128: 458},
-    "VGG-19 with group norm": {16: 241, 128: 552},
+    "PreResNet BN": {16: 1435, 128: 1910},
+    "PreResNet GN": {16: 214, 128: 458},
+    "VGG-19 GN": {16: 241, 128: 552},
 }
 
 
