@@ -36,7 +36,7 @@ def by_program(rows):
 def table(head, rows):
     """Formats a Markdown table, if there are rows."""
     if not rows:
-        return "Nothing is compiled yet."
+        return "Not compiled yet: an hour or more on a machine with idle cores."
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
 

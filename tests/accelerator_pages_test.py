@@ -11,7 +11,7 @@ SETTINGS = build_accelerator.by_program(TPU)
 def test_pages_have_the_tables_of_the_kept_rows():
     for path, text in build_accelerator.pages().items():
         assert path.read_text("utf-8") == text, path
-    assert TPU and GPU
+    assert GPU and {1, 4} <= {row["chips"] for row in TPU}
 
 
 @pytest.mark.parametrize("row", [*TPU, *GPU], ids=lambda r: f"{r['model']}:{r['program']}")
@@ -19,11 +19,12 @@ def test_no_program_waits_for_the_host_or_has_unknown_shapes(row):
     assert row["host_transfers"] == row["dynamic_shapes"] == 0
     assert row["fits"]
     assert set(row["collectives"]) <= {"all-reduce"}
+    assert row["dtype"] == "float32" or "f32" not in row["products"]
 
 
 # The small ones depend on how the compiler fills a tile.
 @pytest.mark.parametrize(
-    "setting", [s for s in SETTINGS if s[0].startswith("preresnet32")], ids=str
+    "setting", [s for s in SETTINGS if s[0].startswith("preresnet")], ids=str
 )
 def test_an_svag_step_costs_two_plain_steps(setting):
     programs = SETTINGS[setting]
