@@ -51,8 +51,8 @@ def test_other_batch_sizes_take_as_long_per_example(recipe, compiled):
     found = estimate.estimate_runs(recipe, runs, "v5e:1x1")
     assert len(compiled) == 1
     [step] = found.steps
-    assert step.batch_size == recipe.batch_size
-    scaled = 64 / recipe.batch_size
+    assert step.batch_size == 64 > recipe.batch_size
+    scaled = recipe.batch_size / 64
     assert found.chip_hours == pytest.approx(20 * 0.25 * (1 + scaled) / 3600)
 
 
