@@ -23,9 +23,7 @@ def test_no_program_waits_for_the_host_or_has_unknown_shapes(row):
 
 
 # The small ones depend on how the compiler fills a tile.
-@pytest.mark.parametrize(
-    "setting", [s for s in SETTINGS if s[0].startswith("preresnet")], ids=str
-)
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s[0].startswith("preresnet")], ids=str)
 def test_an_svag_step_costs_two_plain_steps(setting):
     programs = SETTINGS[setting]
     if not {"plain", "svag", "svag_without_noise"} <= set(programs):
