@@ -17,6 +17,8 @@ import os
 import pathlib
 import sys
 
+from benchmarks.run import installed_versions
+
 KEYS = ("topology", "program", "model", "batch_size", "chips", "dtype")
 DTYPES = ("float32", "mixed_bfloat16")
 BATCH_SIZES = {"mlp": 8}
@@ -77,21 +79,8 @@ def measure(setting, target):
         "memory_bytes": counts.memory_bytes,
         "fits": counts.memory_bytes < target.chip.memory,
         "roofline_seconds": roofline_seconds(counts, target.chip, setting["dtype"]),
-        "versions": versions(),
+        "versions": installed_versions(PACKAGES),
     }
-
-
-def versions():
-    """Returns the versions of what compiles."""
-    import importlib.metadata
-
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    return found
 
 
 def describe(row):

@@ -60,7 +60,8 @@ def step_cache():
 
     def cached(recipe, *setting):
         network = sorted(recipe.model.args[0].items())
-        key = (str(network), recipe.augmentation is not None, *setting)
+        optimizer = type(recipe.optimizer).__name__
+        key = (str(network), optimizer, recipe.augmentation is not None, *setting)
         if key not in compiled:
             compiled[key] = estimate_step(recipe, *setting)
         return compiled[key]
@@ -70,7 +71,8 @@ def step_cache():
 
 def price(study, data, arguments, topology, estimate_step):
     """Returns the row of an experiment on a topology."""
-    from benchmarks.accelerator import versions
+    from benchmarks.accelerator import PACKAGES
+    from benchmarks.run import installed_versions
     from keras_svag.engine.estimate import estimate_runs
 
     built = build(study, data, arguments)
@@ -84,7 +86,7 @@ def price(study, data, arguments, topology, estimate_step):
         "chip_hours": found.chip_hours,
         "hours": found.hours,
         "programs": [dataclasses.asdict(step) for step in found.steps],
-        "versions": versions(),
+        "versions": installed_versions(PACKAGES),
     }
 
 

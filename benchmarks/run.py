@@ -10,7 +10,6 @@ Prints a table and writes all measurements to a JSON file.
 
 import argparse
 import dataclasses
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -42,21 +41,23 @@ def _letters(text):
     return letters
 
 
+def installed_versions(packages):
+    """Returns the versions of those packages that are installed, by name."""
+    from keras_svag.version import package_versions  # not before a backend is chosen
+
+    found = package_versions(packages)
+    return {name: found[name] for name in packages if name in found}
+
+
 def environment(program="benchmarks.run"):
     """Returns a dict on the machine, the versions and the command."""
-    versions = {}
-    for name in DISTRIBUTIONS:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            pass
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": cores,
         "threads": "TensorFlow's and PyTorch's own choice",
-        "versions": versions,
+        "versions": installed_versions(DISTRIBUTIONS),
         "command": ["python", "-m", program, *sys.argv[1:]],
     }
 

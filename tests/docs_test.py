@@ -107,8 +107,8 @@ def test_commands_name_trainers_and_configs(file):
 
 def test_readme_has_its_commands():
     found = {name for name, _, _ in commands((ROOT / "README.md").read_text("utf-8"))}
-    others = {"__init__", "commands", "estimate", "flags", "fork_server", "quiet", "startup"}
-    others |= {"usage"}
+    shared = {"estimate", "flags", "fork_server", "quiet", "startup", "usage"}
+    others = {"__init__", "commands", *shared}
     assert found == {path.stem for path in (ROOT / "trainers").glob("*.py")} - others
 
 

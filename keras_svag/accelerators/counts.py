@@ -1,4 +1,4 @@
-"""What a program costs on an accelerator, as its compiler says."""
+"""Cost of a program on an accelerator, as its compiler says."""
 
 import dataclasses
 

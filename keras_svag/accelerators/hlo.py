@@ -1,4 +1,4 @@
-"""What a compiled program does, counted in the text of its HLO."""
+"""Counts of what a compiled program does, from the text of its HLO."""
 
 import collections
 import dataclasses

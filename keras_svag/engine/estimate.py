@@ -1,4 +1,4 @@
-"""What runs of a recipe cost at least on accelerators that are not there."""
+"""Least cost of the runs of a recipe on accelerators that are not there."""
 
 import dataclasses
 
@@ -98,14 +98,12 @@ def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimat
             f"Received: topology={topology!r}. Example: v5e:2x2."
         )
     is_shared = can_share and not any(spec.batch_size % count for spec in specs)
-    sizes = {}
+    largest = {}
     for spec in specs:
         method, size = spec.program
-        sizes.setdefault(method, set()).add(size)
-    steps = {}
-    for method, found in sizes.items():
-        size = max(found)
-        chips = count if is_shared else 1
+        largest[method] = max(size, largest.get(method, 0))
+    steps, chips = {}, count if is_shared else 1
+    for method, size in largest.items():
         steps[method] = estimate_step(recipe, method, size, topology, chips)
     seconds = sum(
         steps[spec.program[0]].chips

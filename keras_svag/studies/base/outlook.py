@@ -1,4 +1,4 @@
-"""What a study knows while it trains: provisional verdicts, and which further runs are likely."""
+"""Outlook of a study while it trains: provisional verdicts, and which further runs are likely."""
 
 import pathlib
 import time
