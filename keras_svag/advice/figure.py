@@ -7,8 +7,12 @@ import numpy as np
 from keras_svag.theory import TIGHT
 
 
-def draw(history, rows):
-    """Returns a figure of three panels over the steps of the run, and a fourth over layers."""
+def draw(history, rows, size):
+    """Returns a figure of three panels over the steps of the run, and a fourth over layers.
+
+    `size` is one of `keras_svag.report.style.SIZES`; the figure has two thirds of its width, or a
+    whole column.
+    """
     # Imported here: matplotlib is slow to import, and training does not need it.
     import matplotlib
 
@@ -16,10 +20,12 @@ def draw(history, rows):
     from keras_svag.report.style import StyledFigure, style_of
 
     known = [advice for advice in history if advice.is_known]
-    with matplotlib.rc_context(style_of()):
+    with matplotlib.rc_context(style_of(size)):
         layers = _noise_scales_of_layers(rows)
         heights = (3, 3, 1.5, 3) if layers else (3, 3, 1.5)
-        figure = StyledFigure(figsize=(6.4, 0.69 * sum(heights)), layout="constrained")
+        width = matplotlib.rcParams["figure.figsize"][0]
+        width *= 1 if size == "paper_column" else 2 / 3
+        figure = StyledFigure(figsize=(width, 0.11 * width * sum(heights)), layout="constrained")
         noise, bound, rate, *rest = figure.subplots(len(heights), 1, height_ratios=heights)
         for axes in (noise, bound):
             axes.sharex(rate)

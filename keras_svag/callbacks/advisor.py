@@ -253,9 +253,13 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         """Returns the latest advice with its evidence, and code for `kappa`, as a few lines."""
         return wording.NOTHING_KNOWN if self.advice is None else self.advice.describe()
 
-    def plot(self) -> "Figure":
-        """Returns a figure of noise scale, bound and learning rate over the steps of the run."""
-        return figure.draw(self.history, self._recorder.rows)
+    def plot(self, size: str = "notebook") -> "Figure":
+        """Returns a figure of noise scale, bound and learning rate over the steps of the run.
+
+        Args:
+            size: `"notebook"`, `"paper"`, `"paper_column"` or `"talk"`. Defaults to `"notebook"`.
+        """
+        return figure.draw(self.history, self._recorder.rows, size)
 
     def _advise(self, epoch):
         scale_invariant = self._scale_invariant

@@ -48,3 +48,14 @@ def test_p6_figure_shows_noise_scale_bound_and_schedule(advisor):
 def test_figure_of_a_run_without_advice():
     figure = BatchSizeAdvisor().plot()
     assert [len(axes.lines) for axes in figure.axes] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("size", "width"), [("paper", 4.5), ("paper_column", 3.3), ("talk", 8.0)])
+def test_sizes(size, width):
+    figure = BatchSizeAdvisor().plot(size)
+    assert figure.get_figwidth() == pytest.approx(width)
+
+
+def test_unknown_size():
+    with pytest.raises(ValueError, match="`size` must be one of .* Received: size='poster'"):
+        BatchSizeAdvisor().plot("poster")
