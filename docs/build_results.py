@@ -1,10 +1,11 @@
-"""Writes the tables of docs/results.md from the kept files of studies in docs/results/.
+"""Writes the tables of the results pages from the kept files of studies in docs/results/.
 
     python -m docs.build_results
 
 `docs/results/studies.json` lists the studies: `name` (a folder with the `verdict.json` and
-`results.csv` of the study), `claim`, `trained`, `command`, `minutes`. Between `<!-- NAME -->` and
-`<!-- end -->` the page has the table of a study, or the summary.
+`results.csv` of the study), `claim`, `expected` by the paper (see `_confirms`), `trained`,
+`command`, `minutes`. Between `<!-- NAME -->` and `<!-- end -->` a page has the table of a study, or
+the summary.
 """
 
 import json
@@ -13,9 +14,10 @@ import pathlib
 import re
 
 from keras_svag.theory import Interval
+from keras_svag.theory.outcomes import INCONCLUSIVE
 
 FOLDER = pathlib.Path(__file__).parent / "results"
-PAGE = FOLDER.parent / "results.md"
+PAGES = [FOLDER.parent / name for name in ("results.md", "results_digits.md")]
 SYMBOLS = {
     "weight_norm": "R",
     "gradient_noise": "N",
@@ -50,13 +52,41 @@ def load_studies():
 
 
 def summary(studies):
-    """The table of all studies: claim, verdict, minutes."""
+    """The table of all studies: claim, verdict, whether it is confirmed, minutes."""
+    head = ["claim of the paper", "trained here", "verdict", "the claim is", "minutes"]
     rows = [
-        f"| {s['claim']} | {s['trained']} | {_outcome(s['verdict'])} | {s['minutes']} |"
+        [s["claim"], s["trained"], _outcome(s["verdict"]), _agreement(s), s["minutes"]]
         for s in studies
     ]
-    head = "| claim of the paper | trained here | verdict | minutes |\n|---|---|---|---|"
-    return "\n".join([head, *rows])
+    rows.append(["", "", "", "all studies", sum(s["minutes"] for s in studies)])
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+
+
+def _agreement(study):
+    confirms = _confirms(study["verdict"], study["expected"])
+    return {True: "confirmed", False: "refuted", None: "open"}[confirms]
+
+
+def _confirms(verdict, expected):
+    """Whether a verdict is the expected one; `None` if it is inconclusive.
+
+    Expected of a scaling study is {KAPPA: "holds" or "fails"}, or "below the bound": it fails
+    somewhere, and holds nowhere beyond the prediction. Of others it is the verdict.
+    """
+    if expected == "below the bound":
+        observed = verdict["observed_max_kappa"]
+        if observed["first_failure"] is None:
+            return None
+        return observed["value"] <= verdict["predicted_max_kappa"]["tight"]["ci_high"]
+    if isinstance(expected, dict):
+        found = {f"{s['kappa']:g}": s["outcome"] for s in verdict["settings"]}
+        pairs = [(found[kappa], outcome) for kappa, outcome in expected.items()]
+    else:
+        pairs = [(found["verdict"], expected) for found in verdict["verdicts"]]
+    if any(found not in (outcome, INCONCLUSIVE) for found, outcome in pairs):
+        return False
+    return None if any(found == INCONCLUSIVE for found, _ in pairs) else True
 
 
 def _outcome(verdict):
@@ -117,4 +147,5 @@ def _number(value):
 
 
 if __name__ == "__main__":
-    PAGE.write_text(build(PAGE.read_text(), load_studies()))
+    for path in PAGES:
+        path.write_text(build(path.read_text(), load_studies()))

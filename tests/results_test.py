@@ -1,4 +1,4 @@
-"""docs/results.md: its tables are made from kept files, which are judged to the same again."""
+"""The results pages: their tables are made from kept files, which are judged to the same again."""
 
 import csv
 import math
@@ -38,11 +38,40 @@ def assert_same_ratios(ratios, kept):
         assert found == pytest.approx(expected, rel=1e-6), name
 
 
-def test_page_has_the_tables_of_the_kept_files():
-    page = build_results.PAGE.read_text()
-    assert build_results.build(page, STUDIES) == page
+def test_pages_have_the_tables_of_the_kept_files():
+    pages = [path.read_text() for path in build_results.PAGES]
+    assert [build_results.build(page, STUDIES) for page in pages] == pages
     for study in STUDIES:
-        assert f"<!-- {study['name']} -->" in page and study["command"] in page
+        [page] = [page for page in pages if f"<!-- {study['name']} -->" in page]
+        assert study["command"] in page
+
+
+def scaling(outcomes, first_failure, value, bound=9.0):
+    return {
+        "settings": [{"kappa": float(k), "outcome": outcome} for k, outcome in outcomes.items()],
+        "observed_max_kappa": {"first_failure": first_failure, "value": value},
+        "predicted_max_kappa": {"tight": {"ci_high": bound}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected", "confirmed"),
+    [
+        ({"verdicts": [{"verdict": "valid"}]}, "valid", True),
+        ({"verdicts": [{"verdict": "valid"}]}, "invalid", False),
+        ({"verdicts": [{"verdict": "inconclusive"}]}, "valid", None),
+        ({"verdicts": [{"verdict": "valid"}, {"verdict": "inconclusive"}]}, "valid", None),
+        ({"verdicts": [{"verdict": "invalid"}, {"verdict": "inconclusive"}]}, "valid", False),
+        (scaling({4: "holds", 8: "fails"}, 8.0, 4.0), "below the bound", True),
+        (scaling({4: "holds", 8: "holds"}, None, 8.0), "below the bound", None),
+        (scaling({16: "holds", 32: "fails"}, 32.0, 16.0), "below the bound", False),
+        (scaling({4: "holds", 8: "fails"}, 8.0, 4.0), {"4": "holds"}, True),
+        (scaling({4: "holds", 8: "fails"}, 8.0, 4.0), {"4": "holds", "8": "holds"}, False),
+        (scaling({4: "inconclusive"}, None, 1.0), {"4": "fails"}, None),
+    ],
+)
+def test_claims_are_confirmed_refuted_or_open(verdict, expected, confirmed):
+    assert build_results._confirms(verdict, expected) is confirmed
 
 
 @pytest.mark.parametrize(
