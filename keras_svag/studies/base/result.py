@@ -132,7 +132,6 @@ class Result:
         return path
 
     def _write_report(self, path):
-        planned = {spec.name for spec in self.study.specs(self.study.first_plan())}
         text = page.render(
             self.study,
             records.to_json(self.details),
@@ -140,9 +139,22 @@ class Result:
             self.environment,
             self._drawings.values(),
             repr(self),
-            missing=len(planned.difference(row["name"] for row in self.table)),
+            missing=self._count_missing(),
         )
         records.write_text(path, text)
+
+    def _count_missing(self):
+        """Returns how many runs are planned, or would be with this verdict, but not finished."""
+        finished = {row["name"] for row in self.table}
+        plan = self.study.first_plan()
+        while True:
+            missing = {spec.name for spec in self.study.specs(plan)} - finished
+            # A study that was judged anew by other criteria does not grow.
+            is_judged = "judged" in self.details
+            more = {} if missing or is_judged else self.study.extend_plan(self.details, plan)
+            if not more:
+                return len(missing)
+            plan = plan | more
 
     def judge(
         self,
