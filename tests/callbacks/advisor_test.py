@@ -258,8 +258,8 @@ def window_means(advisor):
 
 @pytest.mark.slow
 def test_advice_against_what_scaling_does_on_digits():
-    # The linear-scaling study on digits (docs/results_digits.md): kappa 4 holds, 8 fails, and four base
-    # runs at B = 8 bound kappa by 8.6 [8.3, 8.9]. Here a plain SGD on whole batches, one seed.
+    # The linear-scaling study (docs/results_digits.md): kappa 4 holds, 8 fails, and four base runs
+    # at B = 8 bound kappa by 8.6 [8.3, 8.9]. Here a plain SGD on whole batches, one seed.
     base = train_digits(8, keras.optimizers.SGD(0.2, weight_decay=5e-3), seed=0)
     advice = base.advice
     assert advice.is_theorem and advice.in_equilibrium

@@ -146,7 +146,7 @@ class Result:
     def _count_missing(self):
         """Returns how many runs are planned, or would be with this verdict, but not finished."""
         finished = {row["name"] for row in self.table}
-        plan = self.study.first_plan()
+        plan = self.study.plan_of(self.table)
         while True:
             missing = {spec.name for spec in self.study.specs(plan)} - finished
             # A study that was judged anew by other criteria does not grow.

@@ -147,6 +147,10 @@ class Study:
         """The plan with everything that the study may add."""
         return self.first_plan()
 
+    def plan_of(self, table: list[dict]) -> dict[int, Any]:
+        """The smallest plan with these finished runs."""
+        return self.first_plan()
+
     def extend_plan(self, details: dict, plan: dict[int, Any]) -> dict[int, Any]:
         """The new plan of each batch size where more runs can settle the verdict."""
         return {}
@@ -226,9 +230,8 @@ class Study:
         if self.config is not None:
             return {"study": self.name, **self.config}
         common = {name: getattr(self, field) for name, field in COMMON_FIELDS.items()}
-        own = {name: getattr(self, name) for name in self.own_fields}
-        recipe = cast(Recipe, self.recipe).describe()
-        return {"study": self.name, **common, self.name: own, "recipe": recipe}
+        own = {self.name: {name: getattr(self, name) for name in self.own_fields}}
+        return {"study": self.name, **common, **own, "recipe": cast(Recipe, self.recipe).describe()}
 
     def describe_environment(self) -> dict[str, Any]:
         """The part of `environment.json` that is about data and network."""
