@@ -54,8 +54,7 @@ class Study:
             `0`.
         vectorize_seeds: Whether to train all seeds of a cell in one vectorized program (JAX only).
             Defaults to `None`, on accelerators only.
-        config: Config that the study was built from, to be written to `config.json`. Defaults to
-            `None`, the fields of the study.
+        config: What `config.json` will hold. Defaults to `None`, the fields of the study.
 
     Example:
 
