@@ -95,7 +95,8 @@ def _outcome(verdict):
         text = f"**holds** up to kappa = {_number(observed['value'])}"
         if observed["first_failure"] is not None:
             text += f", **fails** at {_number(observed['first_failure'])}"
-        return f"{text}; predicted: at most {interval(bound)}"
+        is_theorem = all(verdict["premises"].values())
+        return f"{text}; {'predicted: at most' if is_theorem else 'guide:'} {interval(bound)}"
     return "; ".join(
         f"B = {found['batch_size']}: **{found['verdict']}** ({_ratios(verdict, found)})"
         for found in verdict["verdicts"]
