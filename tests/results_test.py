@@ -6,7 +6,7 @@ import math
 import pytest
 
 from docs import build_results
-from keras_svag.theory import judge_scaling, judge_sde
+from keras_svag.theory import judge_noisy_gradient_descent, judge_scaling, judge_sde
 
 STUDIES = build_results.load_studies()
 SCALED = ("weight_norm", "scaled_noise", "gradient_signal")
@@ -114,3 +114,30 @@ def test_scaling_is_judged_to_the_same_again(study):
         )
         assert found.verdict == kept["outcome"]
         assert_same_ratios(found.ratios, kept["ratios"])
+
+
+@pytest.mark.parametrize(
+    "study",
+    [s for s in STUDIES if s["verdict"]["study"] == "noisy_gradient_descent"],
+    ids=lambda s: s["name"],
+)
+def test_gaussian_noise_is_judged_to_the_same_again(study):
+    rows, verdict = rows_of(study), study["verdict"]
+    for kept in verdict["verdicts"]:
+        found_here = [
+            c
+            for c in verdict["comparisons"]
+            if (c["first"], c["second"]) == ("SGD", "NGD") and c["batch_size"] == kept["batch_size"]
+        ]
+        names = [comparison["quantity"] for comparison in found_here]
+        sides = []
+        for method in ("svag", "ngd"):
+            of_method = [
+                r for r in rows if (r["method"], r["batch_size"]) == (method, kept["batch_size"])
+            ]
+            of_method.sort(key=lambda row: row["seed"])
+            sides.append({name: by_seed(of_method, name) for name in names})
+        margin = found_here[0]["limits"][1] - 1
+        found = judge_noisy_gradient_descent(*sides, margin, look=kept["look"])
+        assert found.verdict == kept["verdict"]
+        assert_same_ratios(found.ratios, {c["quantity"]: c["ratio"] for c in found_here})
