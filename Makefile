@@ -6,10 +6,10 @@ DIST ?= dist
 DOCS ?= build/docs
 MORE = tests/callbacks tests/trainer/exactness_test.py
 
-.PHONY: help install test lint format types docs build oldest
+.PHONY: help install test lint format types docs notebooks build oldest
 
 help:  ## List the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install:  ## Install this checkout, editable, with all that the tests need.
 	$(PYTHON) -m pip install -e ".[tensorflow-cpu,jax,tfds,docs,test]"
@@ -30,6 +30,9 @@ types:  ## Check types.
 
 docs:  ## Write the site of the documentation to build/docs/; a warning is an error.
 	$(PYTHON) -m mkdocs build --strict --site-dir $(DOCS)
+
+notebooks:  ## Execute the notebooks of examples/ and store their outputs; some minutes.
+	$(PYTHON) -m examples.build
 
 build:  ## Write sdist and wheel to dist/.
 	$(PYTHON) -m build --outdir $(DIST) .

@@ -153,7 +153,9 @@ setup(
             # As for the formatter below.
             "mypy==2.4.*",
             "nbclient>=0.8",
+            "nbformat",
             "pandas",
+            "pillow",
             "pytest>=8",
             "pytest-xdist>=3.5",
             # What a formatter does changes from one minor version to the next.

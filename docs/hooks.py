@@ -1,8 +1,13 @@
-"""Hook of mkdocs: examples of docstrings, which begin with `>>>`, become blocks of code."""
+"""Hooks of mkdocs: doctests in docstrings become blocks of code, a notebook becomes a page."""
+
+import json
+import pathlib
+import re
 
 from markdown.extensions import Extension
 from markdown.preprocessors import Preprocessor
 
+EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples"
 BEFORE_FENCES = 60  # where Markdown's own preprocessors leave room
 
 
@@ -32,3 +37,29 @@ class Doctests(Extension):
 def on_config(config):
     """Adds the extension to those of mkdocs.yml, and so to those of mkdocstrings."""
     config.markdown_extensions.append(Doctests())
+
+
+def on_page_markdown(markdown, **kwargs):
+    """Replaces `<!-- notebook: name -->` by the notebook of that name in examples/."""
+    return re.sub(r"<!-- notebook: (\w+) -->", lambda found: notebook(found[1]), markdown)
+
+
+def notebook(name):
+    """Returns a notebook as Markdown: text, code, and what it printed and drew."""
+    parts = []
+    for cell in json.loads((EXAMPLES / f"{name}.ipynb").read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+        elif "install" not in cell["metadata"].get("tags", []):
+            parts += [f"```python\n{source}\n```", *map(output, cell["outputs"])]
+    return "\n\n".join(parts)
+
+
+def output(stored):
+    """Returns the Markdown of one output, a figure or text."""
+    data = stored.get("data", {})
+    if "image/png" in data:
+        return f"![Figure](data:image/png;base64,{''.join(data['image/png']).strip()})"
+    text = "".join(stored.get("text", data.get("text/plain", "")))
+    return f"```text\n{text.rstrip()}\n```"

@@ -7,7 +7,8 @@ A residual network with batch norm on CIFAR-10 (pooled to 16x16), with AdamW, a 
 clipping, bfloat16, augmentation in tf.data, checkpoints and TensorBoard. Only two lines are not
 plain Keras: `from_keras` and the advisor. Then the batch size is raised by each factor, with the
 optimizer of `scale_optimizer`, and losses are drawn against the examples seen: up to the factor
-advised the curves agree, far beyond it they do not.
+advised the curves agree, far beyond it they do not. `how_large_a_batch.py` is the tutorial; this is
+what a whole job looks like.
 """
 
 import argparse

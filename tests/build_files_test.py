@@ -15,7 +15,12 @@ RULES = ("py_binary", "py_library", "py_test")
 IGNORED = re.compile(r"build|dist|runs|bazel-.*|\..*|.*venv.*")
 
 # Distributions that are not called as the module that one imports.
-DISTRIBUTIONS = {"_pytest": "pytest", "absl": "absl_py", "sklearn": "scikit_learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "_pytest": "pytest",
+    "absl": "absl_py",
+    "sklearn": "scikit_learn",
+}
 
 
 def read_targets(folder):

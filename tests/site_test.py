@@ -76,6 +76,12 @@ def test_examples_are_code(site):
         assert "<blockquote>" not in rest and "&gt;&gt;&gt;" not in rest, module
 
 
+def test_notebook_is_a_page(site):
+    page = (site / "how_large_a_batch" / "index.html").read_text("utf-8")
+    assert "<!-- notebook" not in page and "pip install" not in text_of(page)
+    assert 'src="data:image/png;base64,' in page and "learning rate for batches of" in page
+
+
 def test_links_lead_somewhere(site):
     pages = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
     anchors = {path: set(re.findall(r'\bid="([^"]*)"', page)) for path, page in pages.items()}
