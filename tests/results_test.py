@@ -29,6 +29,12 @@ def by_seed(rows, quantity):
     return [row[quantity] if row["status"] == "done" else math.nan for row in rows]
 
 
+def of_kind(kind):
+    """Parametrizes a test over the studies of a kind."""
+    studies = [study for study in STUDIES if study["verdict"]["study"] == kind]
+    return pytest.mark.parametrize("study", studies, ids=lambda study: study["name"])
+
+
 def assert_same_ratios(ratios, kept):
     assert set(ratios) == set(kept)
     for name, ratio in ratios.items():
@@ -74,11 +80,7 @@ def test_claims_are_confirmed_refuted_or_open(verdict, expected, confirmed):
     assert build_results._confirms(verdict, expected) is confirmed
 
 
-@pytest.mark.parametrize(
-    "study",
-    [s for s in STUDIES if s["verdict"]["study"] == "sde_validity"],
-    ids=lambda s: s["name"],
-)
+@of_kind("sde_validity")
 def test_sde_is_judged_to_the_same_again(study):
     rows = [row for row in rows_of(study) if row["method"] == "svag"]
     for kept in study["verdict"]["verdicts"]:
@@ -93,11 +95,7 @@ def test_sde_is_judged_to_the_same_again(study):
         assert_same_ratios(verdict.ratios, kept["ratios"])
 
 
-@pytest.mark.parametrize(
-    "study",
-    [s for s in STUDIES if s["verdict"]["study"] == "linear_scaling"],
-    ids=lambda s: s["name"],
-)
+@of_kind("linear_scaling")
 def test_scaling_is_judged_to_the_same_again(study):
     rows, verdict = rows_of(study), study["verdict"]
     base = [row for row in rows if row["batch_size"] == verdict["base_batch_size"]]
@@ -116,11 +114,7 @@ def test_scaling_is_judged_to_the_same_again(study):
         assert_same_ratios(found.ratios, kept["ratios"])
 
 
-@pytest.mark.parametrize(
-    "study",
-    [s for s in STUDIES if s["verdict"]["study"] == "noisy_gradient_descent"],
-    ids=lambda s: s["name"],
-)
+@of_kind("noisy_gradient_descent")
 def test_gaussian_noise_is_judged_to_the_same_again(study):
     rows, verdict = rows_of(study), study["verdict"]
     for kept in verdict["verdicts"]:
