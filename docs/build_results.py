@@ -14,7 +14,7 @@ import pathlib
 import re
 
 from keras_svag.theory import Interval
-from keras_svag.theory.outcomes import INCONCLUSIVE
+from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 PAGES = [FOLDER.parent / name for name in ("results.md", "results_digits.md")]
@@ -91,10 +91,13 @@ def _confirms(verdict, expected):
 
 def _outcome(verdict):
     if verdict["study"] == "linear_scaling":
-        observed, bound = verdict["observed_max_kappa"], verdict["predicted_max_kappa"]["tight"]
-        text = f"**holds** up to kappa = {_number(observed['value'])}"
-        if observed["first_failure"] is not None:
-            text += f", **fails** at {_number(observed['first_failure'])}"
+        bound = verdict["predicted_max_kappa"]["tight"]
+        kappas = {word: [] for word in (HOLDS, FAILS, INCONCLUSIVE)}
+        for setting in verdict["settings"]:
+            if setting["kappa"] > 1:
+                kappas[setting["outcome"]].append(_number(setting["kappa"]))
+        words = {HOLDS: "**holds** at kappa =", FAILS: "**fails** at", INCONCLUSIVE: "open at"}
+        text = ", ".join(f"{words[w]} {', '.join(found)}" for w, found in kappas.items() if found)
         is_theorem = all(verdict["premises"].values())
         return f"{text}; {'predicted: at most' if is_theorem else 'guide:'} {interval(bound)}"
     return "; ".join(
