@@ -18,6 +18,7 @@ from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
 
 FOLDER = pathlib.Path(__file__).parent / "results"
 PAGES = [FOLDER.parent / name for name in ("results.md", "results_digits.md")]
+BOUND = "below the bound"
 SYMBOLS = {
     "weight_norm": "R",
     "gradient_noise": "N",
@@ -64,21 +65,25 @@ def summary(studies):
 
 
 def _agreement(study):
-    confirms = _confirms(study["verdict"], study["expected"])
-    return {True: "confirmed", False: "refuted", None: "open"}[confirms]
+    verdict = study["verdict"]
+    is_theorem = study["expected"] != BOUND or all(verdict["premises"].values())
+    yes = "confirmed" if is_theorem else "agrees (guide)"
+    return {True: yes, False: "refuted", None: "open"}[_confirms(verdict, study["expected"])]
 
 
 def _confirms(verdict, expected):
     """Whether a verdict is the expected one; `None` if it is inconclusive.
 
-    Expected of a scaling study is {KAPPA: "holds" or "fails"}, or "below the bound": it fails
-    somewhere, and holds nowhere beyond the prediction. Of others it is the verdict.
+    Expected of a scaling study is {KAPPA: "holds" or "fails"}, or `BOUND`: all beyond the bound
+    fails. Of others it is the verdict.
     """
-    if expected == "below the bound":
-        observed = verdict["observed_max_kappa"]
-        if observed["first_failure"] is None:
-            return None
-        return observed["value"] <= verdict["predicted_max_kappa"]["tight"]["ci_high"]
+    if expected == BOUND:
+        bound = verdict["predicted_max_kappa"]["tight"]
+        high = math.inf if bound["ci_high"] is None else bound["ci_high"]
+        found = [s["outcome"] for s in verdict["settings"] if s["kappa"] > high]
+        if HOLDS in found:
+            return False
+        return True if found and set(found) == {FAILS} else None
     if isinstance(expected, dict):
         found = {f"{s['kappa']:g}": s["outcome"] for s in verdict["settings"]}
         pairs = [(found[kappa], outcome) for kappa, outcome in expected.items()]
@@ -94,10 +99,11 @@ def _outcome(verdict):
         bound = verdict["predicted_max_kappa"]["tight"]
         kappas = {word: [] for word in (HOLDS, FAILS, INCONCLUSIVE)}
         for setting in verdict["settings"]:
-            if setting["kappa"] > 1:
+            if setting["kappa"] != 1:
                 kappas[setting["outcome"]].append(_number(setting["kappa"]))
-        words = {HOLDS: "**holds** at kappa =", FAILS: "**fails** at", INCONCLUSIVE: "open at"}
-        text = ", ".join(f"{words[w]} {', '.join(found)}" for w, found in kappas.items() if found)
+        words = {HOLDS: "**holds** at", FAILS: "**fails** at", INCONCLUSIVE: "open at"}
+        parts = [f"{words[w]} {', '.join(found)}" for w, found in kappas.items() if found]
+        text = f"kappa: {', '.join(parts)}"
         is_theorem = all(verdict["premises"].values())
         return f"{text}; {'predicted: at most' if is_theorem else 'guide:'} {interval(bound)}"
     return "; ".join(

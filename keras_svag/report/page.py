@@ -8,6 +8,7 @@ import sys
 import jinja2
 
 from keras_svag.report.charts import NARROW, WIDE, draw_chart
+from keras_svag.report.labels import is_fraction
 from keras_svag.theory.statistics.intervals import drop_rounding_error
 
 FLAG = re.compile(r"(--\S*\w)")
@@ -67,10 +68,12 @@ def _flatten(config, prefix=""):
             yield f"{prefix}{name}", value
 
 
-def _format_interval(value):
+def _format_interval(value, column=""):
     if value is None or value["mean"] is None:
         return "–"
     ends = [value["ci_low"], value["ci_high"]]
+    if is_fraction(column):
+        ends = [end if end is None else min(max(end, 0.0), 1.0) for end in ends]
     mean = value["mean"] if None in ends else drop_rounding_error(value["mean"], *ends)
     low, high = ("?" if end is None else f"{end:.3g}" for end in ends)
     return f"{mean:.4g} [{low}, {high}]"

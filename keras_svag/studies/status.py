@@ -10,7 +10,12 @@ from keras_svag.engine.progress import describe_seconds
 from keras_svag.engine.state import RunFolder
 from keras_svag.report.text import Sheet
 from keras_svag.studies.base.workdir import ENVIRONMENT
-from keras_svag.studies.stored import finished_runs, judge_finished, read_study
+from keras_svag.studies.stored import (
+    finished_runs,
+    judge_finished,
+    planned_specs,
+    read_study,
+)
 
 # A run whose files have not changed for this long is not in progress.
 STALE_SECONDS = 600
@@ -61,7 +66,7 @@ def read_status(workdir):
     study, environment = read_study(workdir)
     found, damaged = finished_runs(study, workdir, environment["identity"])
     specs = map(results.spec_of, found.values())
-    planned = {spec.name: spec for spec in [*study.specs(study.first_plan()), *specs]}
+    planned = {s.name: s for s in [*planned_specs(study, workdir, found), *specs]}
     costs = {
         name: spec.steps * spec.examples_per_step(study.facts.num_train)
         for name, spec in planned.items()

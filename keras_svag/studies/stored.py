@@ -97,6 +97,26 @@ def finished_runs(study, workdir, identity):
     return found, damaged
 
 
+def planned_specs(study, workdir, found):
+    """The runs of a study as it would be planned by now, with the runs that are finished."""
+    plan = study.first_plan()
+    while True:
+        specs = study.specs(plan)
+        if any(spec.name not in found for spec in specs) or not study.is_judged:
+            return specs
+        more = study.extend_plan(judge_runs(study, specs, found, workdir)[0], plan)
+        if plan | more == plan:
+            return specs
+        plan = plan | more
+
+
+def count_missing(workdir):
+    """How many runs that a study has planned by now are not finished."""
+    study, environment = read_study(workdir)
+    found, _ = finished_runs(study, workdir, environment["identity"])
+    return sum(spec.name not in found for spec in planned_specs(study, workdir, found))
+
+
 def cell(spec):
     """The run of seed 0 with the same settings."""
     return dataclasses.replace(spec, seed=0)

@@ -5,6 +5,7 @@ import pytest
 from keras_svag.engine.files import records
 from keras_svag.engine.processes import preemption
 from keras_svag.studies import load
+from keras_svag.studies.status import read_status
 from tests.studies.helpers import files_of, run_study, study_config
 from tests.studies.synthetic import make_pool
 
@@ -57,6 +58,7 @@ def test_stopped_and_resumed(use_pool, tmp_path, at):
     missing = planned - len(found.table)
     assert missing and text.format(missing, planned) in found.report.read_text("utf-8")
     found.report.unlink()
+    assert read_status(stopped).planned == planned
     assert "provisional</span>" not in expected.report.read_text("utf-8")
     result = run(use_pool, stopped)
     assert result.details["extensions"] == expected.details["extensions"]

@@ -179,6 +179,13 @@ def test_missing_values(inputs):
     assert "None" not in text and "nan" not in text
 
 
+def test_accuracies_are_within_0_and_1(inputs):
+    interval = {"mean": 0.97, "ci_low": 0.9, "ci_high": 1.04}
+    inputs["details"]["settings"][0] |= {"test_accuracy": interval, "train_loss": interval}
+    text = Page(render(**inputs)).text
+    assert text.count("0.97 [0.9, 1]") == 1 and text.count("0.97 [0.9, 1.04]") == 1
+
+
 def test_what_failed_is_at_the_top(inputs):
     inputs["details"]["failed_runs"] = {"b8_ell1_seed0": "Loss is inf at step 7."}
     text = Page(render(**inputs)).text

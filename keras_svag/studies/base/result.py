@@ -128,10 +128,12 @@ class Result:
         verdict = cast(pathlib.Path, self.path)
         path = verdict.with_name(verdict.stem.replace("verdict", "report") + ".html")
         if not storage.exists(path):
-            self._write_report(path)
+            from keras_svag.studies.stored import count_missing
+
+            self._write_report(path, count_missing(self.workdir))
         return path
 
-    def _write_report(self, path):
+    def _write_report(self, path, missing=0):
         text = page.render(
             self.study,
             records.to_json(self.details),
@@ -139,22 +141,9 @@ class Result:
             self.environment,
             self._drawings.values(),
             repr(self),
-            missing=self._count_missing(),
+            missing=missing,
         )
         records.write_text(path, text)
-
-    def _count_missing(self):
-        """Returns how many runs are planned, or would be with this verdict, but not finished."""
-        finished = {row["name"] for row in self.table}
-        plan = self.study.plan_of(self.table)
-        while True:
-            missing = {spec.name for spec in self.study.specs(plan)} - finished
-            # A study that was judged anew by other criteria does not grow.
-            is_judged = "judged" in self.details
-            more = {} if missing or is_judged else self.study.extend_plan(self.details, plan)
-            if not more:
-                return len(missing)
-            plan = plan | more
 
     def judge(
         self,

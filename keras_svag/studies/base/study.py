@@ -146,10 +146,6 @@ class Study:
         """The plan with everything that the study may add."""
         return self.first_plan()
 
-    def plan_of(self, table: list[dict]) -> dict[int, Any]:
-        """The smallest plan with these finished runs."""
-        return self.first_plan()
-
     def extend_plan(self, details: dict, plan: dict[int, Any]) -> dict[int, Any]:
         """The new plan of each batch size where more runs can settle the verdict."""
         return {}

@@ -9,7 +9,6 @@ from keras_svag import theory
 from keras_svag.engine.execution import DONE
 from keras_svag.engine.files import records, results
 from keras_svag.engine.state import RunFolder
-from keras_svag.report.labels import clip
 from keras_svag.theory import correct_signal
 from keras_svag.theory.equilibrium.measurement import window_means
 
@@ -92,7 +91,7 @@ def summarize_quantities(rows, columns=WINDOW_COLUMNS):
         column(rows, "gradient_noise"), column(rows, "gradient_signal")
     )
     for name in final_columns(rows):
-        summary[name] = clip(theory.mean_interval(column(rows, f"final_{name}")), name)
+        summary[name] = theory.mean_interval(column(rows, f"final_{name}"))
     return summary
 
 

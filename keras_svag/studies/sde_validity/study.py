@@ -112,15 +112,6 @@ class SDEValidity(Study):
             ells.append(2 * ells[-1])
         return {size: (self.max_num_seeds, tuple(ells)) for size in self.batch_sizes or ()}
 
-    def plan_of(self, table):
-        """Returns the smallest plan with these runs."""
-        plan = self.first_plan()
-        for row in table:
-            num_seeds, ells = plan[row["batch_size"]]
-            ells = tuple(sorted({*ells, row["ell"]}))
-            plan[row["batch_size"]] = (max(num_seeds, row["seed"] + 1), ells)
-        return plan
-
     def specs(self, plan):
         """Returns the runs of every batch size, ell and seed."""
         return [
