@@ -6,8 +6,8 @@
     python -m trainers.noisy_gradient_descent --config=$F:figure=ngd --workdir=/tmp/ngd
 
 Expected: "valid" at batch size 128; the linear scaling rule fails below the predicted bound; SGD
-and Gaussian noise are "equivalent". Time: a week or more on one GPU. With `,size=medium`: about
-an hour on 2 CPU cores. docs/experiments.md has the command, cost and expected result of every
+and Gaussian noise are "equivalent". Time: a week or more on one GPU. With `,size=medium`: 10
+to 40 minutes on 2 CPU cores. docs/experiments.md has the command, cost and expected result of every
 figure.
 
 Arguments, all optional:

@@ -125,8 +125,9 @@ histories = {BATCH_SIZE: [train(make_optimizer(), BATCH_SIZE, SEEDS[0], [advisor
 
 """
 Early in training the gradient of all examples is large and the bound low; as the loss falls, it
-rises. A batch that is large from the start on must respect the lowest one. We take the largest
-power of two below it, and for comparison four times as much.
+rises. A batch that is large from the start on must respect the lowest one, which is known only
+roughly: its interval is printed above. We take the largest power of two below it, and for
+comparison four times as much.
 """
 
 bounds = [advice.max_kappa["tight"].mean for advice in advisor.history if advice.is_known]
@@ -191,14 +192,16 @@ plt.show()
 
 In the run stored here, batches of 64 end at a loss of 0.385 and a validation loss of 0.478, after
 0.369 and 0.482 for batches of 16: about the same from the same examples, in a quarter of the
-steps. Batches of 256 are beyond even the highest bound of the run, 15.8 times. They end at 0.928
-and 0.905, with seeds far apart.
+steps. Batches of 256 are three times beyond the bound of the first epoch; only that of the last
+epoch, 15.8 times, comes near them. They end at 0.928 and 0.905, with seeds far apart.
 
 What to keep in mind:
 
 - The bound is no forecast of the loss. Beyond it N, G or R change; below it, training may still
   change. Raise the batch in steps and ask again.
-- It is an upper bound for SGD without momentum, a guide for other optimizers.
+- It is a theorem for SGD without momentum, with weight decay and a network whose loss does not
+  depend on the scale of its weights, in equilibrium. Elsewhere, as here, it is a heuristic, and the
+  advisor says so.
 - It is about noise and signal only. A learning rate of 0.80 may be too large for this network at
   any batch size; the bound does not tell the two apart.
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras_svag.theory import TIGHT
 
 
-def draw(history, rows, size):
+def draw(history, rows, size, style):
     """Returns a figure of three panels over the steps of the run, and a fourth over layers.
 
     `size` is one of `keras_svag.report.style.SIZES`; the figure has two thirds of its width, or a
@@ -20,7 +20,7 @@ def draw(history, rows, size):
     from keras_svag.report.style import StyledFigure, style_of
 
     known = [advice for advice in history if advice.is_known]
-    with matplotlib.rc_context(style_of(size)):
+    with matplotlib.rc_context(style_of(size, style)):
         layers = _noise_scales_of_layers(rows)
         heights = (3, 3, 1.5, 3) if layers else (3, 3, 1.5)
         width = matplotlib.rcParams["figure.figsize"][0]
@@ -31,7 +31,7 @@ def draw(history, rows, size):
             axes.sharex(rate)
             axes.tick_params(labelbottom=False)
         _draw_intervals(noise, known, lambda advice: advice.noise_scale, COLORS[0])
-        noise.set_title("Simple noise scale B N/G, in examples (band: 95 %)", loc="left")
+        noise.set_title("Noise scale B N/G, in examples (95 %)", loc="left")
         _draw_intervals(bound, known, lambda advice: advice.max_kappa[TIGHT], SGD_COLOR)
         is_bound = not known or known[-1].is_bound
         what = "Largest factor on" if is_bound else "Guide to the factor on"

@@ -253,13 +253,16 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
         """Returns the latest advice with its evidence, and code for `kappa`, as a few lines."""
         return wording.NOTHING_KNOWN if self.advice is None else self.advice.describe()
 
-    def plot(self, size: str = "notebook") -> "Figure":
+    def plot(self, size: str = "notebook", style: dict | None = None) -> "Figure":
         """Returns a figure of noise scale, bound and learning rate over the steps of the run.
 
         Args:
-            size: `"notebook"`, `"paper"`, `"paper_column"` or `"talk"`. Defaults to `"notebook"`.
+            size: `"notebook"`, `"paper"`, `"paper_column"` or `"talk"`; the figure has two thirds
+                of the width of such a page, or a whole column. Defaults to `"notebook"`.
+            style: Dict of matplotlib's `rcParams` that override those of the package. Defaults to
+                `None`.
         """
-        return figure.draw(self.history, self._recorder.rows, size)
+        return figure.draw(self.history, self._recorder.rows, size, style)
 
     def _advise(self, epoch):
         scale_invariant = self._scale_invariant

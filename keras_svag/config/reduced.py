@@ -11,7 +11,7 @@ MEDIUM_NUM_TRAIN = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "tfds
 
 
 def make_medium(config, figure):
-    """About an hour on two CPU cores; how it was chosen: docs/results.md."""
+    """Ten to 40 minutes on two CPU cores; how it was chosen: docs/results.md."""
     config.model.depth = SMALLEST[config.model.name]
     if config.model.name == "vgg":
         config.model.width = 0.25 * figure.width
