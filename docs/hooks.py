@@ -61,5 +61,5 @@ def output(stored):
     data = stored.get("data", {})
     if "image/png" in data:
         return f"![Figure](data:image/png;base64,{''.join(data['image/png']).strip()})"
-    text = "".join(stored.get("text", data.get("text/plain", "")))
-    return f"```text\n{text.rstrip()}\n```"
+    text = "".join(stored.get("text", data.get("text/plain", ""))).rstrip()
+    return f"```text\n{text}\n```" if text else ""

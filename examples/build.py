@@ -33,7 +33,7 @@ INSTALL = """\
 !python -m keras_svag.datasets.prepare fashion_mnist"""
 NUM_COLORS = 64  # of a figure; a quarter of the bytes, no difference to the eye
 # What TensorFlow logs while it is imported, whatever TF_CPP_MIN_LOG_LEVEL says.
-NATIVE_LOG = re.compile(r"[IWE]\d{4} |\d{4}-\d\d-\d\d |WARNING: All log messages before absl|\s*$")
+NATIVE_LOG = re.compile(r"[IW]\d{4} |\d{4}-\d\d-\d\d |WARNING: All log messages before absl|\s*$")
 
 
 def split(source):
