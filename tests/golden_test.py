@@ -26,6 +26,8 @@ TOLERANCES = {
     r"accuracy.*/ci_": (0.0, 3 * TWO_SEEDS * EXAMPLE),
     r"accuracy": (0.0, 3 * EXAMPLE),
     r"^verdict\.json/(exact|simulated)": (1e-5, 1e-7),  # float64, or a problem that contracts
+    # The logarithm to base 2 of a ratio of errors, of which one is 1.3e-4 and may change by 5e-5.
+    r"^verdict\.json/network/\d+/order/mean": (0.0, 0.8),
     # Intervals changed by 1e-3 of themselves, differences of losses by 5e-5.
     r"^(verdict|prediction)\.json": (1e-2, 5e-4),
     r"/(time|learning_rate|kappa)$": (1e-6, 0.0),

@@ -8,11 +8,7 @@ from keras_svag.theory import TIGHT
 
 
 def draw(history, rows, size, style):
-    """Returns a figure of three panels over the steps of the run, and a fourth over layers.
-
-    `size` is one of `keras_svag.report.style.SIZES`; the figure has two thirds of its width, or a
-    whole column.
-    """
+    """Returns a figure of three panels over the steps of the run, and a fourth over layers."""
     # Imported here: matplotlib is slow to import, and training does not need it.
     import matplotlib
 
@@ -24,6 +20,7 @@ def draw(history, rows, size, style):
         layers = _noise_scales_of_layers(rows)
         heights = (3, 3, 1.5, 3) if layers else (3, 3, 1.5)
         width = matplotlib.rcParams["figure.figsize"][0]
+        # A whole column, or two thirds of a page.
         width *= 1 if size == "paper_column" else 2 / 3
         figure = StyledFigure(figsize=(width, 0.11 * width * sum(heights)), layout="constrained")
         noise, bound, rate, *rest = figure.subplots(len(heights), 1, height_ratios=heights)

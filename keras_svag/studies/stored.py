@@ -111,7 +111,7 @@ def planned_specs(study, workdir, found):
 
 
 def count_missing(workdir):
-    """How many runs that a study has planned by now are not finished."""
+    """Counts the runs that a study has planned by now and that are not finished."""
     study, environment = read_study(workdir)
     found, _ = finished_runs(study, workdir, environment["identity"])
     return sum(spec.name not in found for spec in planned_specs(study, workdir, found))
