@@ -44,7 +44,7 @@ DEADLINE = 600.0  # of one process
 
 
 def _is_probe(path):
-    """Whether Python's `tempfile` wrote a file to see if it can, and was killed before removing it."""
+    """Whether Python's `tempfile` wrote a file to see if it can, and was killed then."""
     return bool(re.fullmatch("[a-z0-9_]{8}", path.name)) and path.read_bytes() in (b"", b"blat")
 
 
