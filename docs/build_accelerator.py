@@ -9,7 +9,7 @@ They come from the rows in docs/accelerator/: `tpu.json` and `gpu.json` of `benc
 import json
 import pathlib
 
-from docs.build_results import replace_tables
+from docs.build_results import format_table, replace_tables
 
 DOCS = pathlib.Path(__file__).parent
 FOLDER = DOCS / "accelerator"
@@ -37,8 +37,7 @@ def table(head, rows):
     """Formats a Markdown table, if there are rows."""
     if not rows:
         return "Not compiled yet: an hour or more on a machine with idle cores."
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
+    return format_table(head, rows)
 
 
 def cells_of(setting):

@@ -1,11 +1,11 @@
-"""Writes the tables of the results pages from the kept files of studies in docs/results/.
+"""Writes the tables of docs/results.md from the kept files of studies in docs/results/.
 
     python -m docs.build_results
 
 `docs/results/studies.json` lists the studies: `name` (a folder with the `verdict.json` and
 `results.csv` of the study), `claim`, `expected` by the paper (see `_confirms`), `trained`,
-`command`, `minutes`. Between `<!-- NAME -->` and `<!-- end -->` a page has the table of a study, or
-the summary.
+`command`, `minutes`. Between `<!-- NAME -->` and `<!-- end -->` the page has the table of a study,
+or the summary.
 """
 
 import json
@@ -17,7 +17,7 @@ from keras_svag.theory import Interval
 from keras_svag.theory.outcomes import FAILS, HOLDS, INCONCLUSIVE
 
 FOLDER = pathlib.Path(__file__).parent / "results"
-PAGES = [FOLDER.parent / name for name in ("results.md", "results_digits.md")]
+PAGE = FOLDER.parent / "results.md"
 BOUND = "below the bound"
 SYMBOLS = {
     "weight_norm": "R",
@@ -60,15 +60,25 @@ def summary(studies):
         for s in studies
     ]
     rows.append(["", "", "", "all studies", sum(s["minutes"] for s in studies)])
+    return format_table(head, rows)
+
+
+def format_table(head, rows):
+    """Formats a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+    return "\n".join("| " + " | ".join(map(str, cells)) + " |" for cells in lines)
 
 
 def _agreement(study):
     verdict = study["verdict"]
-    is_theorem = study["expected"] != BOUND or all(verdict["premises"].values())
-    yes = "confirmed" if is_theorem else "agrees (guide)"
+    is_guide = study["expected"] == BOUND and not _is_theorem(verdict)
+    yes = "agrees (guide)" if is_guide else "confirmed"
     return {True: yes, False: "refuted", None: "open"}[_confirms(verdict, study["expected"])]
+
+
+def _is_theorem(verdict):
+    """Whether all assumptions hold under which N/G gives a bound; otherwise it gives a guide."""
+    return all(verdict["premises"].values())
 
 
 def _confirms(verdict, expected):
@@ -104,8 +114,8 @@ def _outcome(verdict):
         words = {HOLDS: "**holds** at", FAILS: "**fails** at", INCONCLUSIVE: "open at"}
         parts = [f"{words[w]} {', '.join(found)}" for w, found in kappas.items() if found]
         text = f"kappa: {', '.join(parts)}"
-        is_theorem = all(verdict["premises"].values())
-        return f"{text}; {'predicted: at most' if is_theorem else 'guide:'} {interval(bound)}"
+        prediction = "predicted: at most" if _is_theorem(verdict) else "guide:"
+        return f"{text}; {prediction} {interval(bound)}"
     return "; ".join(
         f"B = {found['batch_size']}: **{found['verdict']}** ({_ratios(verdict, found)})"
         for found in verdict["verdicts"]
@@ -115,11 +125,19 @@ def _outcome(verdict):
 def _ratios(verdict, found):
     """What SGD is compared by, as ratios with their intervals."""
     ratios = found.get("ratios") or {
-        row["quantity"]: row["ratio"]
-        for row in verdict["comparisons"]
-        if (row["first"], row["second"]) == ("SGD", "NGD")
+        row["quantity"]: row["ratio"] for row in sgd_and_ngd(verdict, found["batch_size"])
     }
     return ", ".join(f"{_symbol(name)} {interval(ratio)}" for name, ratio in ratios.items())
+
+
+def sgd_and_ngd(verdict, batch_size):
+    """The comparisons on which the verdict on Gaussian noise rests, at a batch size."""
+    expected = ("SGD", "NGD", batch_size)
+    return [
+        row
+        for row in verdict["comparisons"]
+        if (row["first"], row["second"], row["batch_size"]) == expected
+    ]
 
 
 def _symbol(name):
@@ -135,12 +153,12 @@ def table(study):
     columns = [noise, "gradient_signal", "noise_to_signal", "weight_norm", "train_loss"]
     columns = [c for c in (*columns, "test_accuracy") if c in verdict["settings"][0]]
     head = ["B", varied, "seeds", *map(_symbol, columns)]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     for setting in verdict["settings"]:
         cells = [setting["batch_size"], _number(setting[varied]), setting["num_seeds"]]
         cells += [interval(setting[c]) for c in columns]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return format_table(head, rows)
 
 
 def interval(value):
@@ -157,5 +175,4 @@ def _number(value):
 
 
 if __name__ == "__main__":
-    for path in PAGES:
-        path.write_text(build(path.read_text(), load_studies()))
+    PAGE.write_text(build(PAGE.read_text(), load_studies()))

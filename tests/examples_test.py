@@ -241,7 +241,9 @@ def test_notebook_of_a_recipe(execute, tmp_path):
     runs = sorted(path.name for path in (workdir / "runs").iterdir())
     assert runs == [f"b16_ell{ell}_seed{seed}" for ell in (1, 2, 4, 8) for seed in (0, 1)]
     assert len({(workdir / "runs" / run / "metrics.jsonl").read_bytes() for run in runs}) == 8
-    # The second verdict is beside the first.
+    # Nothing was trained for the second verdict, which is beside the first.
+    judged = (workdir / "verdict.json").stat().st_mtime_ns
+    assert all(path.stat().st_mtime_ns <= judged for path in (workdir / "runs").rglob("*"))
     first = json.loads((workdir / "verdict.json").read_text())
     second = json.loads((workdir / "verdict_closeness-1.2.json").read_text())
     assert (first["closeness"], second["closeness"]) == (pytest.approx(2**0.5), 1.2)

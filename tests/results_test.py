@@ -1,4 +1,4 @@
-"""The results pages: their tables are made from kept files, which are judged to the same again."""
+"""docs/results.md: its tables are made from kept files, which are judged to the same again."""
 
 import csv
 import math
@@ -9,7 +9,6 @@ from docs import build_results
 from keras_svag.theory import judge_noisy_gradient_descent, judge_scaling, judge_sde
 
 STUDIES = build_results.load_studies()
-SCALED = ("weight_norm", "scaled_noise", "gradient_signal")
 
 
 def rows_of(study):
@@ -44,12 +43,11 @@ def assert_same_ratios(ratios, kept):
         assert found == pytest.approx(expected, rel=1e-6), name
 
 
-def test_pages_have_the_tables_of_the_kept_files():
-    pages = [path.read_text() for path in build_results.PAGES]
-    assert [build_results.build(page, STUDIES) for page in pages] == pages
+def test_page_has_the_tables_of_the_kept_files():
+    page = build_results.PAGE.read_text()
+    assert build_results.build(page, STUDIES) == page
     for study in STUDIES:
-        [page] = [page for page in pages if f"<!-- {study['name']} -->" in page]
-        assert study["command"] in page
+        assert f"<!-- {study['name']} -->" in page and study["command"] in page
 
 
 def scaling(outcomes, high=9.0):
@@ -120,22 +118,18 @@ def test_scaling_is_judged_to_the_same_again(study):
 
 @of_kind("noisy_gradient_descent")
 def test_gaussian_noise_is_judged_to_the_same_again(study):
-    rows, verdict = rows_of(study), study["verdict"]
+    rows, verdict = sorted(rows_of(study), key=lambda row: row["seed"]), study["verdict"]
     for kept in verdict["verdicts"]:
-        found_here = [
-            c
-            for c in verdict["comparisons"]
-            if (c["first"], c["second"]) == ("SGD", "NGD") and c["batch_size"] == kept["batch_size"]
-        ]
-        names = [comparison["quantity"] for comparison in found_here]
-        sides = []
-        for method in ("svag", "gaussian"):
-            of_method = [
-                r for r in rows if (r["method"], r["batch_size"]) == (method, kept["batch_size"])
-            ]
-            of_method.sort(key=lambda row: row["seed"])
-            sides.append({name: by_seed(of_method, name) for name in names})
-        margin = found_here[0]["limits"][1] - 1
-        found = judge_noisy_gradient_descent(*sides, margin, look=kept["look"])
+        compared = build_results.sgd_and_ngd(verdict, kept["batch_size"])
+        cells = [row for row in rows if row["batch_size"] == kept["batch_size"]]
+        sgd, ngd = (
+            {
+                c["quantity"]: by_seed([r for r in cells if r["method"] == method], c["quantity"])
+                for c in compared
+            }
+            for method in ("svag", "gaussian")
+        )
+        margin = compared[0]["limits"][1] - 1
+        found = judge_noisy_gradient_descent(sgd, ngd, margin, look=kept["look"])
         assert found.verdict == kept["verdict"]
-        assert_same_ratios(found.ratios, {c["quantity"]: c["ratio"] for c in found_here})
+        assert_same_ratios(found.ratios, {c["quantity"]: c["ratio"] for c in compared})

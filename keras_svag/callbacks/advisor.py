@@ -261,6 +261,9 @@ class BatchSizeAdvisor(keras.callbacks.Callback):
                 of the width of such a page, or a whole column. Defaults to `"notebook"`.
             style: Dict of matplotlib's `rcParams` that override those of the package. Defaults to
                 `None`.
+
+        Raises:
+            ValueError: If there is no such size.
         """
         return figure.draw(self.history, self._recorder.rows, size, style)
 

@@ -27,11 +27,17 @@ def is_fraction(column):
 
 def clip(interval, column):
     """Returns the interval of a fraction without what lies below 0 or above 1."""
-    if interval is None or not is_fraction(column):
-        return interval
-    ends = {"ci_low": interval.ci_low, "ci_high": interval.ci_high}
-    finite = {name: min(max(end, 0.0), 1.0) for name, end in ends.items() if math.isfinite(end)}
-    return dataclasses.replace(interval, **finite)
+    if interval is None:
+        return None
+    ends = {name: clip_end(getattr(interval, name), column) for name in ("ci_low", "ci_high")}
+    return dataclasses.replace(interval, **ends)
+
+
+def clip_end(end, column):
+    """Returns an end of the interval of a fraction within 0 and 1; an unknown one as it is."""
+    if end is None or not math.isfinite(end) or not is_fraction(column):
+        return end
+    return min(max(end, 0.0), 1.0)
 
 
 def keep_within(axis, column):

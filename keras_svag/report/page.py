@@ -8,7 +8,7 @@ import sys
 import jinja2
 
 from keras_svag.report.charts import NARROW, WIDE, draw_chart
-from keras_svag.report.labels import is_fraction
+from keras_svag.report.labels import clip_end
 from keras_svag.theory.statistics.intervals import drop_rounding_error
 
 FLAG = re.compile(r"(--\S*\w)")
@@ -71,9 +71,7 @@ def _flatten(config, prefix=""):
 def _format_interval(value, column=""):
     if value is None or value["mean"] is None:
         return "–"
-    ends = [value["ci_low"], value["ci_high"]]
-    if is_fraction(column):
-        ends = [end if end is None else min(max(end, 0.0), 1.0) for end in ends]
+    ends = [clip_end(value[name], column) for name in ("ci_low", "ci_high")]
     mean = value["mean"] if None in ends else drop_rounding_error(value["mean"], *ends)
     low, high = ("?" if end is None else f"{end:.3g}" for end in ends)
     return f"{mean:.4g} [{low}, {high}]"

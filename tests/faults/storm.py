@@ -45,7 +45,8 @@ DEADLINE = 600.0  # of one process
 
 def _is_probe(path):
     """Whether Python's `tempfile` wrote a file to see if it can, and was killed then."""
-    return bool(re.fullmatch("[a-z0-9_]{8}", path.name)) and path.read_bytes() in (b"", b"blat")
+    is_named = path.is_file() and re.fullmatch("[a-z0-9_]{8}", path.name)
+    return bool(is_named) and path.read_bytes() in (b"", b"blat")
 
 
 class Storm:
@@ -183,8 +184,7 @@ class Storm:
             os.utime(path, (0, 0))  # as if it was old
         tempfile.tempdir = str(temporary)
         _scratch.remove_abandoned()
-        left = [path for path in temporary.iterdir() if not _is_probe(path)]
-        if left := sorted(path.name for path in left):
+        if left := sorted(path.name for path in temporary.iterdir() if not _is_probe(path)):
             self._note(f"left in the temporary folder: {left}")
 
     def table(self):
