@@ -5,7 +5,7 @@ import pytest
 from docs import build_accelerator
 
 TPU, GPU = (build_accelerator.load(name) for name in ("tpu.json", "gpu.json"))
-SETTINGS = build_accelerator.by_program(TPU)
+SETTINGS, GPU_SETTINGS = map(build_accelerator.by_program, (TPU, GPU))
 
 
 def test_pages_have_the_tables_of_the_kept_rows():
@@ -32,3 +32,15 @@ def test_an_svag_step_costs_two_plain_steps(setting):
     assert svag["flops"] <= 1.01 * 2 * plain["flops"]
     assert svag["bytes"] <= 1.03 * 2 * plain["bytes"]
     assert svag["bytes"] <= 1.01 * off["bytes"]
+    # Where everything fits into the core, a plain step has none.
+    assert svag["temporary_bytes"] <= 1.5 * max(plain["temporary_bytes"], 2**23)
+
+
+@pytest.mark.parametrize("setting", GPU_SETTINGS, ids=str)
+def test_on_a_gpu_an_svag_step_has_the_kernels_of_two_plain_steps(setting):
+    plain, svag, off = (GPU_SETTINGS[setting][n] for n in ("plain", "svag", "svag_without_noise"))
+    kernels = [row["kernels"]["total"] for row in (plain, svag, off)]
+    assert kernels[1] <= 1.05 * 2 * kernels[0]
+    assert kernels[1] <= kernels[2] + 5
+    assert svag["layout_copies"]["count"] <= 2 * plain["layout_copies"]["count"]
+    assert setting[0] == "mlp" or svag["temporary_bytes"] <= 1.5 * plain["temporary_bytes"]

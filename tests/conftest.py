@@ -3,6 +3,7 @@
 import importlib.util
 import multiprocessing
 import os
+import pathlib
 import random
 import sys
 
@@ -11,6 +12,37 @@ import pytest
 
 # TensorFlow tells of its CPU features on import; that would drown what a failing test says.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# Begun first, so that no worker is left with one of these when the others have nothing to do.
+# pytest-xdist would begin with the files that have most tests, which are not those that take long.
+LONG_FILES = (
+    "distribution/replicas_test.py",
+    "docs_test.py",
+    "benchmarks/memory_test.py",
+    "engine/killed_test.py",
+    "golden_test.py",
+    "extension_test.py",
+    "engine/transfer_test.py",
+    "optional_test.py",
+    "noise/scale_test.py",
+)
+
+
+def pytest_configure(config):
+    """Keeps the order below; the option is that of pytest-xdist, where that is installed."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Sorts the files that take long to the front."""
+    folder = pathlib.Path(__file__).parent
+
+    def position(item):
+        name = item.path.relative_to(folder).as_posix()
+        return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
+
+    items.sort(key=position)
 
 
 def pytest_runtest_setup(item):

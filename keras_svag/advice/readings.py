@@ -110,7 +110,7 @@ class Recorder:
         if self.watch is not None:
             (*sums, batch_size), layers = self.watch.read()
             return np.concatenate([sums, *layers]), batch_size
-        *sums, batch_size = (number(v) for v in model._gradient_statistics.variables)
+        *sums, batch_size = ops.convert_to_numpy(model._gradient_statistics.totals()).tolist()
         return np.array(sums), batch_size
 
     def _close_row(self, model, optimizer):

@@ -9,6 +9,7 @@ from keras_svag import _keras
 from keras_svag._backend import backend_module
 from keras_svag.noise.estimates import estimate, extend
 from keras_svag.trainer.noise import (
+    NUM_TOTALS,
     GradientStatistics,
     layer_names,
     loss_gradients,
@@ -269,8 +270,9 @@ class GradientNoiseScale(GradientStatistics):
     def result(self):
         """Returns the means, `noise_to_signal` and `noise_scale`, as a dict; see the class."""
         logs = super().result()
-        steps, weight = (ops.maximum(v, 1e-30) for v in (self._steps, self._weight))
-        logs["noise_scale"] = ratio_or_infinity(self._noise / steps, self._signal / weight)
+        noise, signal, weight, steps, _ = ops.unstack(self.totals(), NUM_TOTALS)
+        steps, weight = ops.maximum(steps, 1e-30), ops.maximum(weight, 1e-30)
+        logs["noise_scale"] = ratio_or_infinity(noise / steps, signal / weight)
         for i, name in enumerate(self.layers):
             noise, signal = self._layer_noise[i], self._layer_signal[i]
             logs[f"gradient_noise/{name}"] = noise / weight

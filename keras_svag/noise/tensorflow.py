@@ -41,7 +41,6 @@ def sum_over_replicas(tensors):
     return [None if tensor is None else next(sums) for tensor in tensors]
 
 
-NUM_SUMS = 5  # variables of `GradientStatistics`, before those of its subclass
 HOOK = "apply"
 WHY_SINGLE = ""
 
@@ -90,6 +89,6 @@ class Sums:
     def read(self):
         """Returns the sums as floats, of all replicas, and those of each layer as two arrays."""
         scale = self._scale
-        totals = [tf.convert_to_tensor(v).numpy() for v in scale.variables[:NUM_SUMS]]
+        totals = scale.totals().numpy()
         layers = [scale._layer_noise, scale._layer_signal] if scale.layers else []
         return list(map(float, totals)), [tf.convert_to_tensor(v).numpy() for v in layers]

@@ -105,8 +105,10 @@ class AmplificationMixin:
         self._combined_gradients = False
         self._is_pairing = False
         values = self._amplified_values(ell)
-        self._amplified = {name: self._scalar(name, value) for name, value in values.items()}
-        self._half_stored = self._scalar("half_stored", 0, "int32")
+        # One variable, because each is a copy of its own on a GPU.
+        self._amplified = self._track("amplified", list(values.values()))
+        self._positions = {name: position for position, name in enumerate(values)}
+        self._half_stored = self._track("half_stored", 0, "int32")
 
     def _amplified_values(self, ell):
         """Returns the values that depend on `ell`, by the names of their variables."""
@@ -122,7 +124,7 @@ class AmplificationMixin:
             values["ema_momentum"] = scale_average_rate(self.ema_momentum, 1 / ell)
         return values
 
-    def _scalar(self, name, value, dtype=None):
+    def _track(self, name, value, dtype=None):
         # At least float32, also where floatx is bfloat16: r1 and 1 - b need the digits.
         variable = keras.Variable(
             value,
@@ -136,14 +138,18 @@ class AmplificationMixin:
 
     def _hyperparameter(self, name):
         """Returns the scaled value of a hyperparameter, for use in the update of Keras."""
-        if f"{name}_divisor" in self._amplified:
-            divisor = self._tensor(f"{name}_divisor")
+        if f"{name}_divisor" in self._positions:
+            divisor = self._value(f"{name}_divisor")
             return ops.cast(getattr(self, name), divisor.dtype) / divisor
-        return DecayRate(self._tensor(name), self._tensor(f"{name}_complement"))
+        return DecayRate(self._value(name), self._value(f"{name}_complement"))
 
-    def _tensor(self, name):
-        variable = self._amplified[name]
-        return ops.cast(variable, variable.dtype)
+    def _value(self, name):
+        """Returns one of the values that depend on `ell`, as a tensor."""
+        return ops.convert_to_tensor(self._amplified)[self._positions[name]]
+
+    def _amplify(self, ell):
+        """Assigns the values that depend on `ell`."""
+        self._amplified.assign(list(self._amplified_values(ell).values()))
 
     def _scaled_view(self, *names, dtype=None):
         values = {name: self._hyperparameter(name) for name in names}
@@ -157,7 +163,7 @@ class AmplificationMixin:
     @property
     def ell(self) -> float:
         """Amplification of the noise covariance, a float; may be assigned between fits."""
-        value = float(self._amplified["ell"].numpy())
+        value = float(self._value("ell"))
         # float32 turns 7.3 into 7.30000019; return what the user wrote.
         return self._ell_config if np.float32(self._ell_config) == np.float32(value) else value
 
@@ -166,8 +172,7 @@ class AmplificationMixin:
         ell = validate_ell(ell)
         scaling.check_supported(self, ell)
         self._ell_config = ell
-        for name, value in self._amplified_values(ell).items():
-            self._amplified[name].assign(value)
+        self._amplify(ell)
 
     @property
     def amplified_hyperparameters(self):
@@ -175,13 +180,13 @@ class AmplificationMixin:
         powers, rates = scaling.find_rule(self).powers, scaling.scaled_decay_rates(self)
         values = {n: self._hyperparameter(n) for n in powers if getattr(self, n) is not None}
         rates = (*rates, "ema_momentum") if self.use_ema else rates
-        values |= {name: self._amplified[name].numpy() for name in rates}
+        values |= {name: self._value(name) for name in rates}
         return {name: float(value) for name, value in values.items()}
 
     @property
     def effective_step(self):
         """Number of SVAG steps divided by `ell`, rounded down: one per step of the run modeled."""
-        ell = self._amplified["ell"]
+        ell = self._value("ell")
         return ops.cast(ops.floor(ops.cast(self.iterations, ell.dtype) / ell), "int32")
 
     def build(self, variables):
@@ -217,7 +222,7 @@ class AmplificationMixin:
 
     def _weighted(self, gradient, half):
         gradient = dense_gradient(gradient)
-        r1 = ops.cast(self._amplified["r1"], gradient.dtype)
+        r1 = ops.cast(self._value("r1"), gradient.dtype)
         # 1 - r1 is exact in floating point, so the weights sum to exactly 1.
         return gradient * (r1 if half == 1 else 1.0 - r1)
 
@@ -282,7 +287,7 @@ class AmplificationMixin:
         names -= {"learning_rate", "weight_decay"}
         view = self._scaled_view(*names, dtype=variable.dtype)
         rate = ops.convert_to_tensor(learning_rate)
-        rate = rate / ops.cast(self._amplified["learning_rate_divisor"], rate.dtype)
+        rate = rate / ops.cast(self._value("learning_rate_divisor"), rate.dtype)
         super().update_step.__func__(view, gradient, variable, rate)
 
     def _apply_weight_decay(self, variables):
@@ -292,7 +297,7 @@ class AmplificationMixin:
 
     def _update_model_variables_moving_average(self, trainable_variables):
         if self.use_ema:
-            view = ScaledView(self, ema_momentum=self._tensor("ema_momentum"))
+            view = ScaledView(self, ema_momentum=self._value("ema_momentum"))
             super()._update_model_variables_moving_average.__func__(view, trainable_variables)
 
     def get_config(self):

@@ -51,8 +51,7 @@ def assign_hyperparameters(optimizer, values):
         setattr(optimizer, name, value)
     if isinstance(optimizer, AmplificationMixin):
         # `optimizer.ell = optimizer.ell` does nothing on TensorFlow: it is the same object.
-        for name, value in optimizer._amplified_values(optimizer.ell).items():
-            optimizer._amplified[name].assign(value)
+        optimizer._amplify(optimizer.ell)
 
 
 def snapshot(optimizer, rule=AUTO):

@@ -24,6 +24,7 @@ MAX_GROUPED_SIZE = 2**16
 # Gradients of each half that XLA still reads in the kernel that sums them, on a GPU.
 MAX_JOINED = 40
 
+NUM_TOTALS = 5  # of `GradientStatistics`
 METRIC_NAMES = ("gradient_noise", "gradient_signal", "noise_to_signal")
 
 
@@ -196,33 +197,37 @@ class GradientStatistics(keras.metrics.Metric):
     def __init__(self, name="gradient_statistics", dtype=None):
         # Not floatx: running sums in bfloat16 would stop growing.
         super().__init__(name=name, dtype=dtype or "float32")
-        self._noise = self.add_weight(name="noise", initializer="zeros")
-        self._signal = self.add_weight(name="signal", initializer="zeros")
-        self._weight = self.add_weight(name="weight", initializer="zeros")
-        # For the advisor: usable steps, and examples in the largest batch. A mean would not tell
-        # the batch size, because of short last batches.
-        self._steps = self.add_weight(name="steps", initializer="zeros")
-        self._batch_size = self.add_weight(name="batch_size", initializer="zeros")
+        # One variable, because each is a kernel of its own on a GPU: the sums of N, of G and of
+        # their weights, and for the advisor the usable steps and the examples in the largest
+        # batch. A mean would not tell the batch size, because of short last batches.
+        self._totals = self.add_weight((NUM_TOTALS,), "zeros", name="totals")
+
+    def totals(self):
+        """Returns the sums of N, G and their weights, steps, and examples in the largest batch."""
+        return ops.convert_to_tensor(self._totals)
 
     def update_state(self, noise, signal, sample_weight=1.0, batch_size=2.0, replicas=1):
         """Adds one step, weighted by the size of a half: a short last batch has a larger N."""
+        weight = ops.cast(sample_weight, self.dtype)
+        usable = ops.isfinite(noise + signal) & (weight > 0)
+        noise, signal = (weight * ops.cast(value, self.dtype) for value in (noise, signal))
+        # Over replicas, totals are summed: steps are counted once, batches add up.
+        parts = noise, signal, weight, 1.0 / replicas, batch_size
+        step = ops.stack([ops.cast(part, self.dtype) for part in parts])
         # `where`, not a product: 0 times nan is nan.
-        usable = ops.isfinite(noise + signal) & (ops.cast(sample_weight, self.dtype) > 0)
-        weight = ops.where(usable, ops.cast(sample_weight, self.dtype), 0.0)
-        self._noise.assign_add(weight * ops.where(usable, ops.cast(noise, self.dtype), 0.0))
-        self._signal.assign_add(weight * ops.where(usable, ops.cast(signal, self.dtype), 0.0))
-        self._weight.assign_add(weight)
-        # Over replicas, variables are summed: steps are counted once, batches add up.
-        self._steps.assign_add(ops.where(usable, 1.0 / replicas, 0.0))
-        self._batch_size.assign(ops.maximum(self._batch_size, ops.cast(batch_size, self.dtype)))
+        sums = self.totals() + ops.where(usable, step, 0.0)
+        largest = ops.maximum(self.totals(), step)
+        is_last = ops.arange(NUM_TOTALS) == NUM_TOTALS - 1
+        self._totals.assign(ops.where(is_last, largest, sums))
 
     def result(self):
         """Returns the means, and N/G, infinite if the mean signal is not positive, as a dict."""
-        weight = ops.maximum(self._weight, 1e-30)
+        noise, signal, weight, *_ = ops.unstack(self.totals(), NUM_TOTALS)
+        weight = ops.maximum(weight, 1e-30)
         return {
-            "gradient_noise": self._noise / weight,
-            "gradient_signal": self._signal / weight,
-            "noise_to_signal": ratio_or_infinity(self._noise, self._signal),
+            "gradient_noise": noise / weight,
+            "gradient_signal": signal / weight,
+            "noise_to_signal": ratio_or_infinity(noise, signal),
         }
 
 

@@ -206,22 +206,22 @@ def test_subclasses_and_alternatives_do_not_take_the_place():
 
 
 def test_a_class_that_is_defined_again_replaces_itself():
-    class MyAdamax(keras.optimizers.Adamax):
+    class MyOptimizer(keras.optimizers.Adamax):
         pass
 
     def define(power):
-        class SVAGAdamax(AmplificationMixin, MyAdamax):
+        class SVAGMyOptimizer(AmplificationMixin, MyOptimizer):
             scaling_rule = ScalingRule("mine", {"learning_rate": power, "weight_decay": 0.0})
 
             def __init__(self, learning_rate=0.01, ell=1.0, **kwargs):
                 super().__init__(learning_rate, **kwargs)
                 self._init_amplification(ell)
 
-        return SVAGAdamax
+        return SVAGMyOptimizer
 
     for power in (0.0, 2.0):
         cls = define(power)
-        version = svag_version(MyAdamax(1.0))
+        version = svag_version(MyOptimizer(1.0))
         assert type(version) is cls
         version.ell = 2.0
         assert version.amplified_hyperparameters["learning_rate"] == 2.0**-power
