@@ -2,12 +2,13 @@
 
 import pytest
 
-from keras_svag.studies.linear_scaling import figures
+from keras_svag.studies.linear_scaling import bound, figures
 from tests.studies.helpers import build, run_study, scaling_config
 from tests.studies.report_test import Page
 from tests.studies.synthetic import scaling_world
 
 N_TRAIN = 1437
+METRIC = ("train_loss", "train loss", "log")
 
 
 # Figures and report.
@@ -28,7 +29,8 @@ def test_figure_shows_the_verdict(run_scaling):
         for line, setting in zip(points, verdict["settings"]):
             assert line.get_ydata()[0] == setting[name].mean
         labels = [line.get_label() for line in axis.lines]
-        assert f"predicted (tight) {verdict['predicted_max_kappa']['tight'].mean:.3g}" in labels
+        # Equilibrium was not tested.
+        assert f"guide (tight) {verdict['predicted_max_kappa']['tight'].mean:.3g}" in labels
         assert "observed: holds up to 4" in labels
     curves = result.plot("scaling_curves").axes[2]
     assert curves.get_ylabel() == "R = ‖x‖²"
@@ -36,6 +38,16 @@ def test_figure_shows_the_verdict(run_scaling):
     # 2 epochs, whatever the batch size.
     for line in curves.lines:
         assert line.get_xdata()[-1] == pytest.approx(2 * N_TRAIN / 1000, rel=0.02)
+
+
+def test_only_a_bound_is_drawn_as_a_prediction(run_scaling):
+    world = scaling_world({8.0: (2.0, 0.5, 1.0)})
+    verdict = run_scaling(world, spread=lambda run: 0.01).details
+    for holds, word in ((True, "predicted"), (False, "guide"), (None, "guide")):
+        premises = {**verdict["premises"], bound.BASE_EQUILIBRIUM: holds}
+        figure = figures.draw_scaling(verdict | {"premises": premises}, METRIC)
+        labels = [line.get_label().partition(" (tight)")[0] for line in figure.axes[0].lines]
+        assert labels.count(word) == 1
 
 
 def test_report(scaling, tmp_path):

@@ -18,6 +18,7 @@ from keras_svag.report.series import draw_curve, label_ends
 from keras_svag.report.style import add_legend, label_x, line_width, panels
 from keras_svag.report.ticks import set_binary_scale, set_log_scale
 from keras_svag.studies.base.wording import log_curve, main_metric_curve
+from keras_svag.studies.linear_scaling.bound import why_guide
 from keras_svag.studies.linear_scaling.judge import TEST_ERROR_RATIO
 from keras_svag.studies.linear_scaling.paper_figure import draw_paper_figure, has_errors
 
@@ -40,8 +41,8 @@ def build_figures(study, table, details, workdir):
             "rate scaled accordingly. Diamond and gray line: the base runs. Gray band: within a "
             f"factor C (test accuracy: {allowed}). Filled: holds; "
             "hollow: inconclusive; cross: fails. Vertical lines: the largest κ predicted from "
-            "the base runs alone, and the largest up to which the rule was observed to hold. Bars: "
-            "95 % t intervals over seeds.",
+            "the base runs alone (a guide where an assumption fails), and the largest up to which "
+            "the rule was observed to hold. Bars: 95 % t intervals over seeds.",
             functools.partial(draw_scaling, details, metric),
         ),
         Drawing(
@@ -102,9 +103,10 @@ def draw_scaling(verdict, metric):
 def _kappa_lines(verdict):
     """Returns position, label and style of the vertical lines with a finite position."""
     predicted, observed = verdict["predicted_max_kappa"], verdict["observed_max_kappa"]["value"]
+    word = "guide" if why_guide(verdict["premises"]) else "predicted"
     candidates = [
-        (predicted["tight"].mean, "predicted (tight)", {"color": COLORS[3], "ls": "--"}),
-        (predicted["paper"].mean, "predicted (paper)", {"color": COLORS[1], "ls": ":"}),
+        (predicted["tight"].mean, f"{word} (tight)", {"color": COLORS[3], "ls": "--"}),
+        (predicted["paper"].mean, f"{word} (paper)", {"color": COLORS[1], "ls": ":"}),
         (observed, "observed: holds up to", {"color": COLORS[2], "ls": "-"}),
     ]
     return [
