@@ -39,7 +39,8 @@ def pytest_collection_modifyitems(items):
     folder = pathlib.Path(__file__).parent
 
     def position(item):
-        name = item.path.relative_to(folder).as_posix()
+        inside = item.path.is_relative_to(folder)
+        name = item.path.relative_to(folder).as_posix() if inside else ""
         return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
 
     items.sort(key=position)

@@ -101,7 +101,7 @@ class SecondMomentNoise:
     def combine(self, first, second):
         """Returns the list of `(1 +- sqrt(ell - 1)) g1`, in float32 or better."""
         index = ops.mod(self._optimizer.iterations, self._signs.shape[0])
-        ell = self._optimizer._value("ell")
+        ell = self._optimizer._amplified.tensors()["ell"]
         sign = ops.cast(ops.take(ops.cast(self._signs, "float32"), index), ell.dtype)
         weight = 1.0 + sign * ops.sqrt(ell - 1.0)
         return [

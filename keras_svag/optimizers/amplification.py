@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_svag._backend import backend_module
-from keras_svag.optimizers import registry, scaling
-from keras_svag.optimizers.replaced import DecayRate, ScaledView
+from keras_svag.optimizers import registry, scaling, state
+from keras_svag.optimizers.replaced import AmplifiedValues, DecayRate, ScaledView
 from keras_svag.theory import svag_coefficients
 from keras_svag.theory.coefficients import validate_ell
 from keras_svag.theory.scaling_rules import ScalingRule, scale_average_rate
@@ -32,6 +32,14 @@ def dense_gradient(gradient):
     """Returns a gradient as a dense tensor, in float32 or better."""
     gradient = backend.densify(gradient)
     return ops.cast(gradient, keras.backend.result_type(gradient.dtype, "float32"))
+
+
+def _weighted(gradient, r1, half):
+    """Returns a gradient times r1, or for the second half r2, in float32 or better."""
+    gradient = dense_gradient(gradient)
+    r1 = ops.cast(r1, gradient.dtype)
+    # 1 - r1 is exact in floating point, so the weights sum to exactly 1.
+    return gradient * (r1 if half == 1 else 1.0 - r1)
 
 
 class AmplificationMixin:
@@ -105,9 +113,7 @@ class AmplificationMixin:
         self._combined_gradients = False
         self._is_pairing = False
         values = self._amplified_values(ell)
-        # One variable, because each is a copy of its own on a GPU.
-        self._amplified = self._track("amplified", list(values.values()))
-        self._positions = {name: position for position, name in enumerate(values)}
+        self._amplified = AmplifiedValues(self._track("amplified", list(values.values())), values)
         self._half_stored = self._track("half_stored", 0, "int32")
 
     def _amplified_values(self, ell):
@@ -136,23 +142,8 @@ class AmplificationMixin:
         self._track_variable(variable)
         return variable
 
-    def _hyperparameter(self, name):
-        """Returns the scaled value of a hyperparameter, for use in the update of Keras."""
-        if f"{name}_divisor" in self._positions:
-            divisor = self._value(f"{name}_divisor")
-            return ops.cast(getattr(self, name), divisor.dtype) / divisor
-        return DecayRate(self._value(name), self._value(f"{name}_complement"))
-
-    def _value(self, name):
-        """Returns one of the values that depend on `ell`, as a tensor."""
-        return ops.convert_to_tensor(self._amplified)[self._positions[name]]
-
-    def _amplify(self, ell):
-        """Assigns the values that depend on `ell`."""
-        self._amplified.assign(list(self._amplified_values(ell).values()))
-
     def _scaled_view(self, *names, dtype=None):
-        values = {name: self._hyperparameter(name) for name in names}
+        values = self._amplified.hyperparameters(self, names)
         if dtype:
             # Keras adds epsilon without a cast, so it must have the dtype of the weight.
             values = {
@@ -163,7 +154,7 @@ class AmplificationMixin:
     @property
     def ell(self) -> float:
         """Amplification of the noise covariance, a float; may be assigned between fits."""
-        value = float(self._value("ell"))
+        value = float(self._amplified.tensors()["ell"])
         # float32 turns 7.3 into 7.30000019; return what the user wrote.
         return self._ell_config if np.float32(self._ell_config) == np.float32(value) else value
 
@@ -172,21 +163,23 @@ class AmplificationMixin:
         ell = validate_ell(ell)
         scaling.check_supported(self, ell)
         self._ell_config = ell
-        self._amplify(ell)
+        self._amplified.assign(self._amplified_values(ell))
 
     @property
     def amplified_hyperparameters(self):
         """Hyperparameters that the update runs with at this `ell` and step, a dict of floats."""
         powers, rates = scaling.find_rule(self).powers, scaling.scaled_decay_rates(self)
-        values = {n: self._hyperparameter(n) for n in powers if getattr(self, n) is not None}
+        names = [name for name in powers if getattr(self, name) is not None]
+        values = self._amplified.hyperparameters(self, names)
         rates = (*rates, "ema_momentum") if self.use_ema else rates
-        values |= {name: self._value(name) for name in rates}
+        tensors = self._amplified.tensors()
+        values |= {name: tensors[name] for name in rates}
         return {name: float(value) for name, value in values.items()}
 
     @property
     def effective_step(self):
         """Number of SVAG steps divided by `ell`, rounded down: one per step of the run modeled."""
-        ell = self._value("ell")
+        ell = self._amplified.tensors()["ell"]
         return ops.cast(ops.floor(ops.cast(self.iterations, ell.dtype) / ell), "int32")
 
     def build(self, variables):
@@ -215,16 +208,11 @@ class AmplificationMixin:
 
     def combine(self, first, second):
         """Returns the list of `r1 g1 + r2 g2`, in float32 or better; `None` where one is `None`."""
+        r1 = self._amplified.tensors()["r1"]
         return [
-            None if g1 is None or g2 is None else self._weighted(g1, 1) + self._weighted(g2, 2)
+            None if g1 is None or g2 is None else _weighted(g1, r1, 1) + _weighted(g2, r1, 2)
             for g1, g2 in zip(first, second)
         ]
-
-    def _weighted(self, gradient, half):
-        gradient = dense_gradient(gradient)
-        r1 = ops.cast(self._value("r1"), gradient.dtype)
-        # 1 - r1 is exact in floating point, so the weights sum to exactly 1.
-        return gradient * (r1 if half == 1 else 1.0 - r1)
 
     @contextlib.contextmanager
     def combined(self):
@@ -252,14 +240,16 @@ class AmplificationMixin:
         shards = backend.num_gradient_shards()
 
         def store_first():
+            r1 = self._amplified.tensors()["r1"]
             for accumulator, gradient in zip(stored, grads):
-                accumulator.assign(self._weighted(gradient, 1) * shards)
+                accumulator.assign(_weighted(gradient, r1, 1) * shards)
             self._half_stored.assign(1)
             # Keras counts every call, also of those that accumulate; a pair is to count once.
             self._iterations.assign_sub(1)
 
         def add_second_and_step():
-            total = [a / shards + self._weighted(g, 2) for a, g in zip(stored, grads)]
+            r1 = self._amplified.tensors()["r1"]
+            total = [a / shards + _weighted(g, r1, 2) for a, g in zip(stored, grads)]
             super(AmplificationMixin, self)._backend_apply_gradients(total, trainable_variables)
             self._half_stored.assign(0)
 
@@ -287,7 +277,7 @@ class AmplificationMixin:
         names -= {"learning_rate", "weight_decay"}
         view = self._scaled_view(*names, dtype=variable.dtype)
         rate = ops.convert_to_tensor(learning_rate)
-        rate = rate / ops.cast(self._value("learning_rate_divisor"), rate.dtype)
+        rate = rate / ops.cast(self._amplified.tensors()["learning_rate_divisor"], rate.dtype)
         super().update_step.__func__(view, gradient, variable, rate)
 
     def _apply_weight_decay(self, variables):
@@ -297,8 +287,13 @@ class AmplificationMixin:
 
     def _update_model_variables_moving_average(self, trainable_variables):
         if self.use_ema:
-            view = ScaledView(self, ema_momentum=self._value("ema_momentum"))
+            view = ScaledView(self, ema_momentum=self._amplified.tensors()["ema_momentum"])
             super()._update_model_variables_moving_average.__func__(view, trainable_variables)
+
+    def load_own_variables(self, store):
+        """Loads the variables from a file, or none of them, as Keras does, if they do not fit."""
+        if state.fits(store, self):
+            super().load_own_variables(store)
 
     def get_config(self):
         """Returns the arguments of the constructor, for serialization."""

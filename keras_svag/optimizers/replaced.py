@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_svag._checks import english_list
+
 
 class DecayRate:
     """A decay rate b such as `beta_1`, stored together with 1 - b.
@@ -32,6 +34,44 @@ class DecayRate:
         return True
 
     __hash__ = object.__hash__
+
+
+class AmplifiedValues:
+    """The numbers of an optimizer that depend on `ell`, by name, in one variable."""
+
+    # On a GPU, every variable is a copy or a kernel of its own.
+
+    def __init__(self, variable, names):
+        self.variable = variable
+        self._names = tuple(names)
+
+    def tensors(self):
+        """Returns all numbers, as a dict of tensors."""
+        values = ops.unstack(ops.convert_to_tensor(self.variable), len(self._names))
+        return dict(zip(self._names, values))
+
+    def hyperparameters(self, optimizer, names):
+        """Returns the scaled values of hyperparameters, for the update of Keras, as a dict."""
+        tensors = self.tensors()
+
+        def scaled(name):
+            if f"{name}_divisor" not in tensors:
+                return DecayRate(tensors[name], tensors[f"{name}_complement"])
+            divisor = tensors[f"{name}_divisor"]
+            return ops.cast(getattr(optimizer, name), divisor.dtype) / divisor
+
+        return {name: scaled(name) for name in names}
+
+    def assign(self, values):
+        """Assigns numbers by name; those that are used no more, as of `momentum=0`, stay."""
+        if new := values.keys() - set(self._names):
+            raise ValueError(
+                "An SVAG optimizer must use the hyperparameters that it was created with. "
+                f"Received: values of {english_list(sorted(new))}, which it did not use then. "
+                "Create another."
+            )
+        kept = ops.convert_to_numpy(self.variable)
+        self.variable.assign([values.get(n, kept[i]) for i, n in enumerate(self._names)])
 
 
 class ScaledView:

@@ -4,6 +4,8 @@
 one of squared gradients is divided by kappa, what moves the weights per step is multiplied by it.
 """
 
+import warnings
+
 from keras import ops
 
 from keras_svag.optimizers import scaling
@@ -111,3 +113,17 @@ def _bias_ratio(optimizer, name, kappa, rule):
     before = scale_decay_rate(getattr(optimizer, name), amplified)
     after = scale_decay_rate(before, scale_factor(kappa, power))
     return (1 - after**steps) / (1 - before**steps)
+
+
+def fits(store, optimizer):
+    """Returns True if the variables in a file have the shapes of those of an optimizer; warns."""
+    # Keras compares their numbers only, and would load those before the first misfit.
+    saved, own = len(store.keys()), optimizer.variables
+    if saved == len(own) and any(store[str(i)].shape != v.shape for i, v in enumerate(own)):
+        warnings.warn(
+            f"The state of {type(optimizer).__name__} was not loaded: it was saved with other "
+            "hyperparameters, or for other weights.",
+            stacklevel=3,
+        )
+        return False
+    return True

@@ -8,6 +8,7 @@ the mini-batch gradient and `G = <g1, g2>` the squared norm of the full gradient
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_svag import _keras
@@ -217,7 +218,7 @@ class GradientStatistics(keras.metrics.Metric):
         # `where`, not a product: 0 times nan is nan.
         sums = self.totals() + ops.where(usable, step, 0.0)
         largest = ops.maximum(self.totals(), step)
-        is_last = ops.arange(NUM_TOTALS) == NUM_TOTALS - 1
+        is_last = np.arange(NUM_TOTALS) == NUM_TOTALS - 1
         self._totals.assign(ops.where(is_last, largest, sums))
 
     def result(self):

@@ -13,6 +13,8 @@ import pytest
 
 import keras_svag
 from keras_svag import SVAG
+from keras_svag.optimizers import AmplificationMixin
+from keras_svag.theory.scaling_rules import ScalingRule
 
 
 def variables(*values):
@@ -158,6 +160,60 @@ def test_ell_can_be_assigned():
     with pytest.raises(ValueError, match="Received: ell=0.1"):
         optimizer.ell = 0.1
     assert optimizer.ell == 7.3
+
+
+def test_ell_can_be_assigned_when_a_hyperparameter_is_used_no_more():
+    halves = [[np.array([1.0], "float32")], [np.array([3.0], "float32")]]
+    steps = []
+    for momentum in (0.0, 0.9):
+        optimizer, weights = SVAG(1.0, momentum=momentum), variables([0.0])
+        optimizer.momentum, optimizer.ell = 0.0, 4.0
+        apply_all(optimizer, weights, halves)
+        steps.append(weights[0].numpy())
+    np.testing.assert_array_equal(*steps)
+    optimizer.momentum = 0.9
+    optimizer.ell = 2.0
+    assert optimizer.amplified_hyperparameters["momentum"] == pytest.approx(0.95)
+    optimizer = SVAG(1.0)
+    optimizer.momentum = 0.9
+    with pytest.raises(ValueError, match="it was created with. Received: values of momentum and"):
+        optimizer.ell = 2.0
+
+
+def test_a_rule_may_name_its_powers_in_any_order():
+    powers = {"learning_rate": 2.0, "weight_decay": 0.0}
+    orders = powers, dict(reversed(powers.items()))
+
+    class InTurn(AmplificationMixin, keras.optimizers.SGD):
+        number = 0
+        scaling_rule = staticmethod(lambda o: (ScalingRule("mine", orders[o.number]),))
+
+        def __init__(self, learning_rate=0.01, ell=1.0, **kwargs):
+            super().__init__(learning_rate, **kwargs)
+            self._init_amplification(ell)
+
+    optimizer = InTurn(1.0)
+    optimizer.number, optimizer.ell = 1, 4
+    assert optimizer.amplified_hyperparameters["learning_rate"] == 1 / 16
+
+
+def test_a_state_of_other_hyperparameters_is_not_loaded_by_halves(tmp_path):
+    x = np.ones((8, 3), "float32")
+
+    def trained(**options):
+        keras.utils.set_random_seed(0)
+        model = keras_svag.from_keras(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]))
+        model.compile(keras_svag.SVAGAdam(**options), "mse")
+        model.fit(x, x[:, :1], batch_size=4, verbose=0)
+        return model
+
+    trained(beta_1=0.0, ell=4).save_weights(tmp_path / "other.weights.h5")
+    model = trained()
+    before = [v.numpy() for v in model.optimizer.variables]
+    with pytest.warns(UserWarning, match="state of SVAGAdam was not loaded: it was saved with oth"):
+        model.load_weights(tmp_path / "other.weights.h5")
+    for variable, value in zip(model.optimizer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
 
 
 def test_coefficients_sum_to_one_in_float32():

@@ -338,6 +338,22 @@ def test_steps_that_are_not_finite_are_left_out():
     assert logs == {"gradient_noise": 3.0, "gradient_signal": 2.0, "noise_to_signal": 1.5}
 
 
+@pytest.mark.parametrize("floatx", ["bfloat16", "float16"])
+def test_noise_is_measured_where_floatx_is_narrow(floatx):
+    x, y = data()
+    try:
+        keras.config.set_floatx(floatx)
+        model = compiled(from_keras(tanh_net()), learning_rate=0.0)
+        found = model.fit(x, y, batch_size=len(x), verbose=0, shuffle=False).history
+    finally:
+        keras.config.set_floatx("float32")
+    expected = compiled(from_keras(tanh_net()), learning_rate=0.0)
+    expected = expected.fit(x, y, batch_size=len(x), verbose=0, shuffle=False).history
+    # Gradients of bfloat16 have 8 bits, as has the logged mean.
+    for name in ("gradient_noise", "gradient_signal"):
+        np.testing.assert_allclose(float(found[name][0]), float(expected[name][0]), rtol=0.05)
+
+
 # Weights and gradients.
 
 

@@ -41,8 +41,8 @@ def build_figures(study, table, details, workdir):
             "rate scaled accordingly. Diamond and gray line: the base runs. Gray band: within a "
             f"factor C (test accuracy: {allowed}). Filled: holds; "
             "hollow: inconclusive; cross: fails. Vertical lines: the largest κ predicted from "
-            "the base runs alone (a guide where an assumption fails), and the largest up to which "
-            "the rule was observed to hold. Bars: 95 % t intervals over seeds.",
+            "the base runs alone (a guide unless all assumptions hold), and the largest up to "
+            "which the rule was observed to hold. Bars: 95 % t intervals over seeds.",
             functools.partial(draw_scaling, details, metric),
         ),
         Drawing(
