@@ -25,6 +25,7 @@ class Counts:
     layout_copies: dict
     kernels: dict
     compile_seconds: float
+    off_chip_bytes: int | None = None
 
     @property
     def memory_bytes(self):
@@ -38,8 +39,11 @@ def roofline_seconds(counts, chip, dtype):
     # three overlapped perfectly and nothing else took time.
     if counts.flops is None:
         return None
-    # What stays inside the core is not memory traffic, although the compiler counts it.
+    # What stays inside the core is not memory traffic, although the compiler counts it; and it
+    # counts more reads than there are where a kernel gathers single numbers.
     traffic = max(counts.bytes - counts.on_chip_bytes, 0)
+    if counts.off_chip_bytes is not None:
+        traffic = min(traffic, counts.off_chip_bytes)
     # Each chip sends at least what it contributes, through the outward half of its links.
     sent = sum(entry["bytes"] for entry in counts.collectives.values())
     return max(

@@ -194,5 +194,17 @@ def _kind(instruction):
 
 def count_on_chip_bytes(module):
     """Returns bytes that kernels read from and write to the memory inside a TPU's core."""
-    shapes = [s for i in module.kernels for s in (*i.shapes, *module.operand_shapes(i))]
-    return int(size([shape for shape in shapes if ON_CHIP_SPACE in shape.layout]))
+    return int(size([shape for shape in _read_or_written(module) if _is_on_chip(shape)]))
+
+
+def count_off_chip_bytes(module):
+    """Returns bytes that kernels read from and write to all other memory."""
+    return int(size([shape for shape in _read_or_written(module) if not _is_on_chip(shape)]))
+
+
+def _read_or_written(module):
+    return [s for i in module.kernels for s in (*i.shapes, *module.operand_shapes(i))]
+
+
+def _is_on_chip(shape):
+    return ON_CHIP_SPACE in shape.layout

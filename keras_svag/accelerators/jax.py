@@ -141,4 +141,5 @@ def count(executable, seconds):
         layout_copies=hlo.count_layout_copies(module),
         kernels=hlo.count_kernels(module),
         compile_seconds=round(seconds, 1),
+        off_chip_bytes=hlo.count_off_chip_bytes(module),
     )

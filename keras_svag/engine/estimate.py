@@ -1,5 +1,6 @@
 """Least cost of the runs of a recipe on accelerators that are not there."""
 
+import copy
 import dataclasses
 
 import keras
@@ -7,6 +8,7 @@ import keras
 from keras_svag.accelerators import Chip, Counts, Program, Target, parse_topology, roofline_seconds
 from keras_svag.engine.processes.worker import TRAINING_CLASSES
 from keras_svag.engine.recording import Recording
+from keras_svag.recipe.arrays import take
 from keras_svag.xla_policy import assume_accelerator
 
 SECONDS_PER_HOUR = 3600
@@ -77,14 +79,26 @@ def estimate_step(recipe, method, batch_size, topology, chips=1):
             "An estimate must be made with JAX, which compiles for devices that are not there. "
             "Received: the backend tensorflow. Set KERAS_BACKEND=jax."
         )
-    target = Target(topology, chips)
+    target, build = Target(topology, chips), TRAINING_CLASSES[method]
     with assume_accelerator(target.chip.platform):
-        training = TRAINING_CLASSES[method](recipe, Recording(evaluation_size=1), batch_size)
+        examples = build(recipe, Recording(evaluation_size=1), batch_size).examples_per_pass
+        recipe = _with_few_examples(recipe, examples)
+        training = build(recipe, Recording(evaluation_size=1), batch_size)
         draws = training.draw(0, 0, min(training.steps_per_segment, training.total))
         program = Program(*training.first_call(*draws))
-    counts, examples = target.compile(program), training.examples_per_pass
+    counts = target.compile(program)
     seconds = roofline_seconds(counts, target.chip, keras.config.dtype_policy().name)
     return StepEstimate(method, batch_size, chips, examples, counts, seconds / examples)
+
+
+def _with_few_examples(recipe, count):
+    """Returns a copy of a recipe whose data are as many examples as one step reads."""
+    # The compiler counts a gather as if it read all data, and the copy of all data that a program
+    # makes before its loop as if each step made it.
+    recipe.facts  # noqa: B018 (the copy keeps them: steps, and examples of the whole data set)
+    few = copy.copy(recipe)
+    few.train_data, few.test_data = take(recipe.train_data, slice(count)), None
+    return few
 
 
 def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimate_step):

@@ -47,6 +47,8 @@ def test_wrong_topologies_are_refused(text):
         ({"bytes": 3e9}, 0.3),
         ({"bytes": 3e9, "on_chip_bytes": 1e9}, 0.2),
         ({"on_chip_bytes": 2e9}, 0.1),
+        ({"bytes": 3e9, "off_chip_bytes": 2e9}, 0.2),
+        ({"bytes": 3e9, "off_chip_bytes": 4e9}, 0.3),
         ({"collectives": {"all-reduce": {"count": 1, "bytes": 2e8}}}, 0.4),
     ],
 )

@@ -87,6 +87,8 @@ def test_bytes_on_chip(module):
     # The prefetched weights: written once, read by the fusion. The copy of the loop: written once,
     # read twice by the convolution.
     assert hlo.count_on_chip_bytes(module) == 2 * 8 * 2 + 3 * 4 * 16
+    everywhere = sum(hlo.size([*i.shapes, *module.operand_shapes(i)]) for i in module.kernels)
+    assert hlo.count_off_chip_bytes(module) == everywhere - hlo.count_on_chip_bytes(module) > 0
 
 
 @pytest.mark.parametrize(

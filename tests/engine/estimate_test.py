@@ -73,6 +73,30 @@ def test_batches_that_four_chips_cannot_share(recipe, compiled):
 
 
 @pytest.mark.requires_jax
+@pytest.mark.parametrize("method", [SVAG, GAUSSIAN])
+def test_programs_have_no_more_data_than_one_step_reads(recipe, monkeypatch, method):
+    """Others would be counted as if every step read them."""
+    lengths = []
+
+    class FakeTarget:
+        chip = CHIPS["v5e"]
+
+        def __init__(self, topology, chips):
+            del topology, chips
+
+        def compile(self, program):
+            lengths.extend(a.shape for a in keras.tree.flatten(program.arguments[1]))
+            return COUNTS
+
+    monkeypatch.setattr(estimate, "Target", FakeTarget)
+    step = estimate.estimate_step(recipe, method, 8, "v5e:1x1")
+    # Full-batch steps read them in chunks of the first axis.
+    lengths = [shape[0] if method == SVAG else shape[0] * shape[1] for shape in lengths]
+    assert set(lengths) == {16 if method == SVAG else step.examples}
+    assert step.examples <= recipe.num_train
+
+
+@pytest.mark.requires_jax
 def test_full_batch_steps_count_all_examples(recipe, compiled):
     runs = specs(GAUSSIAN, seeds=1)
     found = estimate.estimate_runs(recipe, runs, "v5e:1x1")
