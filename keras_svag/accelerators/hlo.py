@@ -203,7 +203,16 @@ def count_off_chip_bytes(module):
 
 
 def _read_or_written(module):
-    return [s for i in module.kernels for s in (*i.shapes, *module.operand_shapes(i))]
+    """Returns the arrays that kernels read and write; what is read in part counts whole."""
+    found = []
+    for kernel in module.kernels:
+        if kernel.opcode in ("slice", "dynamic-slice"):
+            found += 2 * kernel.shapes[:1]
+        elif kernel.opcode != "async-start":  # what it calls counts
+            # The result of a copy that starts names its operand too.
+            written = kernel.shapes[:1] if kernel.opcode == "copy-start" else kernel.shapes
+            found += [*written, *module.operand_shapes(kernel)]
+    return found
 
 
 def _is_on_chip(shape):

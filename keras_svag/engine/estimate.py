@@ -4,6 +4,7 @@ import copy
 import dataclasses
 
 import keras
+from keras import tree
 
 from keras_svag.accelerators import Chip, Counts, Program, Target, parse_topology, roofline_seconds
 from keras_svag.engine.processes.worker import TRAINING_CLASSES
@@ -85,7 +86,10 @@ def estimate_step(recipe, method, batch_size, topology, chips=1):
         recipe = _with_few_examples(recipe, examples)
         training = build(recipe, Recording(evaluation_size=1), batch_size)
         draws = training.draw(0, 0, min(training.steps_per_segment, training.total))
-        program = Program(*training.first_call(*draws))
+        function, (state, data, *rest) = training.first_call(*draws)
+    if chips > 1:  # each of them gathers its part, and has all data
+        data = tree.map_structure(lambda a: a[: examples // chips], data, none_is_leaf=True)
+    program = Program(function, (state, data, *rest))
     counts = target.compile(program)
     seconds = roofline_seconds(counts, target.chip, keras.config.dtype_policy().name)
     return StepEstimate(method, batch_size, chips, examples, counts, seconds / examples)

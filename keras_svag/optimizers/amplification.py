@@ -162,8 +162,8 @@ class AmplificationMixin:
     def ell(self, ell: float):
         ell = validate_ell(ell)
         scaling.check_supported(self, ell)
-        self._ell_config = ell
         self._amplified.assign(self._amplified_values(ell))
+        self._ell_config = ell
 
     @property
     def amplified_hyperparameters(self):
@@ -172,8 +172,7 @@ class AmplificationMixin:
         names = [name for name in powers if getattr(self, name) is not None]
         values = self._amplified.hyperparameters(self, names)
         rates = (*rates, "ema_momentum") if self.use_ema else rates
-        tensors = self._amplified.tensors()
-        values |= {name: tensors[name] for name in rates}
+        values |= {name: self._amplified.tensors()[name] for name in rates}
         return {name: float(value) for name, value in values.items()}
 
     @property
@@ -291,9 +290,10 @@ class AmplificationMixin:
             super()._update_model_variables_moving_average.__func__(view, trainable_variables)
 
     def load_own_variables(self, store):
-        """Loads the variables from a file, or none of them, as Keras does, if they do not fit."""
+        """Loads the variables from a file, or none if they do not fit; hyperparameters stay."""
         if state.fits(store, self):
             super().load_own_variables(store)
+            self._amplified.assign(self._amplified_values(self.ell))
 
     def get_config(self):
         """Returns the arguments of the constructor, for serialization."""

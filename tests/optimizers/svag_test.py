@@ -200,20 +200,36 @@ def test_a_rule_may_name_its_powers_in_any_order():
 def test_a_state_of_other_hyperparameters_is_not_loaded_by_halves(tmp_path):
     x = np.ones((8, 3), "float32")
 
-    def trained(**options):
+    def trained(epochs, **options):
         keras.utils.set_random_seed(0)
         model = keras_svag.from_keras(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]))
         model.compile(keras_svag.SVAGAdam(**options), "mse")
-        model.fit(x, x[:, :1], batch_size=4, verbose=0)
+        model.fit(x, x[:, :1], batch_size=4, epochs=epochs, verbose=0)
         return model
 
-    trained(beta_1=0.0, ell=4).save_weights(tmp_path / "other.weights.h5")
-    model = trained()
+    trained(3, beta_1=0.0, ell=4, learning_rate=0.1).save_weights(tmp_path / "other.weights.h5")
+    model = trained(1)
     before = [v.numpy() for v in model.optimizer.variables]
     with pytest.warns(UserWarning, match="state of SVAGAdam was not loaded: it was saved with oth"):
         model.load_weights(tmp_path / "other.weights.h5")
     for variable, value in zip(model.optimizer.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_a_loaded_state_keeps_the_hyperparameters_of_the_optimizer(tmp_path):
+    # As many values depend on `ell` in both, of one decay rate each.
+    models = []
+    for options in ({"beta_1": 0.0, "ell": 4.0}, {"beta_2": 0.0}):
+        models.append(
+            keras_svag.from_keras(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]))
+        )
+        models[-1].compile(keras_svag.SVAGAdam(**options), "mse")
+        models[-1].optimizer.build(models[-1].trainable_variables)
+    models[0].save_weights(tmp_path / "state.weights.h5")
+    models[1].load_weights(tmp_path / "state.weights.h5")
+    loaded = models[1].optimizer
+    expected = keras_svag.SVAGAdam(beta_2=0.0, ell=4.0).amplified_hyperparameters
+    assert loaded.ell == 4.0 and loaded.amplified_hyperparameters == expected
 
 
 def test_coefficients_sum_to_one_in_float32():
