@@ -98,7 +98,8 @@ class CompiledTraining:
         optimizer = self.model._svag
         rate = _keras.get_learning_rate(optimizer)
         # Rates and amplification are those of this batch size.
-        kept = {id(v) for v in (optimizer.iterations, rate, optimizer._amplified.variable)}
+        own = optimizer.iterations, rate, optimizer._amplified.variable, optimizer._r1
+        kept = set(map(id, own))
         for variable, value in zip(self.model.optimizer.variables, state["optimizer"], strict=True):
             if id(variable) not in kept:
                 variable.assign(value)

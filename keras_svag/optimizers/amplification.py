@@ -114,14 +114,16 @@ class AmplificationMixin:
         self._is_pairing = False
         values = self._amplified_values(ell)
         self._amplified = AmplifiedValues(self._track("amplified", list(values.values())), values)
+        # Apart: as a part of the other, XLA on a CPU keeps the gradients of both halves.
+        self._r1 = self._track("r1", svag_coefficients(ell)[0])
         self._half_stored = self._track("half_stored", 0, "int32")
 
     def _amplified_values(self, ell):
         """Returns the values that depend on `ell`, by the names of their variables."""
         rule = scaling.find_rule(self)
-        values = {"ell": ell, "r1": svag_coefficients(ell)[0]}
         # Divisors, not factors: dividing by a power of two, or by 1, is exact.
-        values |= {f"{name}_divisor": ell**power for name, power in rule.powers.items()}
+        values = {f"{name}_divisor": ell**power for name, power in rule.powers.items()}
+        values["ell"] = ell
         for name in scaling.scaled_decay_rates(self):
             rate, divisor = getattr(self, name), ell ** rule.decay_powers[name]
             values[name] = 1 - (1 - rate) / divisor if ell != 1 else rate
@@ -129,6 +131,10 @@ class AmplificationMixin:
         if self.use_ema:
             values["ema_momentum"] = scale_average_rate(self.ema_momentum, 1 / ell)
         return values
+
+    def _amplify(self, ell):
+        self._amplified.assign(self._amplified_values(ell))
+        self._r1.assign(svag_coefficients(ell)[0])
 
     def _track(self, name, value, dtype=None):
         # At least float32, also where floatx is bfloat16: r1 and 1 - b need the digits.
@@ -162,14 +168,14 @@ class AmplificationMixin:
     def ell(self, ell: float):
         ell = validate_ell(ell)
         scaling.check_supported(self, ell)
-        self._amplified.assign(self._amplified_values(ell))
+        self._amplify(ell)
         self._ell_config = ell
 
     @property
     def amplified_hyperparameters(self):
         """Hyperparameters that the update runs with at this `ell` and step, a dict of floats."""
         powers, rates = scaling.find_rule(self).powers, scaling.scaled_decay_rates(self)
-        names = [name for name in powers if getattr(self, name) is not None]
+        names = (name for name in powers if getattr(self, name) is not None)
         values = self._amplified.hyperparameters(self, names)
         rates = (*rates, "ema_momentum") if self.use_ema else rates
         values |= {name: self._amplified.tensors()[name] for name in rates}
@@ -207,10 +213,11 @@ class AmplificationMixin:
 
     def combine(self, first, second):
         """Returns the list of `r1 g1 + r2 g2`, in float32 or better; `None` where one is `None`."""
-        r1 = self._amplified.tensors()["r1"]
         return [
-            None if g1 is None or g2 is None else _weighted(g1, r1, 1) + _weighted(g2, r1, 2)
-            for g1, g2 in zip(first, second)
+            None
+            if a is None or b is None
+            else _weighted(a, self._r1, 1) + _weighted(b, self._r1, 2)
+            for a, b in zip(first, second)
         ]
 
     @contextlib.contextmanager
@@ -239,16 +246,14 @@ class AmplificationMixin:
         shards = backend.num_gradient_shards()
 
         def store_first():
-            r1 = self._amplified.tensors()["r1"]
             for accumulator, gradient in zip(stored, grads):
-                accumulator.assign(_weighted(gradient, r1, 1) * shards)
+                accumulator.assign(_weighted(gradient, self._r1, 1) * shards)
             self._half_stored.assign(1)
             # Keras counts every call, also of those that accumulate; a pair is to count once.
             self._iterations.assign_sub(1)
 
         def add_second_and_step():
-            r1 = self._amplified.tensors()["r1"]
-            total = [a / shards + _weighted(g, r1, 2) for a, g in zip(stored, grads)]
+            total = [a / shards + _weighted(g, self._r1, 2) for a, g in zip(stored, grads)]
             super(AmplificationMixin, self)._backend_apply_gradients(total, trainable_variables)
             self._half_stored.assign(0)
 
@@ -267,7 +272,6 @@ class AmplificationMixin:
     def _schedule_step(self):
         """Returns the step that schedules see: as in Keras, it counts accumulated batches."""
         count = self.gradient_accumulation_steps or 1
-        # An update comes with the last of them.
         return self.effective_step * count + ops.cast(self._iterations % count, "int32")
 
     def update_step(self, gradient, variable, learning_rate):
@@ -293,7 +297,7 @@ class AmplificationMixin:
         """Loads the variables from a file, or none if they do not fit; hyperparameters stay."""
         if state.fits(store, self):
             super().load_own_variables(store)
-            self._amplified.assign(self._amplified_values(self.ell))
+            self._amplify(self.ell)
 
     def get_config(self):
         """Returns the arguments of the constructor, for serialization."""

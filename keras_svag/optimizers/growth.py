@@ -51,7 +51,7 @@ def assign_hyperparameters(optimizer, values):
         setattr(optimizer, name, value)
     if isinstance(optimizer, AmplificationMixin):
         # `optimizer.ell = optimizer.ell` does nothing on TensorFlow: it is the same object.
-        optimizer._amplified.assign(optimizer._amplified_values(optimizer.ell))
+        optimizer._amplify(optimizer.ell)
 
 
 def snapshot(optimizer, rule=AUTO):
