@@ -89,8 +89,7 @@ def estimate_step(recipe, method, batch_size, topology, chips=1):
         function, (state, data, *rest) = training.first_call(*draws)
     if chips > 1:  # each of them gathers its part, and has all data
         data = tree.map_structure(lambda a: a[: examples // chips], data, none_is_leaf=True)
-    program = Program(function, (state, data, *rest))
-    counts = target.compile(program)
+    counts = target.compile(Program(function, (state, data, *rest)))
     seconds = roofline_seconds(counts, target.chip, keras.config.dtype_policy().name)
     return StepEstimate(method, batch_size, chips, examples, counts, seconds / examples)
 

@@ -89,6 +89,5 @@ class Sums:
     def read(self):
         """Returns the sums as floats, of all replicas, and those of each layer as two arrays."""
         scale = self._scale
-        totals = scale.totals().numpy()
         layers = [scale._layer_noise, scale._layer_signal] if scale.layers else []
-        return list(map(float, totals)), [tf.convert_to_tensor(v).numpy() for v in layers]
+        return scale.totals().numpy().tolist(), [tf.convert_to_tensor(v).numpy() for v in layers]

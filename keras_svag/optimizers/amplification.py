@@ -119,7 +119,7 @@ class AmplificationMixin:
         self._half_stored = self._track("half_stored", 0, "int32")
 
     def _amplified_values(self, ell):
-        """Returns the values that depend on `ell`, by the names of their variables."""
+        """Returns the values that depend on `ell`, but r1, by name."""
         rule = scaling.find_rule(self)
         # Divisors, not factors: dividing by a power of two, or by 1, is exact.
         values = {f"{name}_divisor": ell**power for name, power in rule.powers.items()}
@@ -133,6 +133,7 @@ class AmplificationMixin:
         return values
 
     def _amplify(self, ell):
+        """Assigns what depends on `ell`."""
         self._amplified.assign(self._amplified_values(ell))
         self._r1.assign(svag_coefficients(ell)[0])
 
@@ -272,6 +273,7 @@ class AmplificationMixin:
     def _schedule_step(self):
         """Returns the step that schedules see: as in Keras, it counts accumulated batches."""
         count = self.gradient_accumulation_steps or 1
+        # An update comes with the last of them.
         return self.effective_step * count + ops.cast(self._iterations % count, "int32")
 
     def update_step(self, gradient, variable, learning_rate):

@@ -213,14 +213,13 @@ class GradientStatistics(keras.metrics.Metric):
         usable = ops.isfinite(noise + signal) & (weight > 0)
         noise, signal = (weight * ops.cast(value, self.dtype) for value in (noise, signal))
         # Over replicas, totals are summed: steps are counted once, batches add up.
-        parts = noise, signal, weight, ops.cast(1.0 / replicas, self.dtype)
-        # `where`, not a product: 0 times nan is nan. And no `stack`, with which XLA on a CPU plans
-        # memory for the gradients of both halves at once.
-        parts = [ops.where(usable, part, 0.0) for part in parts]
-        units = np.eye(NUM_TOTALS, dtype=self.dtype)
-        sums = self.totals() + sum(part * unit for part, unit in zip(parts, units))
-        largest = ops.maximum(self.totals(), ops.cast(batch_size, self.dtype) * units[-1])
-        self._totals.assign(ops.where(units[-1] > 0, largest, sums))
+        parts = noise, signal, weight, 1.0 / replicas, batch_size
+        step = ops.stack([ops.cast(part, self.dtype) for part in parts])
+        # `where`, not a product: 0 times nan is nan.
+        sums = self.totals() + ops.where(usable, step, 0.0)
+        largest = ops.maximum(self.totals(), step)
+        is_last = np.arange(NUM_TOTALS) == NUM_TOTALS - 1
+        self._totals.assign(ops.where(is_last, largest, sums))
 
     def result(self):
         """Returns the means, and N/G, infinite if the mean signal is not positive, as a dict."""
