@@ -1,10 +1,12 @@
 """What all tests share; it is read before any test file imports TensorFlow."""
 
+import gc
 import importlib.util
 import multiprocessing
 import os
 import pathlib
 import random
+import signal
 import sys
 
 import numpy as np
@@ -29,9 +31,12 @@ LONG_FILES = (
 
 
 def pytest_configure(config):
-    """Keeps the order below; the option is that of pytest-xdist, where that is installed."""
+    """Keeps the order below, where pytest-xdist is installed, and lets Ctrl-C reach the tests."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    # Shells start jobs in the background with Ctrl-C ignored, which tests of Ctrl-C would wait for.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
@@ -61,6 +66,23 @@ def fork_server():
     if sys.platform == "linux":
         multiprocessing.set_start_method("forkserver", force=True)
         multiprocessing.set_forkserver_preload(["keras_svag.engine.processes.worker"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_heap():
+    """What a file leaves in memory, traced programs above all, is searched for garbage once."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Studies of this process draw no figures, which cost seconds each time."""
+    from keras_svag.studies.base.study import Study
+
+    for cls in Study.__subclasses__():
+        monkeypatch.setattr(cls, "figures", lambda *_: [])
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ example without height and width under batch norm.
 """
 
 import keras
+from keras import ops
 
 from keras_svag._checks import finite_float, one_of
 
@@ -24,9 +25,40 @@ def normalization(norm, affine=False, epsilon=EPSILON, name=None):
     epsilon = finite_float("epsilon", epsilon, "a number >= 0", minimum=0.0)
     options = {"epsilon": epsilon, "center": affine, "scale": affine, "axis": -1, "name": name}
     if norm == "group":
-        return keras.layers.GroupNormalization(groups=GROUPS, **options)
+        return GroupNormalization(groups=GROUPS, **options)
     if norm == "batch":
         return keras.layers.BatchNormalization(momentum=MOVING_AVERAGE_MOMENTUM, **options)
     if norm == "layer":  # not `LayerNormalization`, which normalizes each pixel
-        return keras.layers.GroupNormalization(groups=1, **options)
+        return GroupNormalization(groups=1, **options)
     return None
+
+
+@keras.saving.register_keras_serializable(package="keras_svag")
+class GroupNormalization(keras.layers.GroupNormalization):
+    """Keras' layer for channels-last inputs, computed in their own shape and so in their own type.
+
+    Keras gives images an axis of groups, for which XLA copies them to another layout in float32,
+    also under `mixed_bfloat16`. Here only means of channels are grouped.
+    """
+
+    def call(self, inputs):
+        """Normalizes inputs of shape `(batch, ..., channels)`."""
+        if len(inputs.shape) == 2:  # vectors are as small as the means
+            return super().call(inputs)
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        mean = self._mean_of_groups(x)
+        variance = self._mean_of_groups(ops.square(x - mean))
+        scale = ops.rsqrt(variance + self.epsilon)
+        if self.scale:
+            scale = scale * ops.cast(self.gamma, x.dtype)
+        offset = -mean * scale
+        if self.center:
+            offset = offset + ops.cast(self.beta, x.dtype)
+        return ops.cast(x * scale + offset, self.compute_dtype)
+
+    def _mean_of_groups(self, x):
+        """Means over the groups of each example, once per channel: `(batch, 1, ..., channels)`."""
+        inner, size = x.shape[1:-1], x.shape[-1] // self.groups
+        means = ops.mean(x, axis=tuple(range(1, 1 + len(inner))))
+        means = ops.mean(ops.reshape(means, (-1, self.groups, size)), axis=-1)
+        return ops.reshape(ops.repeat(means, size, axis=-1), (-1, *[1] * len(inner), x.shape[-1]))

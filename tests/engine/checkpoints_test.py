@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -41,6 +42,20 @@ def test_the_last_two_are_kept_and_one_at_the_end(tmp_path):
     assert kept == {"latest.npz": 3, "previous.npz": 2}
     checkpoints.prune(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["latest.npz"]
+
+
+def test_checkpoint_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
+    for step in range(2):
+        checkpoints.save(tmp_path, state(step), step=step)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(storage.files, "remove", refuse)
+    with pytest.raises(
+        records.ReadOnlyError, match=re.escape(f"`{tmp_path}` could not be written")
+    ):
+        checkpoints.prune(tmp_path)
 
 
 def test_failure_while_writing_leaves_both(tmp_path, monkeypatch):

@@ -24,6 +24,8 @@ from keras_svag.engine.state import RunFolder
 from keras_svag.studies import SDEValidity
 from tests.faults.kill_test import assert_same, left_behind
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 def build(seed):
     keras.utils.set_random_seed(seed)
@@ -44,7 +46,9 @@ def make_study(**fields):
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("executor") / "whole"
-    make_study().run(workdir, num_workers=1, show_progress=False, command=["c"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SDEValidity, "figures", lambda *_: [])
+        make_study().run(workdir, num_workers=1, show_progress=False, command=["c"])
     return workdir
 
 

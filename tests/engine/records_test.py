@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -174,6 +175,33 @@ def test_e4_e9_only_what_killed_processes_were_writing_is_removed(tmp_path):
     os.utime(foreign, (two_days_ago, two_days_ago))
     storage.remove_temporaries(tmp_path)
     assert list(folder.iterdir()) == []
+
+
+def of_another(part, monkeypatch):
+    """Reads the files of this machine as after another start, or in another container."""
+    if part == "start":
+        text = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text()[::-1]
+        monkeypatch.setattr(pathlib.Path, "read_text", lambda path: text)
+    else:
+        monkeypatch.setattr(os, "readlink", lambda path: "pid:[1]")
+    storage._machine.cache_clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name neither")
+@pytest.mark.parametrize("part", ["start", "container"])
+def test_processes_of_another_start_or_container_are_strangers(tmp_path, monkeypatch, part):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()  # its number is of no process now
+    mine = storage.temporary_path(tmp_path / "a").name
+    path = tmp_path / mine.replace(f".{os.getpid()}.", f".{child.pid}.")
+    assert storage.has_ended(path) and not storage.has_ended(tmp_path / mine)
+    try:
+        with monkeypatch.context() as patch:
+            of_another(part, patch)
+            assert not storage.has_ended(path)
+    finally:
+        storage._machine.cache_clear()
+    assert storage.has_ended(path)
 
 
 def test_sealed_file_comes_back_or_is_damaged(tmp_path):

@@ -214,6 +214,18 @@ def test_e6_claim_is_renewed_while_it_is_held(folder, monkeypatch):
             assert first and not other
 
 
+def test_e6_process_that_stood_still_says_that_it_lost_its_claim(folder, monkeypatch):
+    monkeypatch.setattr(claims, "RENEWAL_SECONDS", 0.02)
+    with pytest.warns(UserWarning, match="stood still for more than 120 s") as caught:
+        with lock.acquire(folder / "lock") as held:
+            assert held
+            [claim] = storage.find(folder, ".*")
+            storage.remove(claim)  # as the process does that takes over
+            time.sleep(0.3)
+    assert [str(folder) in str(warning.message) for warning in caught] == [True]  # once
+    assert storage.sizes(folder) == {}  # not claimed again
+
+
 def test_who_waits_for_a_run_asks_the_store_rarely(folder, monkeypatch):
     spec, recording = RunSpec(8, 0.1, 1.0, 0, 4), Recording(num_records=1, checkpoint_steps=1)
     call, requests = remote._call, []

@@ -48,7 +48,8 @@ def run(study, workdir, *options, **environment):
     config, learning_rate = STUDIES[study]
     options = (f"--config.learning_rate={learning_rate}", f"--workdir={workdir}", *options)
     environment = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", **environment}
-    return trainer(f"--config=configs/{config}.py:quick", *options, name=study, **environment)
+    config = f"--config=configs/{config}.py:quick"
+    return trainer(config, *options, name=study, is_fresh=False, **environment)
 
 
 def outputs(workdir):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_svag.models.normalization import normalization
+from keras_svag.models.normalization import GroupNormalization, normalization
 from tests.models.network_oracle import normalize
 
 
@@ -20,6 +20,39 @@ def test_normalizes_over_the_axes_of_its_name(norm, epsilon):
     got = normalization(norm, epsilon=epsilon)(x, training=True)
     # Float32 of values of order 1.
     np.testing.assert_allclose(got, normalize(x.astype(np.float64), norm, epsilon), atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
+@pytest.mark.parametrize("shape", [(3, 4, 5, 16), (3, 7, 16), (2, 2, 3, 2, 16), (3, 16)])
+@pytest.mark.parametrize("groups", [1, 2, 8, -1])
+def test_group_norm_is_that_of_keras(groups, shape, dtype):
+    x = np.random.default_rng(0).normal(1.0, 2.0, shape)
+    ours, keras_own = (
+        cls(groups, epsilon=1e-3, dtype=dtype)
+        for cls in (GroupNormalization, keras.layers.GroupNormalization)
+    )
+    rng = np.random.default_rng(1)
+    for layer in (ours, keras_own):
+        layer.build((None, *shape[1:]))
+    values = [rng.normal(size=16) for _ in range(2)]
+    for layer in (ours, keras_own):
+        layer.set_weights(values)
+    got, expected = ours(x), keras_own(x)
+    assert got.dtype == expected.dtype
+    # Both compute in float32, or float64, and round once.
+    epsilon = {"mixed_bfloat16": 2**-8, "mixed_float16": 2**-11}.get(dtype, 4e-7)
+    got, expected = (
+        keras.ops.convert_to_numpy(keras.ops.cast(y, "float64")) for y in (got, expected)
+    )
+    np.testing.assert_allclose(got, expected, rtol=2 * epsilon, atol=8 * epsilon)
+
+
+def test_group_norm_comes_back_from_a_file(tmp_path):
+    model = keras.Sequential([keras.Input((None, 4, 16)), normalization("group", affine=True)])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert type(loaded.layers[0]) is GroupNormalization
+    np.testing.assert_array_equal(loaded(images()[:, :, :4]), model(images()[:, :, :4]))
 
 
 def test_layer_norm_is_over_channels_height_and_width():

@@ -14,6 +14,8 @@ from keras_svag.engine.processes import transfer
 from keras_svag.studies import LinearScaling, NoisyGradientDescent, SDEValidity
 from keras_svag.studies.sde_validity.equilibrium import why_no_condition
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
 NAMES = ("bias", "gamma", "beta")
 

@@ -22,13 +22,13 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def use_pool(monkeypatch):
+def use_pool(monkeypatch, request):
     """A function that lets studies run on a stand-in for `RunPool`: see `synthetic.make_pool`."""
 
     def use(truth=None, pool=None, draw=False, **options):
         monkeypatch.setattr(study_module, "RunPool", pool or make_pool(truth, **options))
-        for cls in [] if draw else study_module.Study.__subclasses__():
-            monkeypatch.setattr(cls, "figures", lambda *_: [])  # they cost seconds
+        if not draw:
+            request.getfixturevalue("without_figures")
 
     return use
 

@@ -14,6 +14,8 @@ from keras_svag.studies import SDEValidity, Training, load
 from keras_svag.studies.status import read_status
 from tests.studies.helpers import files_of
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 def build(seed):
     keras.utils.set_random_seed(seed)

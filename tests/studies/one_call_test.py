@@ -100,6 +100,7 @@ class Subclassed(keras.Model):
         return self.head(x)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_subclassed_model_metrics_test_data_and_a_schedule():
     def build(seed):
         keras.utils.set_random_seed(seed)
@@ -144,6 +145,7 @@ def linear_scaling(**changes):
     return check_linear_scaling(model_fn, keras.optimizers.SGD(0.1), "mse", DATA, **arguments)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_linear_scaling():
     result = linear_scaling()
     assert result.verdict in ("holds", "fails", "inconclusive")
@@ -157,6 +159,7 @@ def test_linear_scaling():
     assert predicted.mean == pytest.approx(2 + noise / signal)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_same_call_on_the_same_folder_resumes(tmp_path):
     first = linear_scaling(workdir=tmp_path)
     before, times = files_of(tmp_path / "runs"), _times(tmp_path)

@@ -4,6 +4,8 @@ import pytest
 
 from tests.studies.helpers import build, run_study, study_config
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 GRID = {"batch_sizes": [128], "ells": [1.0, 2.0, 4.0, 8.0], "noise": "second_moment"}
 
 

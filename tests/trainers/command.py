@@ -15,24 +15,25 @@ from tests.trainers.warm import WarmProcess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def trainer(*arguments, name="sde_validity", cwd=ROOT, is_fresh=False, **environment):
+def trainer(*arguments, name="sde_validity", cwd=ROOT, is_fresh=None, **environment):
     """`python -m trainers.<name>` with arguments; returns the finished process.
 
-    It is a fork of a process that has imported everything, unless it shall be a fresh one or gets
-    variables of its own.
+    It is a fork of a process that has imported everything, unless `is_fresh`; by default, it is
+    fresh if it gets variables of its own, since the other process stays.
     """
     module, arguments = f"trainers.{name}", [*map(str, arguments)]
-    if environment or is_fresh:
+    variables = {**_variables(), **environment}
+    if bool(environment) if is_fresh is None else is_fresh:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=cwd,
-            env={**_variables(), **environment},
+            env=variables,
             capture_output=True,
             text=True,
         )
     with tempfile.TemporaryDirectory() as folder:
         streams = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
-        code = _warm_process(frozenset(_variables().items())).run(module, arguments, cwd, *streams)
+        code = _warm_process(frozenset(variables.items())).run(module, arguments, cwd, *streams)
         return subprocess.CompletedProcess(
             [module, *arguments], code, *(stream.read_text("utf-8") for stream in streams)
         )
