@@ -79,7 +79,7 @@ def left_behind(workdir):
         left[name] = (workdir / name).read_bytes()
     with open(workdir / "results.csv", newline="") as file:
         left["table"] = [{**row, "seconds": None} for row in csv.DictReader(file)]
-    for path in (workdir / "figures").iterdir():
+    for path in (workdir / "figures").glob("*"):
         left[path.name] = path.read_bytes()
     return left
 
