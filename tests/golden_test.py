@@ -15,7 +15,9 @@ import re
 
 import pytest
 
+from configs.digits import get_config
 from tests.golden import update
+from tests.studies.helpers import run_study
 
 EXAMPLE = 1 / 360  # what one test example counts in an accuracy; one changed
 # The half width of an interval of two seeds is 6.4 times their difference.
@@ -72,12 +74,42 @@ def load(study):
     return json.loads(update.golden_file(study).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("study", update.STUDIES)
-def test_study_leaves_what_it_left(tmp_path, study):
-    done = update.run(study, tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = differences(load(study), update.outputs(tmp_path))
+@pytest.fixture(scope="module", params=update.STUDIES)
+def done(request, tmp_path_factory):
+    """A finished study: its name, its folder, and what it printed."""
+    workdir = tmp_path_factory.mktemp("golden")
+    process = update.run(request.param, workdir)
+    assert process.returncode == 0, process.stderr
+    return request.param, workdir, process.stdout
+
+
+def test_study_leaves_what_it_left(done):
+    study, workdir, _ = done
+    found = differences(load(study), update.outputs(workdir))
     assert not found, "\n".join(found)
+
+
+PRINTED = {
+    "branched_batch_size": "Critical factor: ",
+    "noisy_gradient_descent": "Batch size 128: SGD and NGD are",
+    "weak_convergence": "Linear problem, real train step:",
+}
+
+
+def test_what_a_study_prints_and_reports(done):
+    study, workdir, printed = done
+    if study not in PRINTED:
+        pytest.skip("has its own test in tests/trainers")
+    assert PRINTED[study] in printed
+    assert printed.splitlines()[-1] == f"Report: {workdir / 'report.html'}"
+    assert json.loads((workdir / "verdict.json").read_text())["study"] == study
+    page = (workdir / "report.html").read_text("utf-8")
+    assert page.count("<figure>") == len(list(workdir.glob("figures/*.png"))) > 0
+    assert "http://" not in page and "https://" not in page
+    assert f"trainers.{study}" in page
+    # The folder belongs to this study.
+    with pytest.raises(ValueError, match="workdir.*study"):
+        run_study(get_config("quick"), "sde_validity", workdir)
 
 
 RUN = "runs/b32_ell2_seed1"

@@ -28,8 +28,8 @@ FORBIDDEN = {
 }
 
 
-def imports_of(path, package=PACKAGE):
-    """The modules of the package that a file imports, wherever in it."""
+def imports_of(path, known):
+    """Those of the `known` modules that a file imports, wherever in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -37,13 +37,18 @@ def imports_of(path, package=PACKAGE):
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    known = {".".join(p.relative_to(package.parent).with_suffix("").parts) for p in files(package)}
-    known |= {name.removesuffix(".__init__") for name in known}
-    return {name for name in found if name in known and name != package.name}
+    return found & known
 
 
 def files(package=PACKAGE):
     return sorted(package.rglob("*.py"))
+
+
+def modules(package):
+    """Names of the modules and folders in the package."""
+    paths = (path.relative_to(package.parent).with_suffix("") for path in files(package))
+    names = {".".join(path.parts) for path in paths}
+    return names | {name.removesuffix(".__init__") for name in names} - {package.name}
 
 
 def part_of(module):
@@ -52,13 +57,13 @@ def part_of(module):
 
 def violations(package=PACKAGE):
     """Imports that break a rule, as sentences."""
-    broken = []
+    broken, known = [], modules(package)
     for path in files(package):
         place = path.relative_to(package)
         part = place.with_suffix("").parts[0]
         if part == "__init__":
             continue
-        for module in imports_of(path, package):
+        for module in imports_of(path, known):
             other = part_of(module)
             if RANKS[other] > RANKS[part] or other in FORBIDDEN.get(part, ()):
                 broken.append(f"{place} imports {module}, which is above it")

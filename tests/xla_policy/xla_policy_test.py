@@ -87,10 +87,16 @@ def train(jit_scope, monkeypatch):
     return logs, np.concatenate([np.ravel(v) for v in model.get_weights()])
 
 
+@pytest.fixture(scope="module")
+def trained_by_xla():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return train("all", monkeypatch)
+
+
 @pytest.mark.parametrize("jit_scope", JIT_SCOPES[1:])
-def test_steps_are_the_same_whatever_is_compiled(jit_scope, monkeypatch):
+def test_steps_are_the_same_whatever_is_compiled(jit_scope, monkeypatch, trained_by_xla):
     logs, weights = train(jit_scope, monkeypatch)
-    expected_logs, expected = train("all", monkeypatch)
+    expected_logs, expected = trained_by_xla
     # Sums in another order, 5 steps long: some 50 roundings of 6e-8 each, on weights of order 1.
     np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=3e-6)
     assert logs == pytest.approx(expected_logs, rel=1e-4)
