@@ -6,6 +6,7 @@ import pytest
 
 import keras_svag
 from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop
+from keras_svag.models import normalization
 from tests.backends import run_code
 
 pytestmark = pytest.mark.requires_tensorflow
@@ -52,6 +53,7 @@ def convolutional(groups=2):
         ([keras.layers.Conv2D(4, 3), keras.layers.GroupNormalization(1)], "none"),
         ([keras.layers.Conv2D(4, 3), keras.layers.GroupNormalization(2)], "all_but_convolutions"),
         ([keras.layers.DepthwiseConv2D(3), keras.layers.GroupNormalization(-1)], JIT_SCOPES[1]),
+        ([keras.layers.Conv2D(4, 3), normalization.GroupNormalization(2)], "none"),
     ],
 )
 def test_rule(layers, jit_scope, monkeypatch):
