@@ -9,6 +9,7 @@ moving variances follow the biased variance of the batch (PyTorch's the unbiased
 
 from keras_svag.models.gpt import gpt
 from keras_svag.models.mlp import mlp
+from keras_svag.models.normalization import GroupNormalization
 from keras_svag.models.preresnet import preresnet
 from keras_svag.models.resnet import resnet
 from keras_svag.models.scale_invariance import is_scale_invariant
@@ -16,4 +17,13 @@ from keras_svag.models.vgg import vgg
 
 MODELS = {"gpt": gpt, "mlp": mlp, "preresnet": preresnet, "resnet": resnet, "vgg": vgg}
 
-__all__ = ["MODELS", "gpt", "is_scale_invariant", "mlp", "preresnet", "resnet", "vgg"]
+__all__ = [
+    "GroupNormalization",
+    "MODELS",
+    "gpt",
+    "is_scale_invariant",
+    "mlp",
+    "preresnet",
+    "resnet",
+    "vgg",
+]

@@ -7,6 +7,8 @@ rounding errors. Images of zeros are constant under group and layer norm, and so
 example without height and width under batch norm.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -35,11 +37,36 @@ def normalization(norm, affine=False, epsilon=EPSILON, name=None):
 
 @keras.saving.register_keras_serializable(package="keras_svag")
 class GroupNormalization(keras.layers.GroupNormalization):
-    """Keras' layer for channels-last inputs, computed in their own shape and so in their own type.
+    """Group normalization (Wu, He 2018, arXiv 1803.08494) in the shape and type of its inputs.
 
-    Keras gives images an axis of groups, for which XLA copies them to another layout in float32,
-    also under `mixed_bfloat16`. Here only means of channels are grouped.
+    The numbers are those of `keras.layers.GroupNormalization`. That layer gives images an axis of
+    groups, for which XLA copies them to another layout in float32, also under `mixed_bfloat16`.
+    This one groups only the means of channels, which halves the memory traffic of a step on a TPU
+    (docs/tpu.md).
+
+    Args:
+        groups: Int that divides the number of channels; `-1` for a group per channel. Defaults to
+            `32`.
+        axis: Axis of the channels, which must be the last one. Defaults to `-1`.
+        **options: Other arguments of `keras.layers.GroupNormalization`.
+
+    Raises:
+        ValueError: If `axis` is not `-1`.
+
+    Example:
+
+    >>> images = np.random.default_rng(0).normal(size=(2, 4, 4, 16))
+    >>> GroupNormalization(groups=8)(images).shape == (2, 4, 4, 16)
+    True
     """
+
+    def __init__(self, groups: int = 32, axis: int = -1, **options: Any):
+        if axis != -1:
+            raise ValueError(
+                f"`axis` must be -1, the last one. Received: axis={axis!r}. For others, use "
+                "keras.layers.GroupNormalization."
+            )
+        super().__init__(groups=groups, axis=axis, **options)
 
     def call(self, inputs):
         """Normalizes inputs of shape `(batch, ..., channels)`."""

@@ -55,6 +55,12 @@ def test_group_norm_comes_back_from_a_file(tmp_path):
     np.testing.assert_array_equal(loaded(images()[:, :, :4]), model(images()[:, :, :4]))
 
 
+@pytest.mark.parametrize("axis", [1, 3, [1, 2]])
+def test_group_norm_of_another_axis_is_refused(axis):
+    with pytest.raises(ValueError, match=r"`axis` must be -1, the last one. Received: axis="):
+        GroupNormalization(8, axis=axis)
+
+
 def test_layer_norm_is_over_channels_height_and_width():
     y = keras.ops.convert_to_numpy(normalization("layer", epsilon=0.0)(images()))
     np.testing.assert_allclose(y.mean(axis=(1, 2, 3)), 0, atol=1e-6)
