@@ -9,6 +9,7 @@ from keras import tree
 from keras_svag.accelerators import Chip, Counts, Program, Target, parse_topology, roofline_seconds
 from keras_svag.engine.processes.worker import TRAINING_CLASSES
 from keras_svag.engine.recording import Recording
+from keras_svag.engine.spec import GAUSSIAN
 from keras_svag.recipe.arrays import take
 from keras_svag.xla_policy import assume_accelerator
 
@@ -20,7 +21,7 @@ class StepEstimate:
     """The compiled program of one method at one batch size, of which `chips` share each batch.
 
     `counts` are those of one chip for `examples` of all chips; `seconds` is the least time for one
-    example.
+    example, and `compute_seconds` that without memory traffic, at any smaller batch size too.
     """
 
     method: str
@@ -29,6 +30,7 @@ class StepEstimate:
     examples: int
     counts: Counts
     seconds: float
+    compute_seconds: float
 
     def __str__(self):
         counts = self.counts
@@ -90,8 +92,14 @@ def estimate_step(recipe, method, batch_size, topology, chips=1):
     if chips > 1:  # each of them gathers its part, and has all data
         data = tree.map_structure(lambda a: a[: examples // chips], data, none_is_leaf=True)
     counts = target.compile(Program(function, (state, data, *rest)))
-    seconds = roofline_seconds(counts, target.chip, keras.config.dtype_policy().name)
-    return StepEstimate(method, batch_size, chips, examples, counts, seconds / examples)
+    dtype = keras.config.dtype_policy().name
+    seconds = (
+        roofline_seconds(counts, target.chip, dtype),
+        counts.flops / target.chip.peak_flops(dtype),
+    )
+    return StepEstimate(
+        method, batch_size, chips, examples, counts, *(s / examples for s in seconds)
+    )
 
 
 def _with_few_examples(recipe, count):
@@ -106,8 +114,8 @@ def _with_few_examples(recipe, count):
 
 def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimate_step):
     """Returns the `Estimate` of runs; chips share batches where they can, if they may."""
-    # One program is compiled for each method, at the largest batch size of its runs, at which an
-    # example takes least: so this is a lower bound for the other sizes too.
+    # One program is compiled for each method, at the largest batch size of its runs. A smaller
+    # batch may fit into the core, so its traffic is not known; it computes no less per example.
     chip, count = parse_topology(topology)
     if chip.platform != "tpu":  # the compiler for GPUs counts neither operations nor bytes
         raise ValueError(
@@ -123,8 +131,7 @@ def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimat
     for method, size in largest.items():
         steps[method] = estimate_step(recipe, method, size, topology, chips)
     seconds = sum(
-        steps[spec.program[0]].chips
-        * steps[spec.program[0]].seconds
+        _chip_seconds(steps[spec.program[0]], spec.batch_size)
         * spec.examples_per_step(recipe.num_train)
         * spec.steps
         for spec in specs
@@ -138,3 +145,9 @@ def estimate_runs(recipe, specs, topology, can_share=True, estimate_step=estimat
         list(steps.values()),
         seconds / SECONDS_PER_HOUR,
     )
+
+
+def _chip_seconds(step, batch_size):
+    """Least time of all chips together for one example, also of a smaller batch."""
+    is_compiled = step.method == GAUSSIAN or step.batch_size == batch_size
+    return step.chips * (step.seconds if is_compiled else step.compute_seconds)
