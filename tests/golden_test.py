@@ -17,7 +17,7 @@ import pytest
 
 from configs.digits import get_config
 from tests.golden import update
-from tests.studies.helpers import run_study
+from tests.studies.helpers import files_of, run_study
 
 EXAMPLE = 1 / 360  # what one test example counts in an accuracy; one changed
 # The half width of an interval of two seeds is 6.4 times their difference.
@@ -107,9 +107,11 @@ def test_what_a_study_prints_and_reports(done):
     assert page.count("<figure>") == len(list(workdir.glob("figures/*.png"))) > 0
     assert "http://" not in page and "https://" not in page
     assert f"trainers.{study}" in page
-    # The folder belongs to this study.
+    # The folder belongs to this study, and stays as it is.
+    before = files_of(workdir)
     with pytest.raises(ValueError, match="workdir.*study"):
         run_study(get_config("quick"), "sde_validity", workdir)
+    assert files_of(workdir) == before
 
 
 RUN = "runs/b32_ell2_seed1"

@@ -13,6 +13,7 @@ from keras_svag._scratch import temporary_folder
 from keras_svag.datasets import Sampler
 from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop, VmappedTrainLoop
 from keras_svag.distribution import check_batch_size, to_device
+from keras_svag.models.normalization import with_keras_layers
 from keras_svag.optimizers.state import state_factors
 from keras_svag.recipe.arrays import example_size, take
 from keras_svag.recipe.rates import tabulate
@@ -169,12 +170,12 @@ class CompiledTraining:
         return {name: values_of(variables) for name, variables in self._variables().items()}
 
     def serialize_network(self):
-        """The bytes of a `.keras` file with the current network, without optimizer."""
+        """The bytes of a `.keras` file with the current network, which needs Keras alone."""
         network = self.recipe.build(seed=0)
         assign(network.variables, values_of(self.model.variables[: len(network.variables)]))
         with temporary_folder() as folder:
             path = pathlib.Path(folder) / "model.keras"
-            keras.saving.save_model(network, path)
+            keras.saving.save_model(with_keras_layers(network), path)
             return path.read_bytes()
 
     def restore(self, state):

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_svag import _keras
 from keras_svag._checks import finite_float, one_of
 
 NORMS = ("group", "batch", "layer", "none")
@@ -40,9 +41,9 @@ class GroupNormalization(keras.layers.GroupNormalization):
     """Group normalization (Wu, He 2018, arXiv 1803.08494) in the shape and type of its inputs.
 
     The numbers are those of `keras.layers.GroupNormalization`. That layer gives images an axis of
-    groups, for which XLA copies them to another layout in float32, also under `mixed_bfloat16`.
-    This one groups only the means of channels, which halves the memory traffic of a step on a TPU
-    (docs/tpu.md).
+    groups, for which XLA keeps them in float32, also under `mixed_bfloat16`. This one groups only
+    the means of channels. On a TPU, a step of PreResNet-32 then reads and writes 0.44 times the
+    bytes under `mixed_bfloat16`, and 0.92 times in float32 (docs/tpu.md).
 
     Args:
         groups: Int that divides the number of channels; `-1` for a group per channel. Defaults to
@@ -51,7 +52,7 @@ class GroupNormalization(keras.layers.GroupNormalization):
         **options: Other arguments of `keras.layers.GroupNormalization`.
 
     Raises:
-        ValueError: If `axis` is not `-1`.
+        ValueError: If `axis` is not `-1`, or inputs have no axis but that of the batch.
 
     Example:
 
@@ -61,18 +62,27 @@ class GroupNormalization(keras.layers.GroupNormalization):
     """
 
     def __init__(self, groups: int = 32, axis: int = -1, **options: Any):
-        if axis != -1:
+        if not isinstance(axis, int) or axis != -1:
             raise ValueError(
                 f"`axis` must be -1, the last one. Received: axis={axis!r}. For others, use "
                 "keras.layers.GroupNormalization."
             )
         super().__init__(groups=groups, axis=axis, **options)
 
+    def build(self, input_shape):
+        """Makes the weights, for inputs of shape `(batch, ..., channels)`."""
+        if len(input_shape) < 2:
+            raise ValueError(
+                "Inputs must have the shape (batch, ..., channels). "
+                f"Received: input_shape={tuple(input_shape)}. Add an axis of the batch."
+            )
+        super().build(input_shape)
+
     def call(self, inputs):
         """Normalizes inputs of shape `(batch, ..., channels)`."""
-        if len(inputs.shape) == 2:  # vectors are as small as the means
-            return super().call(inputs)
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        if len(x.shape) == 2:  # vectors are as small as the means
+            return super().call(x)
         mean = self._mean_of_groups(x)
         variance = self._mean_of_groups(ops.square(x - mean))
         scale = ops.rsqrt(variance + self.epsilon)
@@ -89,3 +99,28 @@ class GroupNormalization(keras.layers.GroupNormalization):
         means = ops.mean(x, axis=tuple(range(1, 1 + len(inner))))
         means = ops.mean(ops.reshape(means, (-1, self.groups, size)), axis=-1)
         return ops.reshape(ops.repeat(means, size, axis=-1), (-1, *[1] * len(inner), x.shape[-1]))
+
+
+def with_keras_layers(network):
+    """Returns a copy of a network with Keras' group norm instead of ours, or itself if none is."""
+    if not any(isinstance(layer, GroupNormalization) for layer in _keras.flatten_layers(network)):
+        return network
+    config = _rename(keras.saving.serialize_keras_object(network))
+    try:
+        copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    except (TypeError, ValueError):  # a class of the user's that its file cannot be loaded without
+        return network
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _rename(config):
+    """Puts Keras' class in the place of ours, wherever in a serialized object."""
+    if isinstance(config, list):
+        return [_rename(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    config = {name: _rename(value) for name, value in config.items()}
+    if config.get("registered_name") == keras.saving.get_registered_name(GroupNormalization):
+        config |= {"module": "keras.layers", "registered_name": None}
+    return config

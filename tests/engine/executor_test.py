@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
@@ -22,9 +23,11 @@ from keras_svag.engine.recording import Recording
 from keras_svag.engine.spec import RunSpec
 from keras_svag.engine.state import RunFolder
 from keras_svag.studies import SDEValidity
-from tests.faults.kill_test import assert_same, left_behind
+from tests.faults import kill_test
+from tests.faults.kill_test import assert_same
 
 pytestmark = pytest.mark.usefixtures("without_figures")
+left_behind = functools.partial(kill_test.left_behind, has_figures=False)
 
 
 def build(seed):

@@ -25,6 +25,14 @@ def folder():
     fsspec.filesystem("memory").store.clear()
 
 
+def wait_for(condition, seconds=30):
+    """Returns once a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def write_all(folder):
     """Writes some files; returns their content by name."""
     contents = {
@@ -215,15 +223,22 @@ def test_e6_claim_is_renewed_while_it_is_held(folder, monkeypatch):
 
 
 def test_e6_process_that_stood_still_says_that_it_lost_its_claim(folder, monkeypatch):
+    exists = storage.exists
+
+    def take_over(claim):  # as another process does that finds the claim stale
+        storage.remove(claim)
+        return exists(claim)
+
+    monkeypatch.setattr(storage, "exists", take_over)
     monkeypatch.setattr(claims, "RENEWAL_SECONDS", 0.02)
     with pytest.warns(UserWarning, match="stood still for more than 120 s") as caught:
         with lock.acquire(folder / "lock") as held:
             assert held
             [claim] = storage.find(folder, ".*")
-            storage.remove(claim)  # as the process does that takes over
-            time.sleep(0.3)
+            wait_for(lambda: not exists(claim))
+            time.sleep(0.1)  # five more turns, if it went on
+            assert storage.sizes(folder) == {}  # not claimed again
     assert [str(folder) in str(warning.message) for warning in caught] == [True]  # once
-    assert storage.sizes(folder) == {}  # not claimed again
 
 
 def test_who_waits_for_a_run_asks_the_store_rarely(folder, monkeypatch):

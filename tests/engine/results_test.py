@@ -90,9 +90,17 @@ def test_sealed_result_without_a_field(tmp_path, field):
     assert damage(folder).problem == f"it has no {field}"
 
 
-@pytest.mark.parametrize("change", [{"ell": None}, {"method": "sgd"}, {"method": "branch"}])
-def test_sealed_result_that_names_no_run(tmp_path, change):
-    folder = write(tmp_path)
+@pytest.mark.parametrize(
+    "spec, change",
+    [
+        (SPEC, {"ell": None}),
+        (SPEC, {"ell": "2"}),
+        (SPEC, {"method": "sgd"}),
+        (SPEC, {"method": "branch"}),
+    ],
+)
+def test_sealed_result_that_names_no_run(tmp_path, spec, change):
+    folder = write(tmp_path, spec)
     records.write_sealed(folder.result, records.read_sealed(folder.result) | change)
     assert damage(folder).problem.startswith("it names no run (")
 

@@ -62,7 +62,7 @@ def finish(workdir, changes):
     assert run_until(workdir, changes, "never", 0)
 
 
-def left_behind(workdir):
+def left_behind(workdir, has_figures=True):
     """Files of a study, without times and what names the folder."""
     left = {}
     for folder in sorted((workdir / "runs").iterdir()):
@@ -79,7 +79,7 @@ def left_behind(workdir):
         left[name] = (workdir / name).read_bytes()
     with open(workdir / "results.csv", newline="") as file:
         left["table"] = [{**row, "seconds": None} for row in csv.DictReader(file)]
-    for path in (workdir / "figures").glob("*"):
+    for path in (workdir / "figures").iterdir() if has_figures else ():
         left[path.name] = path.read_bytes()
     return left
 

@@ -44,7 +44,7 @@ def golden_file(study):
 
 
 def run(study, workdir, *options, **environment):
-    """Runs a quick study as a user does, on the CPU; returns the finished process."""
+    """Runs a quick study on the CPU, in a fork that has imported all; returns the ended process."""
     config, learning_rate = STUDIES[study]
     options = (f"--config.learning_rate={learning_rate}", f"--workdir={workdir}", *options)
     environment = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", **environment}

@@ -2,12 +2,14 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from keras_svag.datasets import digits
 from keras_svag.engine.files import records
+from tests.backends import run_code
 from tests.mlp_oracle import DigitsNet
 from tests.trainers.command import assert_refused, trainer
 
@@ -60,9 +62,18 @@ def test_files(trained):
     assert result["last_record"]["train_loss"] < 1.5  # log(10) = 2.3 at the start
 
 
-def test_saved_network_is_the_one_that_was_evaluated(trained):
-    import keras
+def test_saved_network_needs_keras_alone(trained):
+    workdir, _ = trained
+    code = """
+import sys, keras
+model = keras.saving.load_model(sys.argv[1])
+print(len(model.layers), any(name.startswith("keras_svag") for name in sys.modules))
+"""
+    printed = run_code(code, workdir / RUN / "model.keras", backend=keras.backend.backend())
+    assert int(printed.split()[0]) > 3 and printed.split()[1] == "False"
 
+
+def test_saved_network_is_the_one_that_was_evaluated(trained):
     workdir, _ = trained
     model = keras.saving.load_model(workdir / RUN / "model.keras")
     assert type(model) is keras.Model or not type(model).__module__.startswith("keras_svag")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import keras_svag
+from keras_svag import models
 from keras_svag.device_loop import DeviceEvaluation, DeviceTrainLoop
-from keras_svag.models import normalization
 from tests.backends import run_code
 
 pytestmark = pytest.mark.requires_tensorflow
@@ -53,7 +53,7 @@ def convolutional(groups=2):
         ([keras.layers.Conv2D(4, 3), keras.layers.GroupNormalization(1)], "none"),
         ([keras.layers.Conv2D(4, 3), keras.layers.GroupNormalization(2)], "all_but_convolutions"),
         ([keras.layers.DepthwiseConv2D(3), keras.layers.GroupNormalization(-1)], JIT_SCOPES[1]),
-        ([keras.layers.Conv2D(4, 3), normalization.GroupNormalization(2)], "none"),
+        ([keras.layers.Conv2D(4, 3), models.GroupNormalization(2)], "all_but_convolutions"),
     ],
 )
 def test_rule(layers, jit_scope, monkeypatch):
