@@ -63,8 +63,8 @@ def test_programs_of_one_v5e_chip(mlp):
 
 def test_memory_does_not_grow_with_the_number_of_steps(mlp):
     one, many = ({**mlp[name, "float32", 1]} for name in ("one_step", "many_steps"))
-    # A loop keeps a scratch of about 1 MiB for the sums of the noise, of 2 steps as of 512; the
-    # gradients of 511 more steps would be 16 MiB.
+    # A loop, which one step has not, keeps about 1 MiB of scratch and copies, of 2 steps as of 512
+    # (docs/tpu.md); the gradients of 511 more steps would be 16 MiB.
     assert many["temporary_bytes"] - one["temporary_bytes"] < 2**21
     # The indices of the examples of 511 more steps, 16 each.
     assert many["argument_bytes"] - one["argument_bytes"] == pytest.approx(4 * 16 * 511, rel=0.05)
