@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import pathlib
 import signal
 
 import pytest
@@ -73,6 +74,28 @@ def test_file_system_without_locks(tmp_path, monkeypatch, code):
     with pytest.warns(UserWarning, match="No locks available.*--shard"):
         with lock.acquire(tmp_path / "lock") as held:
             assert held
+
+
+def test_one_warning_for_each_file_system(tmp_path, monkeypatch):
+    devices, stat = {"a": 1, "b": 1, "c": 2}, pathlib.Path.stat
+
+    def on_devices(path, **options):
+        found = list(stat(path, **options))[:10]
+        found[2] = devices.get(path.name, found[2])  # st_dev
+        return os.stat_result(found)
+
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(pathlib.Path, "stat", on_devices)
+    monkeypatch.setattr(lock, "_warned", set())
+    with pytest.warns(UserWarning, match="No locks available") as caught:
+        for name in "abcab":
+            with lock.acquire(tmp_path / name / "lock"):
+                pass
+    folders = [next(n for n in "abc" if f"/{n}`" in str(w.message)) for w in caught]
+    assert folders == ["a", "c"]
 
 
 def test_folder_that_cannot_be_made(tmp_path):

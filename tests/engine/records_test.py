@@ -204,6 +204,32 @@ def test_processes_of_another_start_or_container_are_strangers(tmp_path, monkeyp
     assert storage.has_ended(path)
 
 
+def test_json_is_laid_out_for_people(tmp_path):
+    records.write_json(tmp_path / "a.json", {"x": [1, math.nan], "y": "z"})
+    assert (tmp_path / "a.json").read_text().splitlines()[:2] == ["{", '  "x": [']
+    assert records.read_json(tmp_path / "a.json") == {"x": [1, None], "y": "z"}
+
+
+@pytest.mark.parametrize("old", [None, "{", '{"a": [1]}'], ids=["none", "damaged", "another"])
+def test_updated_file_has_the_value_and_the_date_of_its_first_writing(tmp_path, old):
+    path, value = tmp_path / "a.json", {"a": (1, np.float64(2.5))}
+    if old is not None:
+        path.write_text(old)
+    records.update_json(path, value)
+    assert records.read_json(path) == {"a": [1, 2.5]}
+    os.utime(path, (1e9, 1e9))
+    records.update_json(path, value)
+    assert path.stat().st_mtime == 1e9
+
+
+def test_folder_with_those_above_it(tmp_path):
+    with pytest.raises(records.WriteError, match="moved or deleted"):
+        records.make_folder(tmp_path / "a" / "b")
+    records.make_folder(tmp_path / "a" / "b", parents=True)
+    records.make_folder(tmp_path / "a" / "b")  # is there
+    assert (tmp_path / "a" / "b").is_dir()
+
+
 def test_sealed_file_comes_back_or_is_damaged(tmp_path):
     path = tmp_path / "config.json"
     content = {"a": 1.5, "b": {"c": [1, None]}}
