@@ -169,6 +169,8 @@ def test_e4_e9_only_what_killed_processes_were_writing_is_removed(tmp_path):
     # Of another machine: nobody knows, until it is old.
     foreign = left.with_name(f".00000000{left.name[9:]}")
     foreign.write_text("half")
+    an_hour_ago = time.time() - 3600
+    os.utime(foreign, (an_hour_ago, an_hour_ago))
     storage.remove_temporaries(tmp_path)
     assert not left.exists() and foreign.exists()
     two_days_ago = time.time() - 2 * storage.ABANDONED_SECONDS

@@ -155,6 +155,26 @@ def test_e6_other_processes_get_a_copy(folder, monkeypatch, is_chief):
         assert is_chief or files_of(workdir) == contents
 
 
+def test_processes_that_see_other_files_are_refused(folder, monkeypatch):
+    seen = []
+
+    def gather(value):
+        seen.append(value)
+        return list(seen)
+
+    write_all(folder)
+    monkeypatch.setattr(shared_folder, "num_processes", lambda: 2)
+    monkeypatch.setattr(shared_folder, "gather", gather)
+    monkeypatch.setattr(shared_folder, "is_chief", lambda: True)
+    for _ in range(2):
+        with shared_folder.process_workdir(str(folder)):
+            pass
+    storage.write(folder / "a", b"longer")
+    with pytest.raises(ValueError, match="same files on all processes. Received: workdir='memory"):
+        with shared_folder.process_workdir(str(folder)):
+            pass
+
+
 def test_e6_claim_is_held_by_one(folder):
     with lock.acquire(folder / "lock") as first:
         for _ in range(2):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import re
 
 import pytest
 
@@ -102,7 +103,16 @@ def test_sealed_result_without_a_field(tmp_path, field):
 def test_sealed_result_that_names_no_run(tmp_path, spec, change):
     folder = write(tmp_path, spec)
     records.write_sealed(folder.result, records.read_sealed(folder.result) | change)
-    assert damage(folder).problem.startswith("it names no run (")
+    assert re.fullmatch(r"it names no run \(.+\)", damage(folder).problem)
+
+
+def test_records_that_are_none_although_they_have_the_digest(tmp_path):
+    folder = write(tmp_path)
+    folder.metrics.write_text("no row\n")
+    digest = {"records_sha256": records.sha256(folder.metrics.read_bytes())}
+    records.write_sealed(folder.result, records.read_sealed(folder.result) | digest)
+    with pytest.raises(records.DamagedError, match=re.escape(f"`{folder.metrics}` is damaged")):
+        results.read_rows(folder)
 
 
 def test_damage_names_its_file(tmp_path):
