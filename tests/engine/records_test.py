@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from keras_svag.engine.files import records, storage
+from keras_svag.engine.files.tensorboard import EventLog
 from keras_svag.theory import Interval
 from tests.trainers.command import ROOT
 
@@ -247,3 +248,18 @@ def test_sealed_file_comes_back_or_is_damaged(tmp_path):
     records.write_json(path, content)  # without a digest
     with pytest.raises(records.DamagedError, match="config.json"):
         records.read_sealed(path)
+
+
+@pytest.mark.parametrize("operation", ["append", "sync"])
+def test_event_log_that_cannot_be_written_is_named(tmp_path, monkeypatch, operation):
+    pytest.importorskip("tensorboard")
+    log = EventLog(tmp_path)
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage.files, operation, refuse)
+    with pytest.raises(records.WriteError, match="tfevents.*` could not be written: No space"):
+        log.append(
+            {"effective_step": 1, "train_loss": 0.5}
+        ) if operation == "append" else log.sync()
