@@ -419,3 +419,12 @@ def test_weight_norm_is_balanced_by_noise_signal_and_decay(scale_invariant, ell)
         wrong = weight_norm_imbalance(*columns, 0.5 * other / ell, 0.1, other)
         assert wrong.ci_low > 0 or wrong.ci_high < 0
     assert weight_norm_imbalance(*columns, 0.5, 0.0, ell).ci_high < 0
+
+
+def test_totals_of_replicas_add_up_to_those_of_one_device():
+    """A variable is summed over replicas: steps count once, and parts of a batch add up."""
+    metric = GradientStatistics()
+    for noise, signal, size in ((3.0, 1.0, 2.0), (5.0, 2.0, 1.0)):
+        metric.update_state(noise, signal, size, batch_size=2 * size, replicas=4)
+    totals = keras.ops.convert_to_numpy(metric.totals())
+    np.testing.assert_array_equal(totals, [3 * 2 + 5, 2 + 2, 2 + 1, 2 / 4, 4])
