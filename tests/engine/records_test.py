@@ -263,3 +263,13 @@ def test_event_log_that_cannot_be_written_is_named(tmp_path, monkeypatch, operat
         log.append(
             {"effective_step": 1, "train_loss": 0.5}
         ) if operation == "append" else log.sync()
+
+
+def test_event_log_has_what_was_measured_and_no_gaps(tmp_path):
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    row = {"effective_step": 3, "step": 6, "loss": 0.5, "gap": None, "overflow": math.inf}
+    EventLog(tmp_path, [row]).append({**row, "effective_step": 5, "loss": 0.25})
+    [path] = tmp_path.iterdir()
+    events = [event for event in loader.EventFileLoader(str(path)).Load() if event.summary.value]
+    found = [(e.step, v.tag, v.tensor.float_val[0]) for e in events for v in e.summary.value]
+    assert found == [(3, "loss", 0.5), (5, "loss", 0.25)]

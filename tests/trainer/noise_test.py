@@ -428,3 +428,10 @@ def test_totals_of_replicas_add_up_to_those_of_one_device():
         metric.update_state(noise, signal, size, batch_size=2 * size, replicas=4)
     totals = keras.ops.convert_to_numpy(metric.totals())
     np.testing.assert_array_equal(totals, [3 * 2 + 5, 2 + 2, 2 + 1, 2 / 4, 4])
+
+
+def test_mean_of_small_weights():
+    metric = GradientStatistics()
+    metric.update_state(3.0, 1.5, 0.25)
+    logs = {name: float(value) for name, value in metric.result().items()}
+    assert logs == {"gradient_noise": 3.0, "gradient_signal": 1.5, "noise_to_signal": 2.0}
