@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from keras_svag.engine.files import records, storage
+from keras_svag.engine.files import records, storage, tensorboard
 from keras_svag.engine.files.tensorboard import EventLog
 from keras_svag.theory import Interval
 from tests.trainers.command import ROOT
@@ -273,3 +273,14 @@ def test_event_log_has_what_was_measured_and_no_gaps(tmp_path):
     events = [event for event in loader.EventFileLoader(str(path)).Load() if event.summary.value]
     found = [(e.step, v.tag, v.tensor.float_val[0]) for e in events for v in e.summary.value]
     assert found == [(3, "loss", 0.5), (5, "loss", 0.25)]
+
+
+def test_images_have_their_size_and_no_date(tmp_path):
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    png = b"\x89PNG" + bytes(12) + (300).to_bytes(4, "big") + (2000).to_bytes(4, "big") + b"rest"
+    tensorboard.write_images(tmp_path, {"R": png})
+    [path] = tmp_path.iterdir()
+    [event] = [e for e in loader.EventFileLoader(str(path)).Load() if e.summary.value]
+    [value] = event.summary.value
+    assert (value.tag, event.step, event.wall_time) == ("R", 0, 0)
+    assert list(value.tensor.string_val) == [b"300", b"2000", png]
