@@ -79,10 +79,9 @@ def small_heap():
 @pytest.fixture
 def without_figures(monkeypatch):
     """Studies of this process draw no figures, which cost seconds each time."""
-    from keras_svag.studies.base.study import Study
+    from tests.studies.helpers import hide_figures
 
-    for cls in Study.__subclasses__():
-        monkeypatch.setattr(cls, "figures", lambda *_: [])
+    hide_figures(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

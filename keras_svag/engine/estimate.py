@@ -93,13 +93,9 @@ def estimate_step(recipe, method, batch_size, topology, chips=1):
         data = tree.map_structure(lambda a: a[: examples // chips], data, none_is_leaf=True)
     counts = target.compile(Program(function, (state, data, *rest)))
     dtype = keras.config.dtype_policy().name
-    seconds = (
-        roofline_seconds(counts, target.chip, dtype),
-        counts.flops / target.chip.peak_flops(dtype),
-    )
-    return StepEstimate(
-        method, batch_size, chips, examples, counts, *(s / examples for s in seconds)
-    )
+    seconds = roofline_seconds(counts, target.chip, dtype) / examples
+    compute_seconds = counts.flops / target.chip.peak_flops(dtype) / examples
+    return StepEstimate(method, batch_size, chips, examples, counts, seconds, compute_seconds)
 
 
 def _with_few_examples(recipe, count):

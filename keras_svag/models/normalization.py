@@ -110,7 +110,8 @@ def with_keras_layers(network):
         copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
     except (TypeError, ValueError):  # a class of the user's that its file cannot be loaded without
         return network
-    copy.set_weights(network.get_weights())
+    for new, old in zip(copy.variables, network.variables, strict=True):  # seeds of dropout too
+        new.assign(old)
     return copy
 
 

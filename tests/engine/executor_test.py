@@ -25,6 +25,7 @@ from keras_svag.engine.state import RunFolder
 from keras_svag.studies import SDEValidity
 from tests.faults import kill_test
 from tests.faults.kill_test import assert_same
+from tests.studies.helpers import hide_figures
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 left_behind = functools.partial(kill_test.left_behind, has_figures=False)
@@ -50,7 +51,7 @@ def make_study(**fields):
 def expected(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("executor") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SDEValidity, "figures", lambda *_: [])
+        hide_figures(patch)
         make_study().run(workdir, num_workers=1, show_progress=False, command=["c"])
     return workdir
 

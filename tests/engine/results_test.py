@@ -92,16 +92,10 @@ def test_sealed_result_without_a_field(tmp_path, field):
 
 
 @pytest.mark.parametrize(
-    "spec, change",
-    [
-        (SPEC, {"ell": None}),
-        (SPEC, {"ell": "2"}),
-        (SPEC, {"method": "sgd"}),
-        (SPEC, {"method": "branch"}),
-    ],
+    "change", [{"ell": None}, {"ell": "2"}, {"method": "sgd"}, {"method": "branch"}]
 )
-def test_sealed_result_that_names_no_run(tmp_path, spec, change):
-    folder = write(tmp_path, spec)
+def test_sealed_result_that_names_no_run(tmp_path, change):
+    folder = write(tmp_path)
     records.write_sealed(folder.result, records.read_sealed(folder.result) | change)
     assert re.fullmatch(r"it names no run \(.+\)", damage(folder).problem)
 

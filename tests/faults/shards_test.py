@@ -7,7 +7,7 @@ from keras_svag.engine.files import results
 from keras_svag.engine.state import RunFolder
 from keras_svag.studies import SDEValidity
 from keras_svag.studies.base import study as study_module
-from tests.studies.helpers import build
+from tests.studies.helpers import build, hide_figures
 from tests.studies.synthetic import make_pool
 
 STUDIES = ("sde_validity", "linear_scaling", "branched_batch_size", "noisy_gradient_descent")
@@ -41,8 +41,7 @@ def config_of(**changes):
 @pytest.fixture
 def run(monkeypatch):
     """Runs a study in a folder; gives what it returns and the runs that it trained."""
-    for cls in study_module.STUDIES.values():
-        monkeypatch.setattr(cls, "figures", lambda *_: [])  # most of the time otherwise
+    hide_figures(monkeypatch)  # most of the time otherwise
 
     def start(name, workdir, shard=None, config=None):
         trained = []

@@ -15,6 +15,13 @@ from configs.digits import get_config
 from keras_svag.config import build_study
 from keras_svag.engine.files import records, results
 from keras_svag.engine.state import RunFolder
+from keras_svag.studies.base.study import STUDIES
+
+
+def hide_figures(monkeypatch):
+    """Lets studies of this process draw no figures, which cost seconds each time."""
+    for cls in STUDIES.values():
+        monkeypatch.setattr(cls, "figures", lambda *_: [])
 
 
 def study_config(**changes):
