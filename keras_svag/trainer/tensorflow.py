@@ -21,8 +21,12 @@ def differentiate(function, get_weights, other_variables):
     del other_variables
     with tf.GradientTape() as tape:
         scalar, result = function()
-    gradients = tape.gradient(scalar, get_weights())
-    return result, [None if g is None else densify(g) for g in gradients]
+    gradients = [None if g is None else densify(g) for g in tape.gradient(scalar, get_weights())]
+    # Where a loss is linear in the outputs, gradients do not need them, and without XLA weights
+    # might be updated before the forward pass reads them: TensorFlow drops the order that it had
+    # noted with an operation that it optimizes away.
+    with tf.control_dependencies([scalar]):
+        return result, [None if g is None else tf.identity(g) for g in gradients]
 
 
 def sync_overflow(gradients):

@@ -75,6 +75,31 @@ def test_mean_and_covariance_over_all_pairs_of_batches(ell):
     assert error < 1e-5
 
 
+def test_loss_that_is_linear_in_the_outputs():
+    # Gradients of such a loss do not need the outputs. Without XLA, TensorFlow then gave one model
+    # in five a program that updates gamma before the forward pass reads it, in nearly all steps.
+    x, y = np.random.default_rng(0).normal(size=(2, 12, 16)).astype("float32")
+    inputs = keras.Input((16,))
+    dense, norm = keras.layers.Dense(16), keras.layers.GroupNormalization(8)
+    outputs = norm(dense(inputs))
+    start = np.random.default_rng(1).normal(size=(19, 16))
+    start = [start[:16], *start[16:]]
+
+    def end(**options):
+        model = keras_svag.SVAGModel(inputs, outputs, measure_noise=False)
+        model.compile(SVAG(1.0, ell=2), lambda y, out: keras.ops.sum(y * out), **options)
+        model.set_weights(start)
+        model.train_on_batch(x, y)
+        return model.get_weights()
+
+    expected = end(run_eagerly=True)
+    for _ in range(16):
+        for actual, weight, first in zip(end(jit_compile=False), expected, start):
+            # Sums of 12 products in another order, of order 10 and rounded by 6e-8 each.
+            np.testing.assert_allclose(actual, weight, rtol=0, atol=1e-4)
+            assert np.abs(weight - first).max() > 1
+
+
 class Chains(keras.layers.Layer):
     """Independent scalar problems side by side: weight c has the loss a x_c^2 / 2 + b x_c."""
 
