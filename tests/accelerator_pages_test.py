@@ -39,6 +39,12 @@ def test_an_svag_step_costs_two_plain_steps(setting):
     assert svag["temporary_bytes"] <= limit
 
 
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if "two_steps" in SETTINGS[s]], ids=str)
+def test_512_steps_need_the_memory_of_two(setting):
+    two, many = (SETTINGS[setting][name] for name in ("two_steps", "many_steps"))
+    assert many["memory_bytes"] <= 1.05 * two["memory_bytes"]
+
+
 @pytest.mark.parametrize("setting", GPU_SETTINGS, ids=str)
 def test_on_a_gpu_an_svag_step_has_the_kernels_of_two_plain_steps(setting):
     programs = GPU_SETTINGS[setting]

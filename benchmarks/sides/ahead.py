@@ -89,6 +89,11 @@ def one_step(work, target):
     return many_steps(work, target, steps=1)
 
 
+def two_steps(work, target):
+    """The same for two steps, the fewest that make a loop."""
+    return many_steps(work, target, steps=2)
+
+
 def seeds(work, target):
     """Many steps of several seeds, vectorized."""
     loop = VmappedTrainLoop(work.build(), work.data, MAX_STEPS_PER_CALL)
@@ -117,6 +122,7 @@ PROGRAMS = {
         svag_without_noise,
         fused_steps,
         one_step,
+        two_steps,
         many_steps,
         seeds,
         gaussian,
@@ -124,7 +130,7 @@ PROGRAMS = {
     )
 }
 # What is run on one chip only, and what needs a loss of each example.
-ONE_CHIP = ("fused_steps", "one_step", "seeds", "gaussian")
+ONE_CHIP = ("fused_steps", "one_step", "two_steps", "seeds", "gaussian")
 NEEDS_EXAMPLES = ("gaussian",)
 
 

@@ -80,11 +80,35 @@ def assert_measured_on_local_halves(results, replicas):
     np.testing.assert_allclose(results["measured"], [noise, signal, noise / signal], rtol=1e-5)
 
 
+def check_overflow(result, count):
+    """An overflow on one of `count` replicas skips the step on all, by Keras' rule."""
+    kernels = result["overflow_kernel"]
+    assert kernels.shape[1] == count and np.isfinite(kernels).all()
+    for replica in range(count):
+        np.testing.assert_array_equal(kernels[:, replica], kernels[:, 0])
+    assert np.isfinite(result["overflow_noise"]).all()
+    # Keras' rule: half the scale after an overflow, twice after three good steps.
+    taken, scale, good = 0, 2.0**20, 0
+    for i in range(20):
+        if result["overflow_iterations"][i] == taken:
+            scale, good = scale / 2, 0
+            before = kernels[i - 1] if i else np.ones_like(kernels[0])
+            np.testing.assert_array_equal(kernels[i], before)
+        else:
+            taken, good = taken + 1, good + 1
+            if good == 3:
+                scale, good = 2 * scale, 0
+        assert (result["overflow_iterations"][i], result["overflow_scale"][i]) == (taken, scale)
+    assert result["overflow_iterations"][0] == 0 and 5 < taken < 20
+    assert np.abs(kernels[-1] - 1).max() > 0.01
+
+
 def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
     parts = (on_replicas.fitted, on_replicas.resident, on_replicas.paired)
     one = {name: value for part in parts for name, value in part().items()}
     names = [part.__name__ for part in parts]
     names += ["sampled", "refused", "advised", "measured", "own_step", "noise_of_replicas"]
+    names += ["overflow"]
     two = on_replicas.on_replicas(2, tmp_path / "two.npz", *names)
     assert_same_training(one, two)
     assert_same_pairs(one, two)
@@ -98,6 +122,7 @@ def test_two_replicas_train_as_one_device_without_a_strategy(tmp_path):
     np.testing.assert_array_equal(two["advised"], two["advised_expected"])
     assert np.isfinite(two["advised_numbers"]).all()
     check_noise_of_a_train_step_of_its_own(two)
+    check_overflow(two, 2)
     assert "must be a multiple of 4, twice the number of replicas" in str(two["refused"])
     assert "Received: batch_size=18" in str(two["refused"])
 
@@ -196,23 +221,4 @@ def test_mixed_precision(results, count):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, *COUNTS])
 def test_overflow_on_one_replica_skips_the_step_on_all(results, count):
-    result = results[count]
-    kernels = result["overflow_kernel"]
-    assert kernels.shape[1] == count and np.isfinite(kernels).all()
-    for replica in range(count):
-        np.testing.assert_array_equal(kernels[:, replica], kernels[:, 0])
-    assert np.isfinite(result["overflow_noise"]).all()
-    # Keras' rule: half the scale after an overflow, twice after three good steps.
-    taken, scale, good = 0, 2.0**20, 0
-    for i in range(20):
-        if result["overflow_iterations"][i] == taken:
-            scale, good = scale / 2, 0
-            before = kernels[i - 1] if i else np.ones_like(kernels[0])
-            np.testing.assert_array_equal(kernels[i], before)
-        else:
-            taken, good = taken + 1, good + 1
-            if good == 3:
-                scale, good = 2 * scale, 0
-        assert (result["overflow_iterations"][i], result["overflow_scale"][i]) == (taken, scale)
-    assert result["overflow_iterations"][0] == 0 and 5 < taken < 20
-    assert np.abs(kernels[-1] - 1).max() > 0.01
+    check_overflow(results[count], count)

@@ -260,6 +260,41 @@ def test_number_of_traces(monkeypatch):
     assert len(traces) == before
 
 
+class Factor(keras.layers.Layer):
+    """Multiplies by a number that a compiled step keeps as it was."""
+
+    factor = 1.0
+
+    def call(self, inputs):
+        return self.factor * inputs
+
+
+def test_train_function_is_made_anew_where_asked():
+    layer = Factor()
+    model = SVAGSequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False), layer])
+    x, _ = data()
+
+    def distance():
+        before = model.get_weights()[0]
+        model.fit(x, np.ones((len(x), 2)), batch_size=8, verbose=0)
+        return np.abs(model.get_weights()[0] - before).max()
+
+    model.compile(SVAG(0.1, ell=2), "mse", jit_compile=True)
+    assert distance() > 0
+    layer.factor = 0.0
+    function = model.make_train_function()
+    assert distance() > 0 and model.train_function is function
+    del function  # JAX compiles a step again only if nobody has the last one
+    model.make_train_function(force=True)
+    assert distance() == 0
+
+
+def test_fit_takes_its_arguments_by_position_too():
+    model = from_keras(tanh_net())
+    fit(model, *data())
+    assert model.fit(*data(), 8, 2, 0).epoch == [0, 1]
+
+
 def test_weights_classes_and_sample_weights():
     x, y = data(8)
     class_weight = {0: 0.5, 1: 2.0}
