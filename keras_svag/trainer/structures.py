@@ -12,11 +12,7 @@ def first_leaf(x):
 
 def map_arrays(function, *structures):
     """Maps a function over the arrays of equal structures; `None` leaves stay `None`."""
-
-    def on_leaf(*leaves):
-        return None if leaves[0] is None else function(*leaves)
-
-    return tree.map_structure(on_leaf, *structures, none_is_leaf=True)
+    return tree.map_structure(function, *structures, none_is_leaf=False)
 
 
 def split_batch(data, length, drop_odd):
